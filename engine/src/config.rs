@@ -1,0 +1,69 @@
+//! What the engine needs to know to start. The defaults run on a laptop.
+
+use std::ops::RangeInclusive;
+
+use crate::time::Duration;
+
+/// Which [`xdp::Device`] the workers use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// The best that this host allows.
+    #[default]
+    Auto,
+    /// Kernel UDP sockets.
+    Udp,
+}
+
+/// How a worker waits when there is nothing to do (architecture D6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WaitPolicy {
+    /// Never sleeps; for an isolated core.
+    Busy,
+    /// Spins a little, then waits in the device until the next deadline.
+    #[default]
+    Adaptive,
+    /// Always waits in the device.
+    Sleep,
+}
+
+/// How to start an [`crate::Engine`].
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// One worker per entry, pinned to that CPU; empty starts one unpinned worker per two CPUs (at least one).
+    pub media_cpus: Vec<usize>,
+    /// One AI stream thread per entry, pinned to that CPU; empty starts one unpinned thread.
+    pub stream_cpus: Vec<usize>,
+    /// The UDP ports for RTP and RTCP, partitioned among the workers.
+    pub media_ports: RangeInclusive<u16>,
+    /// The device.
+    pub device: DeviceKind,
+    /// How workers wait.
+    pub wait: WaitPolicy,
+    /// Streams per worker; memory for their slots is taken at start.
+    pub streams_per_worker: usize,
+    /// Commands that may wait per worker.
+    pub command_ring: usize,
+    /// Events that may wait per worker.
+    pub event_ring: usize,
+    /// Datagrams taken per loop.
+    pub receive_budget: usize,
+    /// How long media may go to an address that never answered (reflection guard).
+    pub silent_peer_limit: Duration,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            media_cpus: Vec::new(),
+            stream_cpus: Vec::new(),
+            media_ports: 20_000..=29_999,
+            device: DeviceKind::Auto,
+            wait: WaitPolicy::Adaptive,
+            streams_per_worker: 4096,
+            command_ring: 1024,
+            event_ring: 4096,
+            receive_budget: 256,
+            silent_peer_limit: Duration::from_secs(10),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Packets in and out. This crate moves UDP datagrams between a worker and the network and refuses to
+//! know what is in them: no RTP, no audio, no calls.
+//!
+//! A [`Device`] belongs to one worker thread and is driven by its loop:
+//!
+//! ```text
+//! loop { receive(budget) -> handle each datagram in place; transmit(..)*; flush(); wait(until) }
+//! ```
+//!
+//! Every queue inside a device is bounded; what does not fit is dropped and counted by name in
+//! [`DeviceCounters`].
+#![warn(missing_docs, clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+mod counters;
+mod doorbell;
+
+pub use counters::Counter;
+pub use doorbell::Doorbell;
+
+/// A local UDP port that a device has opened. Only meaningful to the device that returned it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PortIndex(pub u32);
+
+/// One received UDP datagram, borrowed in place from the device's buffer.
+#[derive(Debug)]
+pub struct Datagram<'a> {
+    /// The local port it arrived on.
+    pub port: PortIndex,
+    /// Who sent it.
+    pub remote: SocketAddr,
+    /// The UDP payload. Mutable, so that it can be decrypted or rewritten where it lies.
+    pub payload: &'a mut [u8],
+}
+
+/// Where a datagram goes: out of this local port, to this remote address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// The local port it leaves from.
+    pub port: PortIndex,
+    /// Who gets it.
+    pub remote: SocketAddr,
+}
+
+/// The transmit queue is full; the datagram was not taken and has been counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the transmit queue is full")]
+pub struct Full;
+
+/// The largest datagram a device sends or receives, in bytes (Ethernet MTU; media is never fragmented).
+pub const MAX_DATAGRAM_BYTES: usize = 1500;
+
+/// A way in and out for UDP datagrams, owned and driven by one worker.
+pub trait Device: Send {
+    /// Opens a local address for receiving and sending.
+    ///
+    /// # Errors
+    /// The operating system's, such as `AddrInUse`; the caller tries another port.
+    fn open(&mut self, local: SocketAddr) -> io::Result<PortIndex>;
+
+    /// Closes a port; what it still had to receive is gone. An unknown port is ignored.
+    fn close(&mut self, port: PortIndex);
+
+    /// Tells the device that this port now talks to one remote address only (after latching), or to
+    /// anyone again (`None`). A hint: the caller still checks the source of every datagram.
+    fn connect(&mut self, port: PortIndex, remote: Option<SocketAddr>);
+
+    /// Hands at most `budget` waiting datagrams to `handle`, in order of arrival per port, and returns how
+    /// many there were. Never blocks.
+    fn receive(&mut self, budget: usize, handle: &mut dyn FnMut(Datagram<'_>)) -> usize;
+
+    /// Queues one datagram: `write` fills the buffer (of [`MAX_DATAGRAM_BYTES`]) and returns its length;
+    /// zero sends nothing.
+    ///
+    /// # Errors
+    /// [`Full`] when no transmit buffer is free even after a flush; `write` was then not called.
+    fn transmit(&mut self, path: Path, write: &mut dyn FnMut(&mut [u8]) -> usize) -> Result<(), Full>;
+
+    /// Sends what was queued.
+    fn flush(&mut self);
+
+    /// Sleeps until a datagram waits, the [`Doorbell`] rings or `timeout` has passed.
+    fn wait(&mut self, timeout: Duration);
+
+    /// What wakes [`Device::wait`] from another thread.
+    fn doorbell(&self) -> Doorbell;
+
+    /// The device's counters, shared with whoever reports them.
+    fn counters(&self) -> Arc<DeviceCounters>;
+
+    /// The name used in logs, metrics and `--device`.
+    fn name(&self) -> &'static str;
+}
+
+counters! {
+    /// What a device has moved and dropped.
+    pub struct DeviceCounters {
+        received_datagrams: "Datagrams received",
+        received_bytes: "UDP payload bytes received",
+        receive_truncated: "Datagrams dropped because they were larger than a buffer",
+        receive_errors: "Receive calls that failed",
+        transmitted_datagrams: "Datagrams handed to the network",
+        transmitted_bytes: "UDP payload bytes handed to the network",
+        transmit_full: "Datagrams dropped because the transmit queue was full",
+        transmit_errors: "Datagrams the network refused",
+    }
+}
