@@ -6,3 +6,4 @@
 pub mod apps;
 pub mod call;
 pub mod route;
+pub mod sdp;
