@@ -40,10 +40,10 @@ impl Refusal {
         }
     }
 
-    /// The value of a Warning header; `agent` is our host name or address.
+    /// Code and text in one, such as `305 Incompatible media format`.
     #[must_use]
-    pub fn warning_header(self, agent: &str) -> String {
+    pub fn warning_text(self) -> String {
         let (code, text) = self.warning();
-        format!("{code} {agent} \"{text}\"")
+        format!("{code} {text}")
     }
 }
