@@ -7,3 +7,4 @@ pub mod apps;
 pub mod call;
 pub mod route;
 pub mod sdp;
+pub mod sip;
