@@ -5,4 +5,6 @@
 
 pub mod apps;
 pub mod call;
+pub mod config;
 pub mod route;
+pub mod sip;
