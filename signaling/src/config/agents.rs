@@ -1,6 +1,5 @@
 //! `[agents.NAME]`: what each needs to be reachable, and its secrets.
 
-use super::error::Origin;
 use super::plan::{Check, DEMO_AGENT};
 use super::sections::{Agent, Dialect, OnClose};
 use super::types::Secret;
@@ -204,8 +203,7 @@ fn is_header_value(value: &str) -> bool {
     value.bytes().all(|byte| byte == b'\t' || (0x20..0x7f).contains(&byte))
 }
 
-/// Where an agent stands in the configuration.
+/// Whether the configuration has an agent of this name, faulty or not.
 pub(super) fn is_configured(check: &Check<'_>, name: &str) -> bool {
     check.loaded.config.agents.contains_key(name)
-        || check.loaded.origin(&format!("agents.{name}")) != Origin::Default
 }

@@ -47,13 +47,24 @@ impl Document {
         walk.table(&mut Vec::new(), spanned.get_ref());
         if !walk.unknown.is_empty() {
             let mut errors = ConfigError::default();
+            walk.unknown.sort();
             for (line, message) in walk.unknown {
                 errors.push(at(line), message);
             }
             return Err(errors);
         }
         // The whole file at once: this is where a wrong value is found with its line.
-        toml::from_str::<Config>(text).map_err(|error| located(&error))?;
+        toml::from_str::<Config>(text).map_err(|error| {
+            let mut located = located(&error);
+            for problem in &mut located.problems {
+                if let Origin::File(_, line) = &problem.origin
+                    && let Some(key) = key_on(&walk.lines, *line)
+                {
+                    problem.message = format!("{key}: {}", problem.message);
+                }
+            }
+            located
+        })?;
         let mut table: toml::Table = toml::from_str(text).map_err(|error| located(&error))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         rebase(&mut table, &mut Vec::new(), folder);
@@ -100,6 +111,14 @@ impl Walk<'_> {
     }
 }
 
+/// The key that is set on a line.
+fn key_on(lines: &BTreeMap<String, usize>, line: usize) -> Option<String> {
+    let mut keys =
+        lines.iter().filter(|(_, at)| **at == line).map(|(key, _)| key.split('.').collect::<Vec<_>>());
+    let is_index = |part: &&str| part.bytes().all(|byte| byte.is_ascii_digit());
+    keys.find(|key| !key.last().is_some_and(is_index)).map(|key| display_path(&key))
+}
+
 /// "unknown key `sip.bnd`; did you mean `sip.bind`?"
 pub(super) fn unknown_key(path: &[&str]) -> String {
     let (last, parent) = path.split_last().unwrap_or((&"", &[]));
@@ -122,6 +141,10 @@ fn nearest_key(parent: &[&str], last: &str) -> Option<String> {
             .map(|candidate| {
                 let name = candidate.rsplit('.').next().unwrap_or_default();
                 let mut score = strsim::jaro_winkler(last, name);
+                // `ulr` for `url`.
+                if strsim::damerau_levenshtein(last, name) <= 1 + last.len() / 6 {
+                    score = score.max(0.85);
+                }
                 // `via_addr` for `via_address`.
                 if name.contains(last) || last.contains(name) {
                     score = score.max(0.9);
