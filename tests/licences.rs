@@ -120,8 +120,10 @@ fn allowed_licences() -> BTreeSet<String> {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deny.toml")).expect("deny.toml");
     let (_, list) = text.split_once("allow = [").expect("the list of licences");
     let (list, _) = list.split_once(']').expect("the end of the list");
-    let licences: BTreeSet<String> =
-        list.lines().filter_map(|line| line.trim().strip_prefix('"')?.split('"').next().map(str::to_owned)).collect();
+    let licences: BTreeSet<String> = list
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix('"')?.split('"').next().map(str::to_owned))
+        .collect();
     assert!(licences.contains("MIT"), "the list could not be read");
     licences
 }
