@@ -1,7 +1,7 @@
 //! The control side against real workers: ids, ports, rings, start and shutdown.
 #![expect(clippy::disallowed_methods, reason = "tests of the real loop run in real time")]
 
-mod support;
+mod rig;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex};
@@ -12,7 +12,7 @@ use engine::config::{DeviceKind, EngineConfig, WaitPolicy};
 use engine::event::Event;
 use engine::stream::App;
 use engine::{AddStreamError, Engine, StartError};
-use support::{IP, Network, add, config, idle_stream, next_event, parameters, poll_for, start};
+use rig::{IP, Network, add, config, idle_stream, next_event, parameters, poll_for, start};
 use xdp::{Datagram, Device, DeviceCounters, Doorbell, Full, Outgoing, PortIndex};
 
 #[test]
@@ -129,7 +129,7 @@ fn streams_and_ports_are_shared_out_evenly_and_end() {
     assert!(locals.iter().filter(|(id, _)| id.worker == 1).all(|(_, local)| Some(local.port()) > boundary));
     assert!(matches!(engine.add_stream(IP, idle_stream()), Err(AddStreamError::NoPort(_))));
 
-    let config = EngineConfig { streams_per_worker: 1, ..support::config(12) };
+    let config = EngineConfig { streams_per_worker: 1, ..rig::config(12) };
     let (engine, mut events) = start(config, Network::Udp.device());
     add(&engine, &mut events, idle_stream());
     let refused = engine.add_stream(IP, idle_stream()).expect_err("one slot");
