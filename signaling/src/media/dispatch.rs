@@ -4,8 +4,8 @@ use std::io;
 use std::sync::{Arc, PoisonError, Weak};
 
 use engine::Doorbell;
+use engine::EngineEvents;
 use engine::command::{Command, StreamId};
-use engine::engine::EngineEvents;
 use engine::event::Event;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;

@@ -14,10 +14,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use engine::ai::AiRuntime;
 use engine::command::{Command, Digit, StreamId};
-use engine::engine::{AddStreamError, CommandRingFull, Engine, EngineEvents};
 use engine::stream::{PlayoutReport, Stream, StreamParameters, StreamStatistics};
+use engine::{AddStreamError, CommandRingFull, Engine, EngineEvents};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -99,7 +98,6 @@ pub struct Media {
 #[derive(Debug)]
 struct Shared {
     engine: Engine,
-    ai: AiRuntime,
     streams: Mutex<HashMap<StreamId, Registration>>,
     /// Streams to remove as soon as their worker takes the command.
     removals: Mutex<Vec<StreamId>>,
@@ -122,10 +120,9 @@ impl Media {
     ///
     /// # Errors
     /// When the doorbell cannot be watched.
-    pub fn start(engine: Engine, events: EngineEvents, ai: AiRuntime) -> io::Result<Self> {
+    pub fn start(engine: Engine, events: EngineEvents) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             engine,
-            ai,
             streams: Mutex::default(),
             removals: Mutex::default(),
             wake: Arc::default(),
@@ -147,7 +144,11 @@ impl Media {
     ) -> Result<MediaStream, MediaError> {
         let added = self.try_add_stream(local_ip, parameters).await;
         let counters = &self.shared.counters;
-        if added.is_ok() { counters.streams_added.increment() } else { counters.streams_failed.increment() }
+        if added.is_ok() {
+            counters.streams_added.increment()
+        } else {
+            counters.streams_failed.increment()
+        }
         added
     }
 
@@ -198,12 +199,6 @@ impl Media {
     #[must_use]
     pub fn engine(&self) -> &Engine {
         &self.shared.engine
-    }
-
-    /// The runtime of the AI streams.
-    #[must_use]
-    pub fn ai(&self) -> &AiRuntime {
-        &self.shared.ai
     }
 
     /// The facade's counters.
