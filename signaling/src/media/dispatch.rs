@@ -42,8 +42,9 @@ async fn run(
         tokio::select! {
             ready = doorbell.readable() => {
                 let Ok(mut ready) = ready else { return };
-                ready.get_inner().hear();
+                // Clear, hear, look: in this order no ring is missed.
                 ready.clear_ready();
+                doorbell.get_ref().hear();
             }
             () = wake.notified() => {}
             () = sleep(COMMAND_PAUSE), if blocked => {}

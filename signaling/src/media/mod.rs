@@ -14,8 +14,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use engine::ai::{AiConfig, AiRuntime, AiSession, CallMeta, ConnectError};
 use engine::command::{Command, Digit, StreamId};
-use engine::stream::{PlayoutReport, Stream, StreamParameters, StreamStatistics};
+use engine::stream::{App, PlayoutReport, Stream, StreamParameters, StreamStatistics};
 use engine::{AddStreamError, CommandRingFull, Engine, EngineEvents};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
@@ -98,6 +99,7 @@ pub struct Media {
 #[derive(Debug)]
 struct Shared {
     engine: Engine,
+    ai: AiRuntime,
     streams: Mutex<HashMap<StreamId, Registration>>,
     /// Streams to remove as soon as their worker takes the command.
     removals: Mutex<Vec<StreamId>>,
@@ -110,7 +112,7 @@ struct Shared {
 #[derive(Debug)]
 struct Registration {
     events: mpsc::Sender<MediaEvent>,
-    added: Option<oneshot::Sender<Result<(), (io::ErrorKind, Box<Stream>)>>>,
+    added: Option<oneshot::Sender<Added>>,
     reports: Vec<oneshot::Sender<StreamStatistics>>,
     removed: Option<oneshot::Sender<StreamStatistics>>,
 }
@@ -120,9 +122,10 @@ impl Media {
     ///
     /// # Errors
     /// When the doorbell cannot be watched.
-    pub fn start(engine: Engine, events: EngineEvents) -> io::Result<Self> {
+    pub fn start(engine: Engine, events: EngineEvents, ai: AiRuntime) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             engine,
+            ai,
             streams: Mutex::default(),
             removals: Mutex::default(),
             wake: Arc::default(),
@@ -195,6 +198,25 @@ impl Media {
         Err(MediaError::Socket { address: local_ip, error: last })
     }
 
+    /// Connects to an AI backend; attach the app to a stream, and keep the session to hear of its end.
+    ///
+    /// # Errors
+    /// When the backend cannot be reached, or says no.
+    pub async fn connect_ai(
+        &self,
+        config: AiConfig,
+        meta: CallMeta,
+    ) -> Result<(App, AiSession), ConnectError> {
+        let (port, session) = self.shared.ai.connect(config, meta).await?;
+        Ok((App::Ai(Box::new(port)), session))
+    }
+
+    /// The runtime of the AI streams, for its counters.
+    #[must_use]
+    pub fn ai(&self) -> &AiRuntime {
+        &self.shared.ai
+    }
+
     /// The engine, for its counters.
     #[must_use]
     pub fn engine(&self) -> &Engine {
@@ -221,11 +243,14 @@ impl Media {
     }
 }
 
+/// Whether a stream's sockets could be opened; if not, the stream comes back.
+type Added = Result<(), (io::ErrorKind, Box<Stream>)>;
+
 type Registered = (
     StreamId,
     SocketAddr,
     mpsc::Receiver<MediaEvent>,
-    oneshot::Receiver<Result<(), (io::ErrorKind, Box<Stream>)>>,
+    oneshot::Receiver<Added>,
 );
 
 impl Shared {
