@@ -6,7 +6,7 @@ mod log;
 mod process;
 mod readiness;
 
-pub use exposition::{Exposition, MetricKind, Registry};
+pub use exposition::{Exposition, Labels, MetricKind, Number, Registry};
 pub use histogram::Histogram;
 pub use log::{LogError, check_level, start_log};
 pub use process::{collect_process, open_files_limit, raise_open_files_limit};
