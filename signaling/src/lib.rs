@@ -8,5 +8,6 @@ pub mod apps;
 pub mod call;
 pub mod config;
 pub mod route;
+pub mod sdp;
 pub mod sip;
 pub mod telemetry;
