@@ -452,14 +452,3 @@ impl Default for Log {
         Self { level: "info".to_owned(), format: LogFormat::Text, redact: true }
     }
 }
-
-/// The form of the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LogFormat {
-    /// A line for people.
-    #[default]
-    Text,
-    /// A JSON object per line.
-    Json,
-}

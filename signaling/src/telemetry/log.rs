@@ -1,10 +1,20 @@
 //! Structured logs, as lines for people or as JSON objects.
 
+use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::config::{Log, LogFormat};
+/// The form of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// A line for people.
+    #[default]
+    Text,
+    /// A JSON object per line.
+    Json,
+}
 
 /// Why the log did not start.
 #[derive(Debug, thiserror::Error)]
@@ -31,10 +41,10 @@ pub fn check_level(level: &str) -> Result<(), LogError> {
 ///
 /// # Errors
 /// See [`LogError`].
-pub fn start_log(log: &Log) -> Result<(), LogError> {
-    let registry = tracing_subscriber::registry().with(filter(&log.level)?);
+pub fn start_log(level: &str, format: LogFormat) -> Result<(), LogError> {
+    let registry = tracing_subscriber::registry().with(filter(level)?);
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    match log.format {
+    match format {
         LogFormat::Text => {
             let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
             registry.with(layer.with_ansi(colour)).try_init()

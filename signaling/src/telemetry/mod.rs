@@ -8,6 +8,6 @@ mod readiness;
 
 pub use exposition::{Exposition, Labels, MetricKind, Number, Registry};
 pub use histogram::Histogram;
-pub use log::{LogError, check_level, start_log};
+pub use log::{LogError, LogFormat, check_level, start_log};
 pub use process::{collect_process, open_files_limit, raise_open_files_limit};
 pub use readiness::{Phase, Readiness};
