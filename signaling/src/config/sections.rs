@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::types::{
     BindAddress, CpuList, FilePath, Host, MediaAddress, Pattern, PortRange, RefusalStatus, Span,
 };
+use crate::telemetry::LogFormat;
 
 /// The whole configuration.
 #[derive(Clone, Debug, Deserialize)]
