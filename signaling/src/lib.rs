@@ -7,6 +7,7 @@ pub mod api;
 pub mod apps;
 pub mod call;
 pub mod config;
+pub mod media;
 pub mod route;
 pub mod sdp;
 pub mod sip;
