@@ -18,6 +18,8 @@ use std::time::Duration;
 
 mod counters;
 mod doorbell;
+mod sys;
+pub mod udp;
 
 pub use counters::Counter;
 pub use doorbell::Doorbell;
@@ -46,7 +48,16 @@ pub struct Path {
     pub remote: SocketAddr,
 }
 
-/// The transmit queue is full; the datagram was not taken and has been counted.
+/// One datagram to send, already written to the device's buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Where it goes.
+    pub path: Path,
+    /// How many bytes of the buffer.
+    pub len: usize,
+}
+
+/// The transmit queue is full; nothing was taken, and that has been counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the transmit queue is full")]
 pub struct Full;
@@ -56,13 +67,17 @@ pub const MAX_DATAGRAM_BYTES: usize = 1500;
 
 /// A way in and out for UDP datagrams, owned and driven by one worker.
 pub trait Device: Send {
-    /// Opens a local address for receiving and sending.
+    /// Opens a local address for receiving and sending. Indexes are small: the lowest that is free.
     ///
     /// # Errors
     /// The operating system's, such as `AddrInUse`; the caller tries another port.
     fn open(&mut self, local: SocketAddr) -> io::Result<PortIndex>;
 
-    /// Closes a port; what it still had to receive is gone. An unknown port is ignored.
+    /// The address of an open port, with the number that the system chose if it was opened with port 0.
+    fn local_address(&self, port: PortIndex) -> Option<SocketAddr>;
+
+    /// Sends what the port has queued and closes it; what it still had to receive is gone. An unknown port
+    /// is ignored.
     fn close(&mut self, port: PortIndex);
 
     /// Tells the device that this port now talks to one remote address only (after latching), or to
@@ -73,12 +88,12 @@ pub trait Device: Send {
     /// many there were. Never blocks.
     fn receive(&mut self, budget: usize, handle: &mut dyn FnMut(Datagram<'_>)) -> usize;
 
-    /// Queues one datagram: `write` fills the buffer (of [`MAX_DATAGRAM_BYTES`]) and returns its length;
-    /// zero sends nothing.
+    /// Queues one datagram: `write` fills the buffer (of [`MAX_DATAGRAM_BYTES`]) and says where it goes, or
+    /// has nothing to send. Returns whether there was one.
     ///
     /// # Errors
     /// [`Full`] when no transmit buffer is free even after a flush; `write` was then not called.
-    fn transmit(&mut self, path: Path, write: &mut dyn FnMut(&mut [u8]) -> usize) -> Result<(), Full>;
+    fn transmit(&mut self, write: &mut dyn FnMut(&mut [u8]) -> Option<Outgoing>) -> Result<bool, Full>;
 
     /// Sends what was queued.
     fn flush(&mut self);
