@@ -18,6 +18,8 @@ use std::time::Duration;
 
 mod counters;
 mod doorbell;
+pub mod loopback;
+pub mod netem;
 mod sys;
 pub mod udp;
 
@@ -117,6 +119,7 @@ counters! {
         received_datagrams: "Datagrams received",
         received_bytes: "UDP payload bytes received",
         receive_truncated: "Datagrams dropped because they were larger than a buffer",
+        receive_full: "Datagrams dropped because the device's own receive queue was full",
         receive_errors: "Receive calls that failed",
         transmitted_datagrams: "Datagrams handed to the network",
         transmitted_bytes: "UDP payload bytes handed to the network",
