@@ -3,9 +3,12 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs, clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+pub mod api;
 pub mod apps;
 pub mod call;
 pub mod config;
+pub mod media;
 pub mod route;
 pub mod sdp;
 pub mod sip;
+pub mod telemetry;

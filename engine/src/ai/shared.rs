@@ -40,6 +40,8 @@ pub(super) struct Shared {
     pub(super) dirty: AtomicBool,
     /// The worker's end is gone.
     pub(super) ended: AtomicBool,
-    /// Wakes the pump; only the AI thread's doorbell listener touches it.
+    /// Signalling wants the stream to end.
+    pub(super) stop: AtomicBool,
+    /// Wakes the pump; workers never touch it, the doorbell's listener and signalling do.
     pub(super) waker: AtomicWaker,
 }
