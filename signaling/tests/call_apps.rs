@@ -5,9 +5,7 @@ mod call_support;
 use std::time::Duration;
 
 use call_support::{House, Phone, returned};
-use sidetone_signaling::apps::{
-    AppConfig, AppsConfig, PlayConfig, RejectConfig, RouteRule, UserPattern,
-};
+use sidetone_signaling::apps::{AppConfig, AppsConfig, PlayConfig, RejectConfig, RouteRule, UserPattern};
 use sidetone_signaling::call::{CallConfig, CallState};
 use tokio::time::sleep;
 
@@ -26,7 +24,8 @@ fn tone(milliseconds: usize) -> std::path::PathBuf {
     let samples: Vec<u8> = (0..milliseconds * 8)
         .flat_map(|index| (((index as f64 * 0.35).sin() * 8000.0) as i16).to_le_bytes())
         .collect();
-    let mut file = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0data".to_vec();
+    let mut file =
+        b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0data".to_vec();
     file.extend((samples.len() as u32).to_le_bytes());
     file.extend(samples);
     std::fs::write(&path, file).expect("a WAV file");
@@ -50,7 +49,10 @@ async fn echo_returns_the_same_bytes() {
     phone.bye().await;
     house.is_quiet().await;
     let counters = house.context.counters();
-    assert_eq!((counters.offered.value(), counters.answered.value(), counters.ended_by_caller.value()), (1, 1, 1));
+    assert_eq!(
+        (counters.offered.value(), counters.answered.value(), counters.ended_by_caller.value()),
+        (1, 1, 1)
+    );
     assert_eq!(house.context.table.setup_time().count(), 1);
 }
 

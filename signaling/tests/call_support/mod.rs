@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::Engine;
 use engine::ai::AiRuntime;
 use engine::config::EngineConfig;
-use engine::Engine;
 use sidetone_signaling::apps::{Apps, AppsConfig, serve};
 use sidetone_signaling::call::{CallConfig, CallContext};
 use sidetone_signaling::media::Media;
@@ -152,7 +152,8 @@ impl Phone {
         let local = self.sip.local_addr().expect("an address");
         let Self { user, call_id, house, to, .. } = self;
         // The ACK of a 200 is a transaction of its own, CANCEL shares the INVITE's.
-        let branch = if method == "ACK" { format!("z9hG4bKack{cseq}") } else { format!("z9hG4bK{call_id}{cseq}") };
+        let branch =
+            if method == "ACK" { format!("z9hG4bKack{cseq}") } else { format!("z9hG4bK{call_id}{cseq}") };
         let message = format!(
             "{method} sip:{user}@{house} SIP/2.0\r\nVia: SIP/2.0/UDP {local};branch={branch};rport\r\n\
              Max-Forwards: 70\r\nFrom: \"Phone\" <sip:1234567@{local}>;tag=phone\r\nTo: <sip:{user}@{house}>{to}\r\n\
@@ -201,7 +202,8 @@ impl Phone {
     pub async fn final_response(&mut self) -> Message {
         loop {
             let message = self.message().await;
-            let mine = message.header("CSeq").is_some_and(|cseq| cseq.starts_with(&format!("{} ", self.cseq)));
+            let mine =
+                message.header("CSeq").is_some_and(|cseq| cseq.starts_with(&format!("{} ", self.cseq)));
             match message.status() {
                 Some(status) if status >= 200 && mine => {
                     if let Some((_, tag)) = message.header("To").and_then(|to| to.split_once(";tag=")) {
@@ -227,7 +229,8 @@ impl Phone {
     /// The next message. Requests are answered with 200 and kept.
     pub async fn message(&mut self) -> Message {
         let mut buffer = vec![0; 65536];
-        let received = timeout(PATIENCE, self.sip.recv_from(&mut buffer)).await.expect("a SIP message in time");
+        let received =
+            timeout(PATIENCE, self.sip.recv_from(&mut buffer)).await.expect("a SIP message in time");
         let (len, from) = received.expect("received");
         let message = Message::parse(std::str::from_utf8(&buffer[..len]).expect("UTF-8"));
         if message.method().is_some_and(|method| method != "ACK") {
