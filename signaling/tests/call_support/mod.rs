@@ -16,17 +16,17 @@ use tokio::net::UdpSocket;
 use tokio::time::{Instant, sleep_until, timeout};
 
 /// How long anything may take on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Everything behind the SIP port.
-pub struct House {
-    pub sip: SipEndpoint,
-    pub context: Arc<CallContext>,
-    pub address: SocketAddr,
+pub(crate) struct House {
+    pub(crate) sip: SipEndpoint,
+    pub(crate) context: Arc<CallContext>,
+    pub(crate) address: SocketAddr,
 }
 
 impl House {
-    pub async fn open(apps: AppsConfig, calls: CallConfig) -> Self {
+    pub(crate) async fn open(apps: AppsConfig, calls: CallConfig) -> Self {
         let ai = AiRuntime::start(&[]).expect("AI threads");
         let engine = EngineConfig { streams_per_worker: 64, ..EngineConfig::default() };
         let (engine, events) = Engine::start_with(engine, ai.doorbells()).expect("an engine");
@@ -42,7 +42,7 @@ impl House {
     }
 
     /// Waits until all calls have left the table and all streams the engine.
-    pub async fn is_quiet(&self) {
+    pub(crate) async fn is_quiet(&self) {
         let quiet = async {
             while !self.context.table.is_empty() || self.context.media.streams() > 0 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -54,10 +54,10 @@ impl House {
 
 /// A SIP message, as far as a phone reads it.
 #[derive(Clone, Debug)]
-pub struct Message {
-    pub start: String,
-    pub headers: Vec<(String, String)>,
-    pub body: String,
+pub(crate) struct Message {
+    pub(crate) start: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: String,
 }
 
 impl Message {
@@ -70,23 +70,23 @@ impl Message {
         Self { start, headers: headers.collect(), body: body.to_owned() }
     }
 
-    pub fn header(&self, wanted: &str) -> Option<&str> {
+    pub(crate) fn header(&self, wanted: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
         found.map(|(_, value)| value.as_str())
     }
 
     /// The status of a response.
-    pub fn status(&self) -> Option<u16> {
+    pub(crate) fn status(&self) -> Option<u16> {
         self.start.strip_prefix("SIP/2.0 ")?.get(..3)?.parse().ok()
     }
 
     /// The method of a request.
-    pub fn method(&self) -> Option<&str> {
+    pub(crate) fn method(&self) -> Option<&str> {
         if self.status().is_some() { None } else { self.start.split(' ').next() }
     }
 
     /// Where the SDP in it wants audio.
-    pub fn media(&self) -> SocketAddr {
+    pub(crate) fn media(&self) -> SocketAddr {
         let line = |prefix: &str| self.body.lines().find_map(|line| line.strip_prefix(prefix));
         let host = line("c=IN IP4 ").expect("c= in the SDP").trim();
         let port = line("m=audio ").and_then(|media| media.split(' ').next()).expect("m= in the SDP");
@@ -95,9 +95,9 @@ impl Message {
 }
 
 /// One call of a phone.
-pub struct Phone {
+pub(crate) struct Phone {
     sip: UdpSocket,
-    pub rtp: UdpSocket,
+    pub(crate) rtp: UdpSocket,
     house: SocketAddr,
     user: String,
     call_id: String,
@@ -107,11 +107,11 @@ pub struct Phone {
     sequence: u16,
     timestamp: u32,
     /// Requests of the house that came while something else was awaited; answered with 200 already.
-    pub requests: Vec<Message>,
+    pub(crate) requests: Vec<Message>,
 }
 
 impl Phone {
-    pub async fn new(house: &House, user: &str) -> Self {
+    pub(crate) async fn new(house: &House, user: &str) -> Self {
         let local = "127.0.0.1:0";
         Self {
             sip: UdpSocket::bind(local).await.expect("a SIP socket"),
@@ -129,11 +129,11 @@ impl Phone {
     }
 
     /// An offer of PCMU and telephone-event, with more lines at its end.
-    pub fn offer(&self, lines: &str) -> String {
+    pub(crate) fn offer(&self, lines: &str) -> String {
         self.offer_to(self.rtp.local_addr().expect("an address").port(), lines)
     }
 
-    pub fn offer_to(&self, port: u16, lines: &str) -> String {
+    pub(crate) fn offer_to(&self, port: u16, lines: &str) -> String {
         format!(
             "v=0\r\no=phone 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
              m=audio {port} RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\na=ptime:20\r\n{lines}"
@@ -141,7 +141,7 @@ impl Phone {
     }
 
     /// Sends a request; `Content-Type` goes with the body.
-    pub async fn request(&mut self, method: &str, headers: &str, body: &str) {
+    pub(crate) async fn request(&mut self, method: &str, headers: &str, body: &str) {
         if !matches!(method, "ACK" | "CANCEL") {
             self.cseq += 1;
         }
@@ -164,18 +164,18 @@ impl Phone {
         self.sip.send_to(message.as_bytes(), self.house).await.expect("sent");
     }
 
-    pub async fn invite(&mut self, sdp: Option<&str>) {
+    pub(crate) async fn invite(&mut self, sdp: Option<&str>) {
         let headers = sdp.map_or("", |_| "Content-Type: application/sdp\r\n");
         self.request("INVITE", headers, sdp.unwrap_or_default()).await;
     }
 
-    pub async fn ack(&mut self, sdp: Option<&str>) {
+    pub(crate) async fn ack(&mut self, sdp: Option<&str>) {
         let headers = sdp.map_or("", |_| "Content-Type: application/sdp\r\n");
         self.request("ACK", headers, sdp.unwrap_or_default()).await;
     }
 
     /// Calls with an offer and acknowledges the 200, which comes back.
-    pub async fn call(&mut self) -> Message {
+    pub(crate) async fn call(&mut self) -> Message {
         let offer = self.offer("");
         self.invite(Some(&offer)).await;
         let answer = self.final_response().await;
@@ -185,21 +185,21 @@ impl Phone {
     }
 
     /// Changes the session and acknowledges the 200, which comes back.
-    pub async fn reinvite(&mut self, sdp: &str) -> Message {
+    pub(crate) async fn reinvite(&mut self, sdp: &str) -> Message {
         self.invite(Some(sdp)).await;
         let answer = self.final_response().await;
         self.ack(None).await;
         answer
     }
 
-    pub async fn bye(&mut self) {
+    pub(crate) async fn bye(&mut self) {
         self.request("BYE", "", "").await;
         let answer = self.final_response().await;
         assert_eq!(answer.status(), Some(200), "{answer:?}");
     }
 
     /// The final response to what was sent last.
-    pub async fn final_response(&mut self) -> Message {
+    pub(crate) async fn final_response(&mut self) -> Message {
         loop {
             let message = self.message().await;
             let mine =
@@ -217,7 +217,7 @@ impl Phone {
     }
 
     /// The next request of this method that the house sends, such as its BYE.
-    pub async fn house_request(&mut self, method: &str) -> Message {
+    pub(crate) async fn house_request(&mut self, method: &str) -> Message {
         loop {
             if let Some(at) = self.requests.iter().position(|request| request.method() == Some(method)) {
                 return self.requests.remove(at);
@@ -227,7 +227,7 @@ impl Phone {
     }
 
     /// The next message. Requests are answered with 200 and kept.
-    pub async fn message(&mut self) -> Message {
+    pub(crate) async fn message(&mut self) -> Message {
         let mut buffer = vec![0; 65536];
         let received =
             timeout(PATIENCE, self.sip.recv_from(&mut buffer)).await.expect("a SIP message in time");
@@ -248,7 +248,7 @@ impl Phone {
     }
 
     /// Sends one RTP packet of 20 ms.
-    pub async fn send_rtp(&mut self, to: SocketAddr, payload: &[u8]) {
+    pub(crate) async fn send_rtp(&mut self, to: SocketAddr, payload: &[u8]) {
         let mut packet = vec![0x80, 0x00];
         packet.extend(self.sequence.to_be_bytes());
         packet.extend(self.timestamp.to_be_bytes());
@@ -261,7 +261,7 @@ impl Phone {
 
     /// Sends numbered frames, one each 20 ms, and returns the payloads that came back meanwhile and shortly
     /// after, without RTCP.
-    pub async fn talk(&mut self, to: SocketAddr, frames: usize) -> Vec<Vec<u8>> {
+    pub(crate) async fn talk(&mut self, to: SocketAddr, frames: usize) -> Vec<Vec<u8>> {
         let mut heard = Vec::new();
         let start = Instant::now();
         for frame in 0..frames + 20 {
@@ -277,7 +277,7 @@ impl Phone {
     }
 
     /// The next RTP packet's payload type and payload; `None` at `due`.
-    pub async fn hear_until(&mut self, due: Instant) -> Option<(u8, Vec<u8>)> {
+    pub(crate) async fn hear_until(&mut self, due: Instant) -> Option<(u8, Vec<u8>)> {
         let mut buffer = [0; 2048];
         loop {
             tokio::select! {
@@ -294,7 +294,7 @@ impl Phone {
     }
 
     /// Hears audio that is not silence.
-    pub async fn hears_audio(&mut self) {
+    pub(crate) async fn hears_audio(&mut self) {
         let due = Instant::now() + PATIENCE;
         while let Some((payload_type, payload)) = self.hear_until(due).await {
             if payload_type == 0 && payload.iter().any(|byte| byte & 0x7F < 0x60) {
@@ -305,7 +305,7 @@ impl Phone {
     }
 
     /// How many RTP packets come in this time.
-    pub async fn packets_in(&mut self, time: Duration) -> usize {
+    pub(crate) async fn packets_in(&mut self, time: Duration) -> usize {
         let due = Instant::now() + time;
         let mut packets = 0;
         while self.hear_until(due).await.is_some() {
@@ -316,12 +316,12 @@ impl Phone {
 }
 
 /// A frame that no other number has, of values that mu-law gives back exactly.
-pub fn numbered(frame: usize) -> Vec<u8> {
+pub(crate) fn numbered(frame: usize) -> Vec<u8> {
     (0..160).map(|index| (((frame * 7 + index * 3) % 100) + 1) as u8).collect()
 }
 
 /// How many of the frames `0..frames` came back whole and in order.
-pub fn returned(heard: &[Vec<u8>], frames: usize) -> usize {
+pub(crate) fn returned(heard: &[Vec<u8>], frames: usize) -> usize {
     let mut next = 0;
     let mut found = 0;
     for payload in heard {
