@@ -26,7 +26,7 @@ impl AiEar {
     }
 
     /// Hands audio over whose first sample is number `timestamp`; true if a block was completed.
-    fn hear(&mut self, port: &mut AiPort, timestamp: u64, mut audio: &[u8]) -> bool {
+    fn hear(&mut self, port: &mut AiPort, tick: Instant, timestamp: u64, mut audio: &[u8]) -> bool {
         let mut pushed = false;
         let mut position = timestamp;
         while !audio.is_empty() {
@@ -36,7 +36,7 @@ impl AiEar {
             position += now.len() as u64;
             audio = later;
             if self.filled == AI_BLOCK_BYTES {
-                port.push_audio(position - AI_BLOCK_BYTES as u64, &self.block);
+                port.push_audio(tick, position - AI_BLOCK_BYTES as u64, &self.block);
                 self.filled = 0;
                 pushed = true;
             }
@@ -58,7 +58,7 @@ impl Stream {
             self.handle_digit(digit);
         }
         if let App::Ai(port) = &mut self.app
-            && self.ear.hear(port, self.elapsed_samples, heard)
+            && self.ear.hear(port, tick, self.elapsed_samples, heard)
         {
             self.ai_wakeup = Some(port.thread());
         }
