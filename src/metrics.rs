@@ -37,7 +37,7 @@ pub(crate) fn media(out: &mut Exposition, media: &Media) {
     media
         .counters()
         .for_each(|name, help, value| out.counter(&format!("sidetone_media_{name}"), help, &[], value));
-    ai(out, media.ai().counters());
+    ai(out, &media.ai().counters());
 }
 
 fn worker_counters(out: &mut Exposition, labels: Labels<'_>, counters: &WorkerCounters) {
