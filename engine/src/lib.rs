@@ -15,9 +15,13 @@
 pub mod ai;
 pub mod command;
 pub mod config;
+pub mod engine;
 pub mod event;
 pub mod player;
 pub mod stream;
 pub mod time;
+mod worker;
 
-pub use xdp::{Counter, Doorbell};
+pub use engine::{AddStreamError, CommandRingFull, DeviceChoice, Engine, EngineEvents, StartError};
+pub use worker::WorkerCounters;
+pub use xdp::{Counter, Device, DeviceCounters, Doorbell};
