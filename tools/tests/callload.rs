@@ -18,7 +18,7 @@ fn counts_equal_those_of_sipp() {
     if !sipp_is_there("counts_equal_those_of_sipp") {
         return;
     }
-    let sipp = Sipp::answering(10, None);
+    let sipp = Sipp::answering(None);
     let target = sipp.target();
     let (code, report) =
         callload(&["--target", &target, "-n", "10", "-d", "4", "--ramp", "0.5", "--dtmf", "12"]);
@@ -51,9 +51,9 @@ fn introduced_loss_repetition_and_reordering_are_reported_exactly() {
         Impairment { repeat_every: 20, swap_every: 33, ..Impairment::default() },
     ] {
         // SIPp does the signalling and the echo; the forwarder sits in front of its echo.
-        let echo = Sipp::answering(1, None);
+        let echo = Sipp::answering(None);
         let forwarder = Forwarder::start(([127, 0, 0, 1], echo.media_port).into(), impairment);
-        let sipp = Sipp::answering(10, Some(forwarder.port));
+        let sipp = Sipp::answering(Some(forwarder.port));
         let (_, report) = callload(&["--target", &sipp.target(), "-n", "10", "-d", "5", "--ramp", "0.5"]);
         let introduced = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         let faults = &forwarder.faults;
@@ -79,10 +79,10 @@ fn introduced_delay_is_the_reported_latency() {
         return;
     }
     for delay_ms in [10, 150] {
-        let echo = Sipp::answering(1, None);
+        let echo = Sipp::answering(None);
         let impairment = Impairment { delay: Duration::from_millis(delay_ms), ..Impairment::default() };
         let forwarder = Forwarder::start(([127, 0, 0, 1], echo.media_port).into(), impairment);
-        let sipp = Sipp::answering(5, Some(forwarder.port));
+        let sipp = Sipp::answering(Some(forwarder.port));
         let (code, report) =
             callload(&["--target", &sipp.target(), "-n", "5", "-d", "4", "--marker-ms", "200"]);
         assert_eq!(code, 0, "{report:#}");
@@ -109,7 +109,7 @@ fn a_transcoding_far_end_with_its_own_clock_is_measured_to_the_sample() {
         ..Impairment::default()
     };
     let forwarder = Forwarder::start(([127, 0, 0, 1], 9).into(), impairment);
-    let sipp = Sipp::answering(5, Some(forwarder.port));
+    let sipp = Sipp::answering(Some(forwarder.port));
     let (code, report) = callload(&["--target", &sipp.target(), "-n", "5", "-d", "4", "--marker-ms", "200"]);
     assert_eq!(code, 0, "{report:#}");
     let expected_ms = forwarder.median_hold_ms() + 333.0 / 8.0;
@@ -137,7 +137,7 @@ fn set_ups_without_rtp_are_counted_as_sipp_counts_them() {
     if !sipp_is_there("set_ups_without_rtp_are_counted_as_sipp_counts_them") {
         return;
     }
-    let sipp = Sipp::answering(300, None);
+    let sipp = Sipp::answering(None);
     let target = sipp.target();
     let (code, report) = callload(&[
         "--target", &target, "-n", "20", "--no-rtp", "--rate", "100", "--total", "300", "-d", "20",
@@ -156,7 +156,7 @@ fn an_interrupt_ends_every_call_with_bye() {
     if !sipp_is_there("an_interrupt_ends_every_call_with_bye") {
         return;
     }
-    let sipp = Sipp::answering(8, None);
+    let sipp = Sipp::answering(None);
     let run = Callload::start(&["--target", &sipp.target(), "-n", "8", "-d", "60"]);
     thread::sleep(Duration::from_secs(2));
     kill(Pid::from_raw(run.child.id() as i32), Signal::SIGINT).unwrap();
@@ -172,7 +172,7 @@ fn expectations_decide_the_exit_code() {
     if !sipp_is_there("expectations_decide_the_exit_code") {
         return;
     }
-    let echo = Sipp::answering(1, None);
+    let echo = Sipp::answering(None);
     let impairment =
         Impairment { lost_per_mille: 100, delay: Duration::from_millis(30), ..Impairment::default() };
     let forwarder = Forwarder::start(([127, 0, 0, 1], echo.media_port).into(), impairment);
@@ -183,7 +183,7 @@ fn expectations_decide_the_exit_code() {
         (["--check-latency-p99-below", "25"], false),
         (["--expect-audio-above", "99"], true),
     ] {
-        let sipp = Sipp::answering(3, Some(forwarder.port));
+        let sipp = Sipp::answering(Some(forwarder.port));
         let target = sipp.target();
         let arguments = [
             "--target",
