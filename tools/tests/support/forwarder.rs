@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     net::{SocketAddr, UdpSocket},
     sync::{
-        Arc, Mutex,
+        Arc, LazyLock, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
@@ -176,16 +176,13 @@ impl Caller {
         out.extend((number as u16).wrapping_add(65_500).to_be_bytes());
         out.extend((number.wrapping_mul(160)).wrapping_sub(5_000).to_be_bytes());
         out.extend([9, 9, 9, 9]);
-        out.extend(
-            audio
-                .iter()
-                .map(|&byte| if is_mu { encode_a(decode_mu(byte)) } else { encode_mu(decode_a(byte)) }),
-        );
+        let other_law = if is_mu { &*MU_TO_A } else { &*A_TO_MU };
+        out.extend(audio.iter().map(|&byte| other_law[usize::from(byte)]));
         out
     }
 }
 
-// The other law by its definition: the code word whose level is nearest. Slow, and apart from callload's code.
+// The other law by its definition: the code word whose level is nearest, apart from callload's code.
 
 fn decode_mu(byte: u8) -> i32 {
     let code = u32::from(!byte);
@@ -200,10 +197,11 @@ fn decode_a(byte: u8) -> i32 {
     if code & 128 != 0 { magnitude } else { -magnitude }
 }
 
-fn encode_a(sample: i32) -> u8 {
-    (0..=255).min_by_key(|&byte| (decode_a(byte) - sample).abs()).unwrap()
+fn nearest(level: i32, decode: fn(u8) -> i32) -> u8 {
+    (0..=255).min_by_key(|&byte| (decode(byte) - level).abs()).expect("256 code words")
 }
 
-fn encode_mu(sample: i32) -> u8 {
-    (0..=255).min_by_key(|&byte| (decode_mu(byte) - sample).abs()).unwrap()
-}
+static MU_TO_A: LazyLock<[u8; 256]> =
+    LazyLock::new(|| std::array::from_fn(|byte| nearest(decode_mu(byte as u8), decode_a)));
+static A_TO_MU: LazyLock<[u8; 256]> =
+    LazyLock::new(|| std::array::from_fn(|byte| nearest(decode_a(byte as u8), decode_mu)));
