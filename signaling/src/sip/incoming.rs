@@ -1,13 +1,13 @@
 //! An INVITE that nobody has answered yet.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::command::Command;
-use super::session::{Session, SessionEvent};
+use super::session::{EndCause, Session, SessionEvent};
 
 /// What carried a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -124,6 +124,7 @@ pub struct IncomingCall {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) events: mpsc::Receiver<SessionEvent>,
     pub(super) cancelled: watch::Receiver<bool>,
+    pub(super) ended: Arc<OnceLock<EndCause>>,
 }
 
 impl IncomingCall {
@@ -170,7 +171,7 @@ impl IncomingCall {
     /// See [`CallError`]; the call is over then.
     pub async fn accept(self, sdp: String) -> Result<Session, CallError> {
         self.ask(|reply| Command::Accept { sdp, reply }).await?;
-        Ok(Session::new(self.info, self.commands, self.events))
+        Ok(Session::new(self.info, self.commands, self.events, self.ended))
     }
 
     /// Completes when the caller gave up. It has then been answered with 487.

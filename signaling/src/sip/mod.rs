@@ -3,12 +3,24 @@
 //! Messages and transactions are bought (`rsipstack`); the transports with their limits, dialogs and
 //! sessions are ours. Nothing of `rsipstack` is visible outside this module.
 
+mod admission;
 mod command;
 mod config;
+mod core;
 mod counters;
+mod dialog;
 mod endpoint;
 mod incoming;
+mod message;
+mod negotiation;
+mod reliable;
+mod route;
 mod session;
+mod session_timer;
+mod task;
+mod transaction;
+mod transport;
+mod validate;
 
 pub use config::{SipConfig, SipLimits};
 pub use counters::SipCounters;

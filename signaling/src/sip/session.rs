@@ -1,6 +1,6 @@
 //! An answered call: a confirmed dialog with its session (RFC 3261 13 to 15), as its owner sees it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -181,6 +181,8 @@ pub struct Session {
     info: Arc<InviteInfo>,
     handle: SessionHandle,
     events: mpsc::Receiver<SessionEvent>,
+    /// Set before the events end.
+    cause: Arc<OnceLock<EndCause>>,
     ended: bool,
 }
 
@@ -189,8 +191,9 @@ impl Session {
         info: Arc<InviteInfo>,
         commands: mpsc::Sender<Command>,
         events: mpsc::Receiver<SessionEvent>,
+        cause: Arc<OnceLock<EndCause>>,
     ) -> Self {
-        Self { info, handle: SessionHandle { commands }, events, ended: false }
+        Self { info, handle: SessionHandle { commands }, events, cause, ended: false }
     }
 
     /// What the INVITE said.
@@ -210,9 +213,13 @@ impl Session {
         if self.ended {
             return std::future::pending().await;
         }
-        let event = self.events.recv().await;
-        let event = event.unwrap_or(SessionEvent::Ended { cause: EndCause::Shutdown });
-        self.ended = matches!(event, SessionEvent::Ended { .. });
-        event
+        match self.events.recv().await {
+            Some(event) => event,
+            None => {
+                self.ended = true;
+                let cause = self.cause.get().cloned().unwrap_or(EndCause::Shutdown);
+                SessionEvent::Ended { cause }
+            }
+        }
     }
 }
