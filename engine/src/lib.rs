@@ -23,5 +23,6 @@ pub mod player;
 pub mod rtp;
 pub mod stream;
 pub mod time;
+pub mod wav;
 
 pub use xdp::{Counter, Doorbell};
