@@ -201,7 +201,10 @@ impl AiThread {
         let (started, start) = std::sync::mpsc::sync_channel(1);
         let bell = {
             let _context = runtime.enter();
-            #[expect(deprecated, reason = "its replacement is unsafe; a Doorbell owns its eventfd and never swaps it")]
+            #[expect(
+                deprecated,
+                reason = "its replacement is unsafe; a Doorbell owns its eventfd and never swaps it"
+            )]
             AsyncFd::with_interest(doorbell.clone(), Interest::READABLE)?
         };
         let (thread_streams, name) = (Arc::clone(&streams), format!("ai-{index}"));
@@ -272,6 +275,7 @@ impl Opening {
         match opened {
             Err(error) => {
                 tracing::warn!(%error, "cannot open an AI stream");
+                drop(place);
                 let _ = result.send(Err(error));
             }
             Ok((port, backend, session, pump)) => {
@@ -285,7 +289,6 @@ impl Opening {
                 pump.run().await;
             }
         }
-        drop(place);
     }
 
     async fn open(&self) -> Result<(AiPort, Arc<Shared>, AiSession, Pump), ConnectError> {
