@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ai_support::{Bot, connect, eventually, listen, meta, soon};
-use sidetone_engine::ai::{AiConfig, AiCounters, AiRuntime, ConnectError, Secret};
+use engine::ai::{AiConfig, AiCounters, AiRuntime, ConnectError, Secret};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 

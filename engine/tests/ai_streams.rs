@@ -5,10 +5,10 @@ mod ai_support;
 use std::time::Duration;
 
 use ai_support::{Call, Worker, eventually, ramp, soon};
+use engine::ai::{AiEvent, AiFailure};
+use engine::command::Digit;
 use futures_util::SinkExt as _;
 use serde_json::json;
-use sidetone_engine::ai::{AiEvent, AiFailure};
-use sidetone_engine::command::Digit;
 use tokio::io::AsyncWriteExt as _;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -341,7 +341,7 @@ async fn flooding_backend_leaves_the_others_alone() {
     let mut quiet = Call::started().await;
     let mut flood = {
         let (listener, address) = ai_support::listen().await;
-        let config = sidetone_engine::ai::AiConfig::new(format!("ws://{address}/"));
+        let config = engine::ai::AiConfig::new(format!("ws://{address}/"));
         let (opened, bot) = tokio::join!(
             quiet.runtime.connect(config, ai_support::meta()),
             ai_support::Bot::accept(&listener)

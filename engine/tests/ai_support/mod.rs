@@ -4,11 +4,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use engine::Doorbell;
+use engine::ai::{AiConfig, AiEvent, AiPort, AiRuntime, AiSession, CallMeta, ConnectError};
+use engine::time::Instant;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
-use sidetone_engine::Doorbell;
-use sidetone_engine::ai::{AiConfig, AiEvent, AiPort, AiRuntime, AiSession, CallMeta, ConnectError};
-use sidetone_engine::time::Instant;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;

@@ -1,0 +1,114 @@
+//! How many new INVITEs one source may send (a token bucket per address, in a bounded table).
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// Buckets by source address. IPv6 sources count by /64, which is what one subscriber has.
+#[derive(Debug)]
+pub(super) struct InviteRate {
+    per_second: f64,
+    burst: f64,
+    capacity: usize,
+    buckets: HashMap<IpAddr, Bucket>,
+    /// Shared by all sources that find the table full.
+    overflow: Bucket,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    tokens: f64,
+    filled: Instant,
+}
+
+impl InviteRate {
+    pub(super) fn new(now: Instant, per_second: u32, burst: u32, capacity: usize) -> Self {
+        let burst = f64::from(burst.max(1));
+        let overflow = Bucket { tokens: burst, filled: now };
+        Self { per_second: f64::from(per_second), burst, capacity, buckets: HashMap::new(), overflow }
+    }
+
+    /// Takes a token of this source; `false` when it has none left.
+    pub(super) fn take(&mut self, now: Instant, source: IpAddr) -> bool {
+        if self.per_second == 0.0 {
+            return true;
+        }
+        let (rate, burst) = (self.per_second, self.burst);
+        let source = prefix(source);
+        if !self.buckets.contains_key(&source) && self.buckets.len() >= self.capacity {
+            self.buckets.retain(|_, bucket| !bucket.is_full(now, rate, burst));
+            if self.buckets.len() >= self.capacity {
+                return self.overflow.take(now, rate, burst);
+            }
+        }
+        self.buckets.entry(source).or_insert(Bucket { tokens: burst, filled: now }).take(now, rate, burst)
+    }
+}
+
+impl Bucket {
+    fn level(&self, now: Instant, rate: f64, burst: f64) -> f64 {
+        let elapsed: Duration = now.saturating_duration_since(self.filled);
+        (self.tokens + elapsed.as_secs_f64() * rate).min(burst)
+    }
+
+    fn is_full(&self, now: Instant, rate: f64, burst: f64) -> bool {
+        self.level(now, rate, burst) >= burst
+    }
+
+    fn take(&mut self, now: Instant, rate: f64, burst: f64) -> bool {
+        self.tokens = self.level(now, rate, burst);
+        self.filled = now;
+        let granted = self.tokens >= 1.0;
+        if granted {
+            self.tokens -= 1.0;
+        }
+        granted
+    }
+}
+
+fn prefix(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v4(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    #[test]
+    fn a_burst_is_taken_and_then_the_rate_holds() {
+        let start = Instant::now();
+        let mut rate = InviteRate::new(start, 10, 5, 8);
+        assert_eq!((0..20).filter(|_| rate.take(start, v4(1))).count(), 5);
+        let later = start + Duration::from_millis(350);
+        assert_eq!((0..20).filter(|_| rate.take(later, v4(1))).count(), 3);
+        assert!(rate.take(start, v4(2)), "another source is not affected");
+    }
+
+    #[test]
+    fn the_table_never_grows_beyond_its_capacity() {
+        let start = Instant::now();
+        let mut rate = InviteRate::new(start, 1, 2, 4);
+        let granted = (0..=255).filter(|last| rate.take(start, v4(*last))).count();
+        assert_eq!(rate.buckets.len(), 4);
+        assert_eq!(granted, 4 + 2, "the rest shares one bucket");
+        let rested = start + Duration::from_secs(60);
+        assert!(rate.take(rested, v4(200)));
+        assert_eq!(rate.buckets.len(), 1, "rested sources made room");
+    }
+
+    #[test]
+    fn neighbours_in_one_ipv6_prefix_share_a_bucket() {
+        let start = Instant::now();
+        let mut rate = InviteRate::new(start, 1, 1, 4);
+        assert!(rate.take(start, "2001:db8::1".parse().unwrap()));
+        assert!(!rate.take(start, "2001:db8::2".parse().unwrap()));
+        assert!(rate.take(start, "2001:db8:0:1::1".parse().unwrap()));
+    }
+}

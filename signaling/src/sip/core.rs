@@ -1,0 +1,379 @@
+//! What arrives, and who gets it: a transaction, a call, or an answer at once.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::admission::InviteRate;
+use super::config::SipConfig;
+use super::counters::SipCounters;
+use super::dialog::{Dialog, DialogId};
+use super::incoming::IncomingCall;
+use super::message::{Content, Malformed, Message, Unparsable, parse, session_description};
+use super::task::{self, NewCall, ToCall};
+use super::transaction::{Key, Transactions, key_of, to_bought};
+use super::transport::{Flow, Handle, TcpConnections, TcpContext};
+use super::validate::{ACCEPT, ALLOW, Refusal, SUPPORTED, check_mandatory, check_request};
+
+/// Everything that the sockets and the calls of one endpoint share.
+pub(super) struct Core {
+    pub(super) config: SipConfig,
+    pub(super) counters: Arc<SipCounters>,
+    pub(super) transactions: Transactions,
+    pub(super) draining: AtomicBool,
+    /// Set when calls have to end now.
+    pub(super) ending: CancellationToken,
+    /// Set when the sockets have to close.
+    pub(super) closing: CancellationToken,
+    pub(super) tasks: TaskTracker,
+    pub(super) tcp: Arc<TcpConnections>,
+    pub(super) unacknowledged: AtomicUsize,
+    pub(super) advertised: Option<(String, Option<u16>)>,
+    calls: Mutex<Calls>,
+    rate: Mutex<InviteRate>,
+    incoming: mpsc::Sender<IncomingCall>,
+    tag_hash: RandomState,
+}
+
+#[derive(Default)]
+struct Calls {
+    dialogs: HashMap<DialogId, mpsc::Sender<ToCall>>,
+    /// INVITEs that began a call, to notice the same one by another way (RFC 3261 8.2.2.2).
+    invites: HashMap<(String, String, u32), Key>,
+}
+
+impl Core {
+    pub(super) fn new(
+        config: SipConfig,
+        advertised: Option<(String, Option<u16>)>,
+        incoming: mpsc::Sender<IncomingCall>,
+    ) -> Self {
+        let limits = &config.limits;
+        let rate = InviteRate::new(
+            Instant::now(),
+            limits.invites_per_second_per_source,
+            limits.invite_burst_per_source,
+            limits.sources,
+        );
+        Self {
+            counters: Arc::default(),
+            transactions: Transactions::new(&config),
+            draining: AtomicBool::new(false),
+            ending: CancellationToken::new(),
+            closing: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            tcp: Arc::default(),
+            unacknowledged: AtomicUsize::new(0),
+            advertised,
+            calls: Mutex::default(),
+            rate: Mutex::new(rate),
+            incoming,
+            tag_hash: RandomState::new(),
+            config,
+        }
+    }
+
+    pub(super) fn tcp_context(self: &Arc<Self>) -> TcpContext<SharedCore> {
+        TcpContext {
+            connections: self.tcp.clone(),
+            limits: self.config.limits.clone(),
+            counters: self.counters.clone(),
+            closing: self.closing.clone(),
+            handler: Arc::new(SharedCore(self.clone())),
+        }
+    }
+
+    pub(super) fn call_count(&self) -> usize {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).dialogs.len()
+    }
+
+    pub(super) fn forget_call(&self, id: &DialogId, invite: &(String, String, u32)) {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.dialogs.remove(id);
+        calls.invites.remove(invite);
+    }
+
+    fn call_of(&self, id: &DialogId) -> Option<mpsc::Sender<ToCall>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).dialogs.get(id).cloned()
+    }
+
+    /// Answers without a transaction: the same request gets the same answer, To tag included, and costs
+    /// no memory (RFC 3261 8.2.7).
+    fn answer(&self, flow: &Flow, request: &Message, refusal: Refusal) {
+        let mut hasher = self.tag_hash.build_hasher();
+        for name in ["Via", "Call-ID", "From", "CSeq"] {
+            hasher.write(request.header(name).unwrap_or_default().as_bytes());
+        }
+        let tag = format!("{:016x}", hasher.finish());
+        let mut response = Message::response_to(request, refusal.status, refusal.reason, Some(&tag));
+        for (name, value) in refusal.headers {
+            response.push(name, value);
+        }
+        response.push("Server", &self.config.user_agent);
+        flow.send(response.write());
+    }
+
+    fn refuse(&self, flow: &Flow, request: &Message, refusal: Refusal) {
+        self.counters.refused_requests.increment();
+        self.answer(flow, request, refusal);
+    }
+
+    fn count_malformed(&self, why: Malformed) {
+        let counters = &self.counters;
+        let counter = match why {
+            Malformed::Empty => &counters.malformed_empty,
+            Malformed::TooLarge => &counters.malformed_too_large,
+            Malformed::StartLine => &counters.malformed_start_line,
+            Malformed::Header => &counters.malformed_header,
+            Malformed::TooManyHeaders => &counters.malformed_too_many_headers,
+            Malformed::ControlCharacter => &counters.malformed_control_character,
+            Malformed::Encoding => &counters.malformed_encoding,
+            Malformed::ContentLength => &counters.malformed_content_length,
+            Malformed::Mandatory => &counters.malformed_mandatory,
+            Malformed::Truncated => &counters.malformed_truncated,
+        };
+        counter.increment();
+    }
+
+    /// A 400 for what can be answered: a request other than ACK with a Via.
+    fn answer_unparsable(&self, flow: &Flow, unparsable: Unparsable) {
+        self.count_malformed(unparsable.why);
+        let mut salvage = unparsable.salvage;
+        let method = salvage.method();
+        if method.is_empty() || method == "ACK" || !salvage.note_source(flow.remote) {
+            return;
+        }
+        self.counters.malformed_answered.increment();
+        self.answer(flow, &salvage, Refusal::new(400, unparsable.why.reason()));
+    }
+
+    async fn handle_message(self: &Arc<Self>, flow: &Flow, data: &[u8]) {
+        self.counters.received_messages.increment();
+        if data.iter().all(|b| matches!(b, b'\r' | b'\n' | 0)) {
+            self.counters.keepalives.increment();
+            return;
+        }
+        match parse(data) {
+            Err(unparsable) => self.answer_unparsable(flow, *unparsable),
+            Ok(message) if message.is_request() => self.handle_request(flow, message).await,
+            Ok(message) => self.handle_response(flow, message).await,
+        }
+    }
+
+    async fn handle_response(&self, flow: &Flow, message: Message) {
+        let bought = to_bought(&message);
+        match bought.as_ref().and_then(key_of) {
+            Some(key) if self.transactions.knows(&key) => {
+                self.counters.received_responses.increment();
+                if let Some(bought) = bought {
+                    self.transactions.deliver(bought, flow).await;
+                }
+            }
+            // A 2xx that comes again after its transaction ended wants another ACK (RFC 3261 13.2.2.4).
+            _ if message.status() / 100 == 2
+                && message.cseq().is_some_and(|(_, method)| method == "INVITE") =>
+            {
+                let call = DialogId::of_response(&message).and_then(|id| self.call_of(&id));
+                match call {
+                    Some(call) => drop(call.try_send(ToCall::RepeatedAnswer(message))),
+                    None => self.counters.stray_responses.increment(),
+                }
+            }
+            _ => self.counters.stray_responses.increment(),
+        }
+    }
+
+    async fn handle_request(self: &Arc<Self>, flow: &Flow, mut request: Message) {
+        if !request.note_source(flow.remote) {
+            // Without a Via there is nobody to answer.
+            self.count_malformed(Malformed::Mandatory);
+            return;
+        }
+        if let Err(refusal) = check_mandatory(&request) {
+            if refusal.status == 400 {
+                self.count_malformed(Malformed::Mandatory);
+            }
+            if request.method() != "ACK" {
+                self.refuse(flow, &request, refusal);
+            }
+            return;
+        }
+        self.counters.received_requests.increment();
+        let bought = to_bought(&request);
+        let Some((bought, key)) = bought.and_then(|bought| key_of(&bought).map(|key| (bought, key))) else {
+            // Methods that have no transaction here, or identifiers that it cannot read.
+            let refusal =
+                check_request(&request).err().unwrap_or_else(|| Refusal::new(400, "Malformed Header Field"));
+            return self.refuse(flow, &request, refusal);
+        };
+        match request.method() {
+            "ACK" => {
+                let in_dialog = DialogId::of_request(&request).and_then(|id| self.call_of(&id)).is_some();
+                if !in_dialog && !self.transactions.knows(&key) {
+                    self.counters.stray_acks.increment();
+                }
+                return self.transactions.deliver(bought, flow).await;
+            }
+            "CANCEL" if !self.transactions.knows(&key) => {
+                return self.refuse(flow, &request, Refusal::new(481, ""));
+            }
+            _ if self.transactions.knows(&key) => {
+                if request.method() != "CANCEL" {
+                    self.counters.retransmissions_received.increment();
+                }
+                return self.transactions.deliver(bought, flow).await;
+            }
+            _ => {}
+        }
+        if let Err(refusal) = check_request(&request) {
+            return self.refuse(flow, &request, refusal);
+        }
+        let rsipstack::sip::SipMessage::Request(bought) = bought else { return };
+        if request.to_tag().is_some() {
+            return self.handle_in_dialog(flow, request, key, bought);
+        }
+        match request.method() {
+            "INVITE" => self.handle_invite(flow, request, key, bought),
+            "OPTIONS" => self.answer_options(flow, &request),
+            _ => self.refuse(flow, &request, Refusal::new(481, "")),
+        }
+    }
+
+    fn handle_in_dialog(&self, flow: &Flow, request: Message, key: Key, bought: rsipstack::sip::Request) {
+        let call = DialogId::of_request(&request).and_then(|id| self.call_of(&id));
+        let Some(call) = call else {
+            return self.refuse(flow, &request, Refusal::new(481, ""));
+        };
+        // Twice the cap: what belongs to a call wins over what wants to become one.
+        if self.transactions.count() >= self.config.limits.transactions.saturating_mul(2) {
+            self.counters.dropped_overload.increment();
+            return;
+        }
+        match call.try_reserve() {
+            Ok(permit) => {
+                let transaction = self.transactions.new_server(key, bought, flow);
+                permit.send(ToCall::Request { transaction, request, flow: flow.clone() });
+            }
+            // The call is ending, or its peer sends faster than it can be answered.
+            Err(mpsc::error::TrySendError::Closed(())) => self.refuse(flow, &request, Refusal::new(481, "")),
+            Err(mpsc::error::TrySendError::Full(())) => self.refuse(flow, &request, overloaded()),
+        }
+    }
+
+    fn answer_options(&self, flow: &Flow, request: &Message) {
+        if self.draining.load(Ordering::Relaxed) {
+            self.counters.refused_draining.increment();
+            return self.answer(flow, request, overloaded());
+        }
+        self.answer(flow, request, capabilities());
+    }
+
+    /// Says whether a new call may begin, before anything is allocated for it.
+    fn admit(&self, source: IpAddr) -> Result<mpsc::Permit<'_, IncomingCall>, Refusal> {
+        let limits = &self.config.limits;
+        if self.draining.load(Ordering::Relaxed) {
+            self.counters.refused_draining.increment();
+            return Err(overloaded());
+        }
+        let full = self.call_count() >= limits.calls
+            || self.unacknowledged.load(Ordering::Relaxed) >= limits.unacknowledged
+            || self.transactions.count() >= limits.transactions;
+        let permit = self.incoming.try_reserve().ok().filter(|_| !full);
+        let Some(permit) = permit else {
+            self.counters.refused_overload.increment();
+            return Err(overloaded());
+        };
+        if !self.rate.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now(), source) {
+            self.counters.refused_rate.increment();
+            return Err(overloaded());
+        }
+        Ok(permit)
+    }
+
+    fn handle_invite(
+        self: &Arc<Self>,
+        flow: &Flow,
+        invite: Message,
+        key: Key,
+        bought: rsipstack::sip::Request,
+    ) {
+        let identity = (
+            invite.call_id().to_owned(),
+            invite.sender_tag().unwrap_or_default(),
+            invite.cseq().map_or(0, |(number, _)| number),
+        );
+        let merged = {
+            let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+            calls.invites.get(&identity).is_some_and(|known| *known != key)
+        };
+        if merged {
+            self.counters.merged_requests.increment();
+            return self.refuse(flow, &invite, Refusal::new(482, ""));
+        }
+        let permit = match self.admit(flow.remote.ip()) {
+            Ok(permit) => permit,
+            Err(refusal) => return self.answer(flow, &invite, refusal),
+        };
+        let Some(dialog) = Dialog::from_invite(&invite, &random_token()) else {
+            return self.refuse(flow, &invite, Refusal::new(400, "Missing Or Malformed Contact"));
+        };
+        let offer = match session_description(&invite) {
+            Content::Sdp(sdp) => Some(sdp),
+            _ => None,
+        };
+        let timer = match task::negotiate_timer(&invite, &self.config) {
+            Ok(timer) => timer,
+            Err(refusal) => return self.refuse(flow, &invite, refusal),
+        };
+        let transaction = self.transactions.new_server(key.clone(), bought, flow);
+        let (to_call, mailbox) = mpsc::channel(64);
+        {
+            let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+            calls.dialogs.insert(dialog.id.clone(), to_call.clone());
+            calls.invites.insert(identity.clone(), key.clone());
+        }
+        self.counters.invites.increment();
+        let new = NewCall { dialog, invite, offer, timer, key, identity, transaction, flow: flow.clone() };
+        permit.send(task::start(self.clone(), new, to_call, mailbox));
+    }
+}
+
+/// The core behind an `Arc`, as the transports know it.
+pub(super) struct SharedCore(pub(super) Arc<Core>);
+
+impl Handle for SharedCore {
+    async fn handle(&self, flow: &Flow, data: &[u8]) {
+        self.0.handle_message(flow, data).await;
+    }
+}
+
+/// 200 to OPTIONS (RFC 3261 11.2).
+pub(super) fn capabilities() -> Refusal {
+    Refusal::new(200, "")
+        .with("Allow", ALLOW)
+        .with("Accept", ACCEPT)
+        .with("Accept-Encoding", "identity")
+        .with("Accept-Language", "en")
+        .with("Supported", SUPPORTED)
+}
+
+/// 503 with a Retry-After that spreads those who come back over 5 to 30 s.
+pub(super) fn overloaded() -> Refusal {
+    Refusal::new(503, "").with("Retry-After", (5 + random() % 26).to_string())
+}
+
+pub(super) fn random() -> u64 {
+    // Without random numbers there is nothing that could be kept apart or secret.
+    getrandom::u64().expect("the operating system has random numbers")
+}
+
+pub(super) fn random_token() -> String {
+    format!("{:016x}", random())
+}

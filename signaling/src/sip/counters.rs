@@ -1,0 +1,43 @@
+//! Everything the SIP side counts.
+
+xdp::counters! {
+    /// What a [`super::SipEndpoint`] has received, refused and dropped.
+    pub struct SipCounters {
+        received_messages: "SIP messages received, whole and well formed or not",
+        received_requests: "Requests that passed the guard and the parser",
+        received_responses: "Responses that passed the guard and the parser",
+        keepalives: "CRLF and NUL keep-alives received",
+        invites: "New INVITEs handed to the application",
+        calls_accepted: "Calls answered with 200",
+        calls_rejected: "Calls refused by the application",
+        calls_cancelled: "Calls given up by the caller before the answer",
+        refused_overload: "New requests refused with 503 because a cap was reached",
+        refused_rate: "New INVITEs refused with 503 because their source sends too many",
+        refused_draining: "New requests refused with 503 while draining",
+        refused_requests: "Requests answered with an error before reaching a call",
+        dropped_overload: "Messages dropped unanswered because a cap was reached",
+        stray_responses: "Responses that belong to no transaction",
+        stray_acks: "ACKs that belong to no transaction",
+        malformed_empty: "Datagrams without content",
+        malformed_too_large: "Messages above 64 kB",
+        malformed_start_line: "Messages whose first line is neither request nor status line",
+        malformed_header: "Messages with a header line that is none",
+        malformed_too_many_headers: "Messages with more than 256 header lines",
+        malformed_control_character: "Messages with NUL or control characters in their head",
+        malformed_encoding: "Messages whose head is not UTF-8",
+        malformed_content_length: "Messages whose Content-Length is wrong or missing",
+        malformed_mandatory: "Messages without a mandatory header or with a broken one",
+        malformed_truncated: "Messages that end inside their head",
+        malformed_answered: "Malformed requests answered with 400",
+        retransmissions_received: "Requests received again",
+        ack_timeouts: "Answered calls that were never acknowledged",
+        sessions_expired: "Sessions ended because nobody refreshed them",
+        merged_requests: "Requests that arrived twice by different ways, answered 482",
+        transmit_errors: "Messages the network refused",
+        tcp_accepted: "TCP connections accepted",
+        tcp_refused: "TCP connections closed at once because a cap was reached",
+        tcp_idle_closed: "TCP connections closed for idleness or slowness",
+        tcp_framing_errors: "TCP connections closed because their stream could not be framed",
+        events_dropped: "Session events dropped because their owner does not read them",
+    }
+}

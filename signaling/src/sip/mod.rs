@@ -1,0 +1,31 @@
+//! SIP (RFC 3261): a user agent server that takes calls over UDP and TCP. SDP is opaque text here.
+//!
+//! Messages and transactions are bought (`rsipstack`); the transports with their limits, dialogs and
+//! sessions are ours. Nothing of `rsipstack` is visible outside this module.
+
+mod admission;
+mod command;
+mod config;
+mod core;
+mod counters;
+mod dialog;
+mod endpoint;
+mod incoming;
+mod message;
+mod negotiation;
+mod reliable;
+mod route;
+mod session;
+mod session_timer;
+mod task;
+mod transaction;
+mod transport;
+mod validate;
+
+pub use config::{SipConfig, SipLimits};
+pub use counters::SipCounters;
+pub use endpoint::{SipEndpoint, SipError, SipLoad};
+pub use incoming::{CallError, IncomingCall, InviteInfo, Party, Rejection, Transport};
+pub use session::{
+    ByeReason, EndCause, OfferRequest, OfferWanted, RequestError, Session, SessionEvent, SessionHandle,
+};

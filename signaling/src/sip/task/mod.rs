@@ -1,0 +1,578 @@
+//! One call: a task that owns the dialog, its session state and everything that waits.
+//!
+//! ```text
+//! owner --Command--> task --SessionEvent--> owner
+//! core  --ToCall---> task --InviteServer / spawned client transactions--> transactions
+//! ```
+
+mod outgoing;
+mod requests;
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::command::Command;
+use super::config::SipConfig;
+use super::core::{Core, random};
+use super::dialog::Dialog;
+use super::incoming::{CallError, IncomingCall, InviteInfo, Party, Rejection};
+use super::message::{Message, NameAddr, Uri};
+use super::negotiation::Negotiation;
+use super::reliable::{Provisional, ReliableProvisional};
+use super::session::{ByeReason, Decision, EndCause, RequestError, SessionEvent};
+use super::session_timer::{Negotiated, SessionTimeout, SessionTimer, negotiate};
+use super::transaction::{InviteReport, InviteServer, Key, ServerTransaction};
+use super::transport::Flow;
+use super::validate::{ALLOW, Refusal, SUPPORTED};
+
+/// What reaches a call from outside.
+pub(super) enum ToCall {
+    /// A request in the dialog.
+    Request { transaction: ServerTransaction, request: Message, flow: Flow },
+    /// News of the INVITE server transaction with this number.
+    Invite { number: u32, report: InviteReport },
+    /// The final response to a request of ours.
+    Response { asked: Asked, response: Message },
+    /// A 2xx to a re-INVITE of ours came again.
+    RepeatedAnswer(Message),
+}
+
+/// What a request of ours was for.
+pub(super) enum Asked {
+    Bye,
+    Reinvite {
+        cseq: u32,
+        reply: Option<oneshot::Sender<Result<String, RequestError>>>,
+    },
+    /// A refresh of the session timer by UPDATE.
+    Update,
+    Info {
+        reply: oneshot::Sender<Result<(), RequestError>>,
+    },
+}
+
+/// A call that was admitted.
+pub(super) struct NewCall {
+    pub(super) dialog: Dialog,
+    pub(super) invite: Message,
+    pub(super) offer: Option<String>,
+    pub(super) timer: Negotiated,
+    pub(super) key: Key,
+    pub(super) identity: (String, String, u32),
+    pub(super) transaction: ServerTransaction,
+    pub(super) flow: Flow,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Phase {
+    /// No final answer yet.
+    Early,
+    /// Our 2xx was sent; its ACK has not come.
+    Answered,
+    Confirmed,
+    /// Our BYE is on its way.
+    Ending(EndCause),
+    Over,
+}
+
+struct CallTask {
+    core: Arc<Core>,
+    phase: Phase,
+    dialog: Dialog,
+    invite: Message,
+    identity: (String, String, u32),
+    /// The way the peer's last request came.
+    flow: Flow,
+    contact_user: String,
+    /// The INVITE server transaction in progress, the first one's included, and its number and request.
+    server: InviteServer,
+    server_number: u32,
+    server_key: Key,
+    server_request: Message,
+    /// The 2xx of that transaction held our offer.
+    offered_in_answer: bool,
+    /// Our 2xx to a re-INVITE was sent; its ACK has not come.
+    reinvite_answered: bool,
+    /// A re-INVITE of ours has no final response.
+    client_invite: bool,
+    /// The ACKs of our last re-INVITE, for repeated answers.
+    last_ack: Option<(u32, Message)>,
+    negotiation: Negotiation,
+    /// Our last session description, repeated to refresh by re-INVITE.
+    local_sdp: String,
+    /// The answer to the offer in a reliable provisional response.
+    early_answer: Option<String>,
+    /// Offer and answer were exchanged in reliable provisional responses.
+    early_settled: bool,
+    negotiated: Negotiated,
+    timer: SessionTimer,
+    /// The largest Min-SE that a 422 of the peer has named.
+    min_se: u64,
+    reliable: ReliableProvisional,
+    ring_reply: Option<oneshot::Sender<Result<(), CallError>>>,
+    /// The last provisional response, repeated each minute (RFC 3261 13.3.1.1).
+    provisional: Option<(Instant, Message)>,
+    pending: Option<requests::PendingOffer>,
+    wants_bye: Option<Option<ByeReason>>,
+    peer_allows_update: bool,
+    commands: mpsc::Receiver<Command>,
+    mailbox: mpsc::Receiver<ToCall>,
+    to_self: mpsc::Sender<ToCall>,
+    events: mpsc::Sender<SessionEvent>,
+    cancelled: watch::Sender<bool>,
+    ended: Arc<OnceLock<EndCause>>,
+}
+
+/// The session timer of an INVITE or UPDATE, or the refusal that it asks for.
+pub(super) fn negotiate_timer(request: &Message, config: &SipConfig) -> Result<Negotiated, Refusal> {
+    match negotiate(request, config.session_expires, config.min_session_expires) {
+        Negotiated::TooSmall { min_se } => Err(Refusal::new(422, "").with("Min-SE", min_se.to_string())),
+        Negotiated::Invalid => Err(Refusal::new(400, "Malformed Session-Expires Or Min-SE")),
+        negotiated => Ok(negotiated),
+    }
+}
+
+/// Starts the task of a call and returns the owner's end.
+pub(super) fn start(
+    core: Arc<Core>,
+    new: NewCall,
+    to_self: mpsc::Sender<ToCall>,
+    mailbox: mpsc::Receiver<ToCall>,
+) -> IncomingCall {
+    let (command_sender, commands) = mpsc::channel(16);
+    let (events, event_receiver) = mpsc::channel(32);
+    let (cancelled, cancelled_receiver) = watch::channel(false);
+    let ended = Arc::new(OnceLock::new());
+    let info = Arc::new(info(&new));
+    let NewCall { dialog, invite, offer, timer, key, identity, transaction, flow } = new;
+    let mut server = transaction.run_invite(to_self.clone(), |report| ToCall::Invite { number: 0, report });
+    server.respond(&Message::response_to(&invite, 100, "", None));
+    let mut negotiation = Negotiation::Stable;
+    if offer.is_some() {
+        // Nothing can be pending before the first offer.
+        let _ = negotiation.handle_offer();
+    }
+    let task = CallTask {
+        phase: Phase::Early,
+        identity,
+        contact_user: info.request_uri.user.clone(),
+        peer_allows_update: invite.lists("Allow", "UPDATE"),
+        server_request: invite.clone(),
+        server,
+        server_number: 0,
+        server_key: key,
+        offered_in_answer: false,
+        reinvite_answered: false,
+        min_se: 0,
+        client_invite: false,
+        last_ack: None,
+        negotiation,
+        local_sdp: String::new(),
+        early_answer: None,
+        early_settled: false,
+        negotiated: timer,
+        timer: SessionTimer::default(),
+        reliable: ReliableProvisional::new(core.config.t1, (random() & 0x00ff_ffff) as u32 + 1),
+        ring_reply: None,
+        provisional: None,
+        pending: None,
+        wants_bye: None,
+        commands,
+        mailbox,
+        to_self,
+        events,
+        cancelled,
+        ended: ended.clone(),
+        core: core.clone(),
+        dialog,
+        invite,
+        flow,
+    };
+    core.tasks.spawn(task.run());
+    IncomingCall {
+        info,
+        offer,
+        commands: command_sender,
+        events: event_receiver,
+        cancelled: cancelled_receiver,
+        ended,
+    }
+}
+
+fn info(new: &NewCall) -> InviteInfo {
+    let invite = &new.invite;
+    let party = |address: Option<NameAddr>| match address {
+        Some(NameAddr { display, uri, .. }) => party(display, &uri),
+        None => Party::default(),
+    };
+    InviteInfo {
+        call_id: invite.call_id().to_owned(),
+        from: party(invite.from()),
+        to: party(invite.to()),
+        request_uri: self::party(None, invite.uri()),
+        remote: new.flow.remote,
+        local: std::net::SocketAddr::new(new.flow.local_ip(), new.flow.local.port()),
+        transport: new.flow.transport,
+        headers: invite.headers.iter().map(|field| (field.name.clone(), field.value.clone())).collect(),
+    }
+}
+
+fn party(display: Option<String>, uri: &str) -> Party {
+    let (user, host) = Uri::parse(uri).map(|uri| (uri.user, uri.host)).unwrap_or_default();
+    Party { display, user, host, uri: uri.to_owned() }
+}
+
+impl CallTask {
+    async fn run(mut self) {
+        let ending = self.core.ending.clone();
+        let mut told_to_end = false;
+        let mut owned = true;
+        let mut commanded = true;
+        while self.phase != Phase::Over {
+            let deadline = self.poll_timeout();
+            let sleep =
+                deadline.map_or(Duration::from_secs(3600), |at| at.saturating_duration_since(Instant::now()));
+            tokio::select! {
+                Some(message) = self.mailbox.recv() => self.handle_mail(message).await,
+                command = self.commands.recv(), if commanded => match command {
+                    Some(command) => self.handle_command(command),
+                    None => commanded = false,
+                },
+                decision = decide(&mut self.pending) => self.handle_decision(decision).await,
+                () = self.events.closed(), if owned => {
+                    owned = false;
+                    self.handle_abandoned();
+                }
+                () = ending.cancelled(), if !told_to_end => {
+                    told_to_end = true;
+                    self.handle_shutdown();
+                }
+                () = tokio::time::sleep(sleep) => self.handle_timeout(Instant::now()),
+            }
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let provisional = self.provisional.as_ref().map(|(at, _)| *at);
+        [self.timer.poll_timeout(), self.reliable.poll_timeout(), provisional].into_iter().flatten().min()
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        match self.reliable.handle_timeout(now) {
+            Some(Provisional::Repeat(response)) => self.server.respond(&response),
+            Some(Provisional::GiveUp) => {
+                self.answer_invite(504, "No PRACK", |response| response);
+                self.reply_ring(Err(CallError::NoPrack));
+                self.finish(EndCause::PeerLost { status: 408 });
+            }
+            None => {}
+        }
+        if let Some((at, response)) = self.provisional.take() {
+            if now >= at {
+                self.server.respond(&response);
+                self.provisional = Some((now + PROVISIONAL_INTERVAL, response));
+            } else {
+                self.provisional = Some((at, response));
+            }
+        }
+        match self.timer.handle_timeout(now) {
+            Some(SessionTimeout::Refresh) => self.refresh(now),
+            Some(SessionTimeout::Expire) => {
+                self.core.counters.sessions_expired.increment();
+                let text = "session expired".to_owned();
+                self.send_bye(
+                    EndCause::SessionExpired,
+                    Some(ByeReason { protocol: "SIP", cause: 408, text }),
+                );
+            }
+            None => {}
+        }
+    }
+
+    async fn handle_mail(&mut self, message: ToCall) {
+        match message {
+            ToCall::Invite { number, report } => self.handle_invite_report(number, report),
+            ToCall::Request { transaction, request, flow } => {
+                self.handle_request(transaction, request, flow).await;
+            }
+            ToCall::Response { asked, response } => self.handle_response(asked, &response),
+            ToCall::RepeatedAnswer(response) => self.repeat_ack(&response),
+        }
+    }
+
+    fn handle_command(&mut self, command: Command) {
+        match command {
+            Command::Ring { status, sdp, reply } => self.ring(status, sdp, reply),
+            Command::Reject { rejection, reply } => {
+                let _ = reply.send(self.reject(&rejection));
+            }
+            Command::Accept { sdp, reply } => {
+                let _ = reply.send(self.accept(sdp));
+            }
+            Command::Bye { reason } => self.hang_up(reason),
+            Command::Reinvite { sdp, reply } => self.reinvite(sdp, reply),
+            Command::Info { content_type, body, reply } => self.send_info(&content_type, body, reply),
+        }
+    }
+
+    fn ring(&mut self, status: u16, sdp: Option<String>, reply: oneshot::Sender<Result<(), CallError>>) {
+        if self.phase != Phase::Early {
+            let _ = reply.send(Err(self.gone()));
+            return;
+        }
+        let mut response = self.response(&self.invite, status, "");
+        let with_sdp = sdp.is_some();
+        if let Some(sdp) = sdp {
+            response.set_body("application/sdp", sdp.clone());
+            self.local_sdp = sdp;
+        }
+        if !self.invite.lists("Require", "100rel") {
+            self.server.respond(&response);
+            self.provisional = Some((Instant::now() + PROVISIONAL_INTERVAL, response));
+            let _ = reply.send(Ok(()));
+            return;
+        }
+        let cseq = self.invite.cseq().map_or(0, |(number, _)| number);
+        let Some(response) = self.reliable.send(Instant::now(), cseq, response) else {
+            let _ = reply.send(Err(CallError::PrackPending));
+            return;
+        };
+        if with_sdp {
+            match self.negotiation {
+                Negotiation::RemoteOffer => {
+                    self.negotiation.settle_remote();
+                    self.early_settled = true;
+                }
+                _ => drop(self.negotiation.offer()),
+            }
+        }
+        self.server.respond(&response);
+        self.provisional = None;
+        self.ring_reply = Some(reply);
+    }
+
+    fn reply_ring(&mut self, result: Result<(), CallError>) {
+        if let Some(reply) = self.ring_reply.take() {
+            let _ = reply.send(result);
+        }
+    }
+
+    fn reject(&mut self, rejection: &Rejection) -> Result<(), CallError> {
+        if self.phase != Phase::Early {
+            return Err(self.gone());
+        }
+        self.core.counters.calls_rejected.increment();
+        self.answer_invite(rejection.status, &rejection.reason, |response| {
+            rejection_headers(rejection, response)
+        });
+        self.finish(EndCause::LocalBye);
+        Ok(())
+    }
+
+    fn accept(&mut self, sdp: String) -> Result<(), CallError> {
+        if self.phase != Phase::Early {
+            return Err(self.gone());
+        }
+        let mut response = self.negotiated.apply(self.response(&self.invite, 200, ""));
+        // RFC 3262 5: what reliable provisional responses have settled is not said again.
+        if !self.early_settled && self.early_answer.is_none() {
+            response.set_body("application/sdp", sdp.clone());
+            self.local_sdp = sdp;
+            match self.negotiation {
+                Negotiation::RemoteOffer => self.negotiation.settle_remote(),
+                _ => {
+                    let _ = self.negotiation.offer();
+                    self.offered_in_answer = true;
+                }
+            }
+        }
+        self.stop_ringing();
+        self.server.respond(&response);
+        self.timer.start_as_uas(Instant::now(), self.negotiated);
+        self.phase = Phase::Answered;
+        self.core.counters.calls_accepted.increment();
+        self.core.unacknowledged.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn stop_ringing(&mut self) {
+        self.reliable.stop();
+        self.provisional = None;
+        self.reply_ring(Err(CallError::Closed));
+    }
+
+    /// A final answer other than 2xx to the INVITE in progress.
+    fn answer_invite(&mut self, status: u16, reason: &str, complete: impl FnOnce(Message) -> Message) {
+        let response = complete(self.response(&self.server_request, status, reason));
+        self.reliable.stop();
+        self.provisional = None;
+        self.server.respond(&response);
+    }
+
+    fn handle_invite_report(&mut self, number: u32, report: InviteReport) {
+        if number != self.server_number {
+            return;
+        }
+        match report {
+            InviteReport::Ack(ack) => self.handle_ack(&ack),
+            InviteReport::Cancel if number == 0 && self.phase == Phase::Early => self.handle_cancel(),
+            // A re-INVITE that is cancelled leaves the session as it was (RFC 3261 9.2, 14.1).
+            InviteReport::Cancel => self.cancel_reinvite(),
+            InviteReport::Ended if self.unacknowledged() => {
+                self.core.counters.ack_timeouts.increment();
+                let text = "no ACK".to_owned();
+                self.leave_answered();
+                self.send_bye(EndCause::AckTimeout, Some(ByeReason { protocol: "SIP", cause: 408, text }));
+            }
+            InviteReport::Ended => {}
+        }
+    }
+
+    fn handle_cancel(&mut self) {
+        self.core.counters.calls_cancelled.increment();
+        self.answer_invite(487, "", |response| response);
+        let _ = self.cancelled.send(true);
+        self.reply_ring(Err(CallError::Cancelled));
+        self.finish(EndCause::RemoteBye { reason: None });
+    }
+
+    fn handle_ack(&mut self, ack: &Message) {
+        if !self.unacknowledged() {
+            return;
+        }
+        let answer = match super::message::session_description(ack) {
+            super::message::Content::Sdp(sdp) if self.offered_in_answer => Some(sdp),
+            _ => self.early_answer.take(),
+        };
+        if std::mem::take(&mut self.offered_in_answer) {
+            self.negotiation.settle_local();
+        }
+        self.leave_answered();
+        self.server_acknowledged();
+        self.emit(SessionEvent::Confirmed { answer });
+        if let Some(reason) = self.wants_bye.take() {
+            self.send_bye(EndCause::LocalBye, reason);
+        }
+    }
+
+    /// The first INVITE's 2xx needs its ACK no more.
+    fn leave_answered(&mut self) {
+        if self.phase == Phase::Answered {
+            self.phase = Phase::Confirmed;
+            self.core.unacknowledged.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The owner dropped the call.
+    fn handle_abandoned(&mut self) {
+        match self.phase {
+            Phase::Early => {
+                self.answer_invite(480, "", |response| response);
+                self.finish(EndCause::LocalBye);
+            }
+            _ => self.hang_up(None),
+        }
+    }
+
+    fn handle_shutdown(&mut self) {
+        match self.phase {
+            Phase::Early => {
+                let refusal = super::core::overloaded();
+                self.answer_invite(503, "", |response| with_headers(response, &refusal));
+                self.finish(EndCause::Shutdown);
+            }
+            Phase::Answered | Phase::Confirmed => {
+                // There is no time to wait for an ACK.
+                self.leave_answered();
+                self.send_bye(EndCause::Shutdown, None);
+            }
+            Phase::Ending(_) | Phase::Over => {}
+        }
+    }
+
+    fn emit(&mut self, event: SessionEvent) -> bool {
+        let sent = self.events.try_send(event).is_ok();
+        if !sent {
+            self.core.counters.events_dropped.increment();
+        }
+        sent
+    }
+
+    fn finish(&mut self, cause: EndCause) {
+        self.leave_answered();
+        self.reply_ring(Err(CallError::Closed));
+        let _ = self.ended.set(cause);
+        self.phase = Phase::Over;
+    }
+
+    fn gone(&self) -> CallError {
+        if *self.cancelled.borrow() { CallError::Cancelled } else { CallError::Closed }
+    }
+
+    /// A response of this dialog with what every one of them carries.
+    fn response(&self, request: &Message, status: u16, reason: &str) -> Message {
+        let mut response = Message::response_to(request, status, reason, Some(&self.dialog.id.local_tag));
+        if status < 300 && matches!(request.method(), "INVITE" | "UPDATE") {
+            for route in request.values("Record-Route") {
+                response.push("Record-Route", route);
+            }
+            response.push("Contact", self.core.contact(&self.flow, &self.contact_user));
+            response.push("Allow", ALLOW);
+            response.push("Supported", SUPPORTED);
+        }
+        response.push("Server", &self.core.config.user_agent);
+        response
+    }
+}
+
+impl Drop for CallTask {
+    fn drop(&mut self) {
+        if self.phase == Phase::Answered {
+            self.core.unacknowledged.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.core.forget_call(&self.dialog.id, &self.identity);
+    }
+}
+
+/// Resolves when the owner has decided about a pending offer.
+async fn decide(pending: &mut Option<requests::PendingOffer>) -> Decision {
+    match pending {
+        Some(pending) => match (&mut pending.decision).await {
+            Ok(decision) => decision,
+            Err(_) => Err(Rejection::new(488)),
+        },
+        None => std::future::pending().await,
+    }
+}
+
+fn rejection_headers(rejection: &Rejection, mut response: Message) -> Message {
+    if let Some(warning) = &rejection.warning {
+        response.push("Warning", warning_value(warning));
+    }
+    if let Some(after) = rejection.retry_after {
+        response.push("Retry-After", after.as_secs().max(1).to_string());
+    }
+    response
+}
+
+fn with_headers(mut response: Message, refusal: &Refusal) -> Message {
+    for (name, value) in &refusal.headers {
+        response.push(name, value.as_str());
+    }
+    response
+}
+
+/// `warn-code SP warn-agent SP quoted text` (RFC 3261 20.43).
+fn warning_value(text: &str) -> String {
+    let text = super::message::one_line(text);
+    let (code, text) = match text.split_once(' ') {
+        Some((code, rest)) if code.len() == 3 && code.bytes().all(|b| b.is_ascii_digit()) => (code, rest),
+        _ => ("399", text.as_str()),
+    };
+    format!("{code} sidetone \"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+const PROVISIONAL_INTERVAL: Duration = Duration::from_secs(60);

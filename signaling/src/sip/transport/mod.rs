@@ -1,0 +1,115 @@
+//! Sockets, with limits before anything else (RFC 3261 18).
+
+mod tcp;
+mod udp;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use rsipstack::sip::{Host, HostWithPort, Transport as BoughtTransport};
+use rsipstack::transport::{SipAddr, SipConnection};
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+
+pub(super) use tcp::{TcpConnections, TcpContext, bind_tcp, connect, listen};
+pub(super) use udp::{UdpListener, receive};
+
+use super::counters::SipCounters;
+use super::incoming::Transport;
+
+/// Who gets what arrives.
+pub(super) trait Handle: Send + Sync + 'static {
+    /// One datagram, or one framed message of a stream.
+    fn handle(&self, flow: &Flow, data: &[u8]) -> impl Future<Output = ()> + Send;
+}
+
+/// The way back to a peer: a UDP socket and an address, or a TCP connection.
+#[derive(Clone)]
+pub(super) struct Flow {
+    pub(super) transport: Transport,
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+    connection: SipConnection,
+    raw: RawSender,
+    counters: Arc<SipCounters>,
+}
+
+#[derive(Clone)]
+enum RawSender {
+    Udp(Arc<UdpSocket>),
+    Tcp(mpsc::Sender<Vec<u8>>),
+}
+
+impl Flow {
+    pub(super) fn connection(&self) -> SipConnection {
+        self.connection.clone()
+    }
+
+    pub(super) fn remote_sip_addr(&self) -> SipAddr {
+        sip_addr(self.transport, self.remote)
+    }
+
+    /// The same socket towards another peer; a TCP connection has only the one.
+    pub(super) fn towards(&self, remote: SocketAddr) -> Self {
+        match self.transport {
+            Transport::Udp => Self { remote, ..self.clone() },
+            Transport::Tcp => self.clone(),
+        }
+    }
+
+    /// Whether something sent now can still arrive.
+    pub(super) fn is_open(&self) -> bool {
+        match &self.raw {
+            RawSender::Udp(_) => true,
+            RawSender::Tcp(sender) => !sender.is_closed(),
+        }
+    }
+
+    /// Whether somebody besides the connection's reader holds this flow.
+    fn in_use(&self) -> bool {
+        match &self.raw {
+            RawSender::Udp(_) => true,
+            RawSender::Tcp(sender) => sender.strong_count() > 1,
+        }
+    }
+
+    /// Sends bytes without a transaction and without waiting; what the network does not take is counted.
+    pub(super) fn send(&self, bytes: Vec<u8>) {
+        let sent = match &self.raw {
+            RawSender::Udp(socket) => socket.try_send_to(&bytes, self.remote).is_ok(),
+            RawSender::Tcp(sender) => sender.try_send(bytes).is_ok(),
+        };
+        if !sent {
+            self.counters.transmit_errors.increment();
+        }
+    }
+
+    /// The local address as the peer sees it: never `0.0.0.0` or `::`.
+    pub(super) fn local_ip(&self) -> IpAddr {
+        if !self.local.ip().is_unspecified() {
+            return self.local.ip();
+        }
+        // The kernel's routing table knows; connecting a UDP socket sends nothing.
+        let any = if self.remote.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
+        let probe = std::net::UdpSocket::bind(any).and_then(|socket| {
+            socket.connect(self.remote)?;
+            socket.local_addr()
+        });
+        probe.map_or_else(|_| self.local.ip(), |address| address.ip())
+    }
+}
+
+impl std::fmt::Debug for Flow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} - {}", self.transport.name(), self.local, self.remote)
+    }
+}
+
+fn sip_addr(transport: Transport, address: SocketAddr) -> SipAddr {
+    let transport = match transport {
+        Transport::Udp => BoughtTransport::Udp,
+        Transport::Tcp => BoughtTransport::Tcp,
+    };
+    let host = Host::IpAddr(address.ip());
+    SipAddr { r#type: Some(transport), addr: HostWithPort { host, port: Some(address.port().into()) } }
+}

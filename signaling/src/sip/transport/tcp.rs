@@ -1,0 +1,276 @@
+//! SIP over TCP (RFC 3261 18): an accept loop with caps, one reader and one writer per connection.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rsipstack::transport::channel::ChannelConnection;
+use rsipstack::transport::{SipConnection, TransportEvent};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{Flow, Handle, RawSender, sip_addr};
+use crate::sip::config::SipLimits;
+use crate::sip::counters::SipCounters;
+use crate::sip::incoming::Transport;
+use crate::sip::message::{Frame, frame};
+
+/// Messages that may wait for a slow reader before the connection is given up.
+const WRITE_QUEUE: usize = 128;
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// The connections that are open, for the caps.
+#[derive(Debug, Default)]
+pub(in crate::sip) struct TcpConnections {
+    per_source: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl TcpConnections {
+    pub(in crate::sip) fn count(&self) -> usize {
+        self.per_source.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
+    }
+
+    fn admit(self: &Arc<Self>, source: IpAddr, limits: &SipLimits) -> Option<Admission> {
+        let mut sources = self.per_source.lock().unwrap_or_else(PoisonError::into_inner);
+        if sources.values().sum::<usize>() >= limits.tcp_connections {
+            return None;
+        }
+        let count = sources.entry(source).or_default();
+        if *count >= limits.tcp_connections_per_source {
+            return None;
+        }
+        *count += 1;
+        Some(Admission { connections: self.clone(), source })
+    }
+}
+
+struct Admission {
+    connections: Arc<TcpConnections>,
+    source: IpAddr,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        let mut sources = self.connections.per_source.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = sources.get_mut(&self.source) {
+            *count -= 1;
+            if *count == 0 {
+                sources.remove(&self.source);
+            }
+        }
+    }
+}
+
+/// What every connection is served with.
+pub(in crate::sip) struct TcpContext<H> {
+    pub(in crate::sip) connections: Arc<TcpConnections>,
+    pub(in crate::sip) limits: SipLimits,
+    pub(in crate::sip) counters: Arc<SipCounters>,
+    pub(in crate::sip) closing: CancellationToken,
+    pub(in crate::sip) handler: Arc<H>,
+}
+
+impl<H> Clone for TcpContext<H> {
+    fn clone(&self) -> Self {
+        Self {
+            connections: self.connections.clone(),
+            limits: self.limits.clone(),
+            counters: self.counters.clone(),
+            closing: self.closing.clone(),
+            handler: self.handler.clone(),
+        }
+    }
+}
+
+/// Opens a listening socket.
+pub(in crate::sip) fn bind_tcp(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // Connections of an earlier process in TIME_WAIT must not keep this one from starting.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(256)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Accepts connections until the context closes.
+pub(in crate::sip) async fn listen<H: Handle>(listener: TcpListener, context: TcpContext<H>) {
+    loop {
+        let accepted = tokio::select! {
+            () = context.closing.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, remote)) = accepted else {
+            // Out of descriptors or a connection that was reset while it waited: the next may do better.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let Some(admission) = context.connections.admit(remote.ip(), &context.limits) else {
+            context.counters.tcp_refused.increment();
+            continue;
+        };
+        context.counters.tcp_accepted.increment();
+        // An error means that the connection has already broken.
+        let _ = start(stream, remote, &context, Some(admission)).await;
+    }
+}
+
+/// Opens a connection to a peer for a request of ours (RFC 3261 18.1.1).
+pub(in crate::sip) async fn connect<H: Handle>(remote: SocketAddr, context: &TcpContext<H>) -> Option<Flow> {
+    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(remote)).await.ok()?.ok()?;
+    start(stream, remote, context, None).await
+}
+
+async fn start<H: Handle>(
+    stream: TcpStream,
+    remote: SocketAddr,
+    context: &TcpContext<H>,
+    admission: Option<Admission>,
+) -> Option<Flow> {
+    let local = stream.local_addr().ok()?;
+    stream.set_nodelay(true).ok()?;
+    let (read, write) = stream.into_split();
+    let (_unused, incoming) = mpsc::unbounded_channel();
+    let (outgoing, messages) = mpsc::channel(WRITE_QUEUE);
+    let (raw, bytes) = mpsc::channel(WRITE_QUEUE);
+    let address = sip_addr(Transport::Tcp, remote);
+    let connection =
+        ChannelConnection::create_connection_bounded(incoming, outgoing, address, None).await.ok()?;
+    let flow = Flow {
+        transport: Transport::Tcp,
+        local,
+        remote,
+        connection: SipConnection::Channel(connection),
+        raw: RawSender::Tcp(raw),
+        counters: context.counters.clone(),
+    };
+    let closing = context.closing.child_token();
+    tokio::spawn(write_loop(write, messages, bytes, closing.clone(), context.counters.clone()));
+    let mut reader =
+        Reader { read, flow: flow.clone(), buffer: Vec::new(), scanned: 0, context: context.clone() };
+    tokio::spawn(async move {
+        let _admission = admission;
+        tokio::select! {
+            () = closing.cancelled() => {}
+            () = reader.run() => closing.cancel(),
+        }
+    });
+    Some(flow)
+}
+
+async fn write_loop(
+    mut write: OwnedWriteHalf,
+    mut messages: mpsc::Receiver<TransportEvent>,
+    mut bytes: mpsc::Receiver<Vec<u8>>,
+    closing: CancellationToken,
+    counters: Arc<SipCounters>,
+) {
+    loop {
+        let data = tokio::select! {
+            biased;
+            Some(message) = messages.recv() => match message {
+                TransportEvent::Incoming(message, _, _) => message.to_bytes(),
+                _ => continue,
+            },
+            Some(bytes) = bytes.recv() => bytes,
+            () = closing.cancelled() => break,
+            else => break,
+        };
+        // A peer that does not read costs its own connection only.
+        if !matches!(timeout(WRITE_TIMEOUT, write.write_all(&data)).await, Ok(Ok(()))) {
+            counters.transmit_errors.increment();
+            break;
+        }
+    }
+    closing.cancel();
+    let _ = write.shutdown().await;
+}
+
+struct Reader<H> {
+    read: OwnedReadHalf,
+    flow: Flow,
+    buffer: Vec<u8>,
+    /// How far the buffer was searched for the end of a head, so that a trickle is not searched again.
+    scanned: usize,
+    context: TcpContext<H>,
+}
+
+impl<H: Handle> Reader<H> {
+    async fn run(&mut self) {
+        let mut idle_since = Instant::now();
+        let mut chunk = vec![0; 8192];
+        loop {
+            let limits = &self.context.limits;
+            let wait = if self.buffer.is_empty() { limits.tcp_idle } else { limits.tcp_message };
+            let deadline = idle_since + wait;
+            match tokio::time::timeout_at(deadline, self.read.read(&mut chunk)).await {
+                Err(_) if self.buffer.is_empty() && self.flow.in_use() => idle_since = Instant::now(),
+                Err(_) => {
+                    self.context.counters.tcp_idle_closed.increment();
+                    return;
+                }
+                Ok(Ok(0) | Err(_)) => return,
+                Ok(Ok(length)) => {
+                    if self.buffer.is_empty() {
+                        idle_since = Instant::now();
+                    }
+                    self.buffer.extend_from_slice(chunk.get(..length).unwrap_or_default());
+                    let before = self.buffer.len();
+                    if !self.drain().await {
+                        self.context.counters.tcp_framing_errors.increment();
+                        // Leaves a last answer the time to go out.
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                        return;
+                    }
+                    if self.buffer.len() < before {
+                        idle_since = Instant::now();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Handles what is complete. `false` when the stream cannot be framed any more.
+    async fn drain(&mut self) -> bool {
+        loop {
+            match frame(&self.buffer, self.scanned) {
+                Frame::KeepAlive { length, ping } => {
+                    self.context.counters.keepalives.increment();
+                    if ping {
+                        // RFC 5626 3.5.1: a double CRLF is answered by a single one.
+                        self.flow.send(b"\r\n".to_vec());
+                    }
+                    self.consume(length);
+                }
+                Frame::Incomplete { scanned } => {
+                    self.scanned = scanned;
+                    return true;
+                }
+                Frame::Message { length } => {
+                    let message = self.buffer.get(..length).unwrap_or_default();
+                    self.context.handler.handle(&self.flow, message).await;
+                    self.consume(length);
+                }
+                Frame::Broken => {
+                    self.context.handler.handle(&self.flow, &self.buffer).await;
+                    return false;
+                }
+            }
+        }
+    }
+
+    fn consume(&mut self, length: usize) {
+        self.buffer.drain(..length.min(self.buffer.len()));
+        self.scanned = 0;
+    }
+}
