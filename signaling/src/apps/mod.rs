@@ -5,6 +5,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod demo;
+
+pub use self::demo::DemoAgent;
 pub use crate::call::CallConfig;
 pub use crate::route::{RouteRule, UserPattern};
 
