@@ -7,9 +7,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod agent;
+mod demo;
 mod prompt;
 mod service;
 
+pub use self::demo::DemoAgent;
 pub use prompt::{PromptError, PromptErrorReason};
 pub use service::{Apps, AppsError, serve};
 
