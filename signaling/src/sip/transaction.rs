@@ -112,7 +112,7 @@ impl ServerTransaction {
         wrap: impl Fn(InviteReport) -> T + Send + 'static,
     ) -> InviteServer {
         let mut transaction = self.inner;
-        let sender = transaction.tu_sender.clone();
+        let (sender, key) = (transaction.tu_sender.clone(), transaction.key.clone());
         tokio::spawn(async move {
             while let Some(message) = transaction.receive().await {
                 let SipMessage::Request(request) = message else { continue };
@@ -128,7 +128,7 @@ impl ServerTransaction {
             }
             let _ = report.send(wrap(InviteReport::Ended)).await;
         });
-        InviteServer { sender, last_status: 0 }
+        InviteServer { sender, key, last_status: 0 }
     }
 }
 
@@ -141,9 +141,10 @@ pub(super) enum InviteReport {
     Ended,
 }
 
-/// The answering end of a running INVITE server transaction. Dropped without a final answer, it sends 500.
+/// The answering end of a running INVITE server transaction.
 pub(super) struct InviteServer {
     sender: TransactionEventSender,
+    key: Key,
     last_status: u16,
 }
 
@@ -164,8 +165,17 @@ impl InviteServer {
     }
 
     /// Stops repeating the 2xx: the peer has hung up.
-    pub(super) fn stop(&self, key: &Key) {
-        let _ = self.sender.send(TransactionEvent::Terminate(key.clone()));
+    pub(super) fn stop(&self) {
+        let _ = self.sender.send(TransactionEvent::Terminate(self.key.clone()));
+    }
+}
+
+impl Drop for InviteServer {
+    fn drop(&mut self) {
+        // Only reached unanswered when the call's task died: its transaction would wait forever.
+        if !self.is_final() {
+            self.stop();
+        }
     }
 }
 
