@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::config::SipConfig;
-use super::message::{HeaderField, Message, StartLine, reason_phrase};
+use super::message::{HeaderField, Message, NameAddr, StartLine, reason_phrase};
 use super::transport::Flow;
 
 /// What a transaction is known by. Retransmissions, ACK and CANCEL share the one of their request.
@@ -204,7 +204,7 @@ impl ClientTransaction {
 pub(super) fn to_bought(message: &Message) -> Option<SipMessage> {
     let mut headers = Headers::default();
     for HeaderField { name, value } in message.headers.iter().filter(|field| field.name != "Content-Length") {
-        headers.push(make_header(name, value.clone()));
+        headers.push(make_header(name, plain(name, value)));
     }
     headers.push(make_header("Content-Length", message.body.len().to_string()));
     let body = message.body.clone();
@@ -228,6 +228,13 @@ pub(super) fn to_bought(message: &Message) -> Option<SipMessage> {
             })
         }
     })
+}
+
+/// From and To without the white space around `;` and `=` that hides a tag from the bought reader.
+fn plain(name: &str, value: &str) -> String {
+    let spaced = ["; ", " ;", "= ", " =", "\t"].iter().any(|space| value.contains(space));
+    let address = (spaced && matches!(name, "From" | "To")).then(|| NameAddr::parse(value)).flatten();
+    address.map_or_else(|| value.to_owned(), |address| address.write())
 }
 
 /// A URI that is written exactly as it was given. The bought type would take it apart at the first `;`,
