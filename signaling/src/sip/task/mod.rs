@@ -426,7 +426,8 @@ impl CallTask {
             InviteReport::Ended if self.unacknowledged() => {
                 self.core.counters.ack_timeouts.increment();
                 let text = "no ACK".to_owned();
-                self.leave_answered();
+                // It keeps its place among the unacknowledged: whoever floods does not answer a BYE either.
+                self.phase = Phase::Confirmed;
                 self.send_bye(EndCause::AckTimeout, Some(ByeReason { protocol: "SIP", cause: 408, text }));
             }
             InviteReport::Ended => {}
