@@ -1,1 +1,59 @@
-fn main() {}
+//! `sidetone`: command line, configuration, start-up and shutdown.
+
+mod cli;
+mod metrics;
+mod run;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use cli::{Cli, RunFlags, Subcommands};
+use signaling::config::{self, ConfigError, Plan};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command {
+        Some(Subcommands::Version) => {
+            println!("sidetone {}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
+        Some(Subcommands::CheckConfig(flags)) => check_config(&flags),
+        None => match read_plan(&cli.run) {
+            Ok(plan) => run::run(plan),
+            Err(error) => refuse(&error),
+        },
+    }
+}
+
+/// Prints what would run, or what is wrong.
+fn check_config(flags: &RunFlags) -> ExitCode {
+    match read_plan(flags) {
+        Ok(plan) => {
+            print!("{}", config::report(&plan));
+            for warning in &plan.warnings {
+                println!("warning: {warning}");
+            }
+            println!("configuration is good");
+            ExitCode::SUCCESS
+        }
+        Err(error) => refuse(&error),
+    }
+}
+
+fn read_plan(flags: &RunFlags) -> Result<Plan, ConfigError> {
+    // A variable that is not text cannot be one of ours.
+    let environment: Vec<(String, String)> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let sources = flags.sources(environment);
+    let loaded = config::load(&sources)?;
+    config::plan(&loaded, &sources.environment)
+}
+
+fn refuse(error: &ConfigError) -> ExitCode {
+    for problem in &error.problems {
+        eprintln!("error: {problem}");
+    }
+    ExitCode::FAILURE
+}

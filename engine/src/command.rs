@@ -106,3 +106,20 @@ pub enum Command {
     /// Ends the worker's loop; streams still there are removed first.
     Shutdown,
 }
+
+impl Command {
+    /// The stream that the command is for; `None` for the whole worker.
+    #[must_use]
+    pub const fn stream(&self) -> Option<StreamId> {
+        match *self {
+            Self::AddStream { id, .. }
+            | Self::UpdateStream { id, .. }
+            | Self::Attach { id, .. }
+            | Self::SendDtmf { id, .. }
+            | Self::RelayDtmf { id, .. }
+            | Self::QueryStream { id }
+            | Self::RemoveStream { id } => Some(id),
+            Self::Shutdown => None,
+        }
+    }
+}

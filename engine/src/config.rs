@@ -10,9 +10,51 @@ pub enum DeviceKind {
     /// The best that this host allows.
     #[default]
     Auto,
+    /// AF_XDP sockets.
+    AfXdp,
+    /// One socket per worker behind an sk_lookup program.
+    SkLookup,
+    /// io_uring.
+    IoUring,
     /// Kernel UDP sockets.
     Udp,
 }
+
+impl DeviceKind {
+    /// The name used in configuration, logs and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::AfXdp => "af_xdp",
+            Self::SkLookup => "sk_lookup",
+            Self::IoUring => "io_uring",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+impl std::fmt::Display for DeviceKind {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for DeviceKind {
+    type Err = UnknownDevice;
+
+    fn from_str(name: &str) -> Result<Self, UnknownDevice> {
+        [Self::Auto, Self::AfXdp, Self::SkLookup, Self::IoUring, Self::Udp]
+            .into_iter()
+            .find(|kind| kind.name() == name)
+            .ok_or(UnknownDevice)
+    }
+}
+
+/// No device has this name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no such device: use auto, af_xdp, sk_lookup, io_uring or udp")]
+pub struct UnknownDevice;
 
 /// How a worker waits when there is nothing to do (architecture D6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

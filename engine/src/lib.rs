@@ -13,11 +13,20 @@
 #![warn(missing_docs, clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 pub mod ai;
+pub mod codec;
 pub mod command;
 pub mod config;
+pub mod dtmf;
+pub mod engine;
 pub mod event;
+pub mod jitter;
 pub mod player;
+pub mod rtp;
 pub mod stream;
 pub mod time;
+pub mod wav;
+mod worker;
 
-pub use xdp::{Counter, Doorbell};
+pub use engine::{AddStreamError, CommandRingFull, DeviceChoice, Engine, EngineEvents, StartError};
+pub use worker::WorkerCounters;
+pub use xdp::{Counter, Device, DeviceCounters, Doorbell};

@@ -18,6 +18,10 @@ use std::time::Duration;
 
 mod counters;
 mod doorbell;
+pub mod loopback;
+pub mod netem;
+mod sys;
+pub mod udp;
 
 pub use counters::Counter;
 pub use doorbell::Doorbell;
@@ -46,7 +50,16 @@ pub struct Path {
     pub remote: SocketAddr,
 }
 
-/// The transmit queue is full; the datagram was not taken and has been counted.
+/// One datagram to send, already written to the device's buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Where it goes.
+    pub path: Path,
+    /// How many bytes of the buffer.
+    pub len: usize,
+}
+
+/// The transmit queue is full; nothing was taken, and that has been counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the transmit queue is full")]
 pub struct Full;
@@ -56,29 +69,33 @@ pub const MAX_DATAGRAM_BYTES: usize = 1500;
 
 /// A way in and out for UDP datagrams, owned and driven by one worker.
 pub trait Device: Send {
-    /// Opens a local address for receiving and sending.
+    /// Opens a local address for receiving and sending. Indexes are small: the lowest that is free.
     ///
     /// # Errors
     /// The operating system's, such as `AddrInUse`; the caller tries another port.
     fn open(&mut self, local: SocketAddr) -> io::Result<PortIndex>;
 
-    /// Closes a port; what it still had to receive is gone. An unknown port is ignored.
+    /// The address of an open port, with the number that the system chose if it was opened with port 0.
+    fn local_address(&self, port: PortIndex) -> Option<SocketAddr>;
+
+    /// Sends what the port has queued and closes it; what it still had to receive is gone. An unknown port
+    /// is ignored.
     fn close(&mut self, port: PortIndex);
 
     /// Tells the device that this port now talks to one remote address only (after latching), or to
     /// anyone again (`None`). A hint: the caller still checks the source of every datagram.
     fn connect(&mut self, port: PortIndex, remote: Option<SocketAddr>);
 
-    /// Hands at most `budget` waiting datagrams to `handle`, in order of arrival per port, and returns how
-    /// many there were. Never blocks.
+    /// Takes at most `budget` waiting datagrams and hands them to `handle`, in order of arrival per port.
+    /// Returns how many it took, with those that it dropped itself. Never blocks.
     fn receive(&mut self, budget: usize, handle: &mut dyn FnMut(Datagram<'_>)) -> usize;
 
-    /// Queues one datagram: `write` fills the buffer (of [`MAX_DATAGRAM_BYTES`]) and returns its length;
-    /// zero sends nothing.
+    /// Queues one datagram: `write` fills the buffer (of [`MAX_DATAGRAM_BYTES`]) and says where it goes, or
+    /// has nothing to send. Returns whether there was one.
     ///
     /// # Errors
     /// [`Full`] when no transmit buffer is free even after a flush; `write` was then not called.
-    fn transmit(&mut self, path: Path, write: &mut dyn FnMut(&mut [u8]) -> usize) -> Result<(), Full>;
+    fn transmit(&mut self, write: &mut dyn FnMut(&mut [u8]) -> Option<Outgoing>) -> Result<bool, Full>;
 
     /// Sends what was queued.
     fn flush(&mut self);
@@ -102,6 +119,8 @@ counters! {
         received_datagrams: "Datagrams received",
         received_bytes: "UDP payload bytes received",
         receive_truncated: "Datagrams dropped because they were larger than a buffer",
+        receive_full: "Datagrams dropped because the device's own receive queue was full",
+        receive_strangers: "Datagrams dropped because their port is connected to another address (those the kernel drops are not seen)",
         receive_errors: "Receive calls that failed",
         transmitted_datagrams: "Datagrams handed to the network",
         transmitted_bytes: "UDP payload bytes handed to the network",

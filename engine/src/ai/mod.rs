@@ -1,5 +1,22 @@
 //! AI streams: the rings between a worker and a WebSocket, the pump that serves them, and the dialects.
 
+mod backend;
+mod config;
+mod connect;
+mod counters;
+pub mod dialect;
+mod pacer;
 mod port;
+mod pump;
+mod runtime;
+mod session;
+mod shared;
+mod uplink;
 
-pub use port::AiPort;
+pub use backend::{AudioBlock, Backend, FromWorker};
+pub use config::{AiConfig, CallMeta, Secret};
+pub use connect::ConnectError;
+pub use counters::AiCounters;
+pub use port::{AiPort, PortConfig};
+pub use runtime::AiRuntime;
+pub use session::{AiEvent, AiFailure, AiSession};

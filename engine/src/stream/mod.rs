@@ -1,21 +1,42 @@
 //! A stream: one RTP session with one remote party (RFC 3550), its codec, its clock and the app that
 //! hears and feeds it. Sans-IO.
 //!
+//! ```text
+//!  handle_packet -> source filter -> sequence -> jitter buffer --+           +--> RTP -> poll_transmit
+//!        |               |                          DTMF --------+--> App ---+
+//!        +-> RTCP        +-> strangers, counted     handle_timeout, each ptime
+//! ```
+//!
 //! After any input or mutator the owner drains [`Stream::poll_transmit`] and [`Stream::poll_event`] and
-//! reads [`Stream::poll_timeout`].
+//! reads [`Stream::poll_timeout`]. One timeout makes at most two frames; a worker that comes later than
+//! that moves the timeline instead of sending a burst.
 
+mod frame;
 mod parameters;
+mod receive;
+mod refusal;
+mod report;
+mod send;
+mod source;
 
 use std::net::SocketAddr;
 
 use crate::ai::AiPort;
 use crate::command::Digit;
+use crate::dtmf::{DtmfSender, ReceivedDigit};
+use crate::jitter::FrameClock;
 use crate::player::Player;
+use crate::rtp::{self, Packet};
 use crate::time::{Duration, Instant, WallClock};
+use frame::AiEar;
+use receive::{Payload, Receiver};
+use report::Reports;
+use send::{Permission, Sender};
+use source::{SourceFilter, Verdict};
 
-pub use parameters::{
-    Codec, Direction, Format, Formats, SourcePolicy, StreamParameters, TelephoneEventFormat,
-};
+pub use crate::codec::Codec;
+pub use parameters::{Direction, Format, Formats, SourcePolicy, StreamParameters, TelephoneEventFormat};
+pub use refusal::{Refusal, Refusals};
 
 /// Which of a stream's two local ports a packet belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +120,8 @@ pub struct StreamStatistics {
     pub jitter_buffer: Duration,
     /// DTMF digits received.
     pub digits_received: u64,
+    /// Why packets were refused.
+    pub refusals: Refusals,
 }
 
 /// What happened in a stream.
@@ -121,77 +144,225 @@ pub enum StreamEvent {
     RemoteBye,
 }
 
+/// What a stream needs to know beside what was negotiated.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamOptions {
+    /// How long media may go to an address from which nothing ever came.
+    pub silent_peer_limit: Duration,
+    /// Makes SSRC, first sequence number and timestamp, and RTCP intervals; random if `None`. For tests.
+    pub seed: Option<u64>,
+}
+
+impl Default for StreamOptions {
+    fn default() -> Self {
+        Self { silent_peer_limit: Duration::from_secs(10), seed: None }
+    }
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Stream {
     parameters: StreamParameters,
+    filter: SourceFilter,
+    receiver: Receiver,
+    sender: Sender,
+    dtmf_sender: DtmfSender,
+    reports: Reports,
+    /// Where valid RTCP came from last.
+    rtcp_source: Option<SocketAddr>,
+    app: App,
+    ear: AiEar,
+    player_reported: bool,
+    ai_wakeup: Option<u8>,
+    events: Events,
+    refusals: Refusals,
+    digits_received: u64,
+    /// Samples since the start.
+    elapsed_samples: u64,
+    now: Instant,
+    last_tick: Instant,
+    /// `None` before the start and after the end.
+    next_tick: Option<Instant>,
+    last_align: Option<Instant>,
+    last_heard: Instant,
+    silence_reported: bool,
 }
 
 impl Stream {
-    /// Makes a stream with all the memory it will ever need.
+    /// Makes a stream with all the memory it will ever need, about 40 kB.
     #[must_use]
     pub fn new(parameters: StreamParameters) -> Box<Self> {
-        Box::new(Self { parameters })
+        Self::with_options(parameters, StreamOptions::default())
+    }
+
+    /// The same with options.
+    #[must_use]
+    pub fn with_options(parameters: StreamParameters, options: StreamOptions) -> Box<Self> {
+        let seed = options.seed.unwrap_or_else(random_seed);
+        let numbers = report::next_random(seed);
+        let ssrc = (report::next_random(numbers) >> 32) as u32;
+        let (sequence, timestamp) = ((numbers >> 48) as u16, numbers as u32);
+        Box::new(Self {
+            filter: SourceFilter::new(parameters.source_policy, parameters.remote_rtp),
+            parameters,
+            receiver: Receiver::new(),
+            sender: Sender::new(ssrc, sequence, timestamp, options.silent_peer_limit),
+            dtmf_sender: DtmfSender::new(),
+            reports: Reports::new(seed.rotate_left(32)),
+            rtcp_source: None,
+            app: App::Silence,
+            ear: AiEar::new(),
+            player_reported: false,
+            ai_wakeup: None,
+            events: Events::default(),
+            refusals: Refusals::default(),
+            digits_received: 0,
+            elapsed_samples: 0,
+            now: Instant::ZERO,
+            last_tick: Instant::ZERO,
+            next_tick: None,
+            last_align: None,
+            last_heard: Instant::ZERO,
+            silence_reported: false,
+        })
     }
 
     /// Starts the clocks. Called once by the worker when the sockets are open.
-    pub fn start(&mut self, _now: Instant, _wall: WallClock) {}
+    pub fn start(&mut self, now: Instant, wall: WallClock) {
+        (self.now, self.last_tick, self.last_heard) = (now, now, now);
+        self.next_tick = Some(now + self.frame_duration());
+        self.reports.start(now, wall);
+    }
 
     /// A packet came from `remote`.
-    pub fn handle_packet(&mut self, _now: Instant, _on: Component, _remote: SocketAddr, _packet: &mut [u8]) {}
+    pub fn handle_packet(&mut self, now: Instant, on: Component, remote: SocketAddr, packet: &mut [u8]) {
+        self.now = now;
+        let Some(next_tick) = self.next_tick else { return self.refusals.add(Refusal::NotRunning) };
+        let is_rtcp = on == Component::Rtcp || (self.parameters.rtcp_mux && rtp::is_rtcp(packet));
+        let taken = if is_rtcp {
+            self.handle_rtcp(now, remote, packet)
+        } else {
+            self.handle_rtp(now, remote, packet, next_tick)
+        };
+        if let Err(refusal) = taken {
+            self.refusals.add(refusal);
+        }
+    }
 
     /// The deadline of [`Stream::poll_timeout`] has come.
-    pub fn handle_timeout(&mut self, _now: Instant) {}
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
+        self.reports.handle_timeout(now);
+        for _ in 0..FRAMES_PER_TIMEOUT {
+            let Some(tick) = self.next_tick.filter(|&tick| tick <= now) else { return };
+            self.run_frame(tick);
+            let samples = self.frame_samples();
+            let slew = self.receiver.slew(tick, samples);
+            let next = (tick + self.frame_duration()).as_nanos().saturating_add_signed(slew);
+            self.last_tick = tick;
+            self.next_tick = Some(Instant::from_nanos(next));
+        }
+        if let Some(tick) = self.next_tick.filter(|&tick| tick <= now) {
+            let frame = self.frame_duration().as_nanos() as u64;
+            let missed = (now - tick).as_nanos() as u64 / frame + 1;
+            self.skip_frames(missed);
+            self.next_tick = Some(Instant::from_nanos(tick.as_nanos() + missed * frame));
+        }
+    }
 
     /// Applies a new offer/answer outcome.
-    pub fn update(&mut self, _now: Instant, parameters: StreamParameters) {
-        self.parameters = parameters;
+    pub fn update(&mut self, now: Instant, parameters: StreamParameters) {
+        self.now = now;
+        let before = std::mem::replace(&mut self.parameters, parameters);
+        if self.filter.retarget(parameters.source_policy, parameters.remote_rtp) {
+            self.sender.retarget();
+            self.rtcp_source = None;
+        }
+        if before.direction.receives() != parameters.direction.receives() {
+            self.receiver.hold();
+            self.last_heard = now;
+            self.silence_reported = false;
+        }
     }
 
-    /// Replaces the app and returns the former one.
-    pub fn attach(&mut self, _now: Instant, app: App) -> App {
-        app
+    /// Replaces the app and returns the former one. A player that was not done is reported first.
+    pub fn attach(&mut self, now: Instant, app: App) -> App {
+        self.now = now;
+        if let Some(report) = self.player_report() {
+            self.push_event(StreamEvent::PlayFinished(report));
+        }
+        self.player_reported = false;
+        self.ear.clear();
+        std::mem::replace(&mut self.app, app)
     }
 
-    /// Queues a digit to send; false if the queue is full.
-    pub fn send_dtmf(&mut self, _digit: Digit, _duration: Duration) -> bool {
-        false
+    /// Queues a digit to send; false if the queue is full or the peer takes no telephone-events.
+    pub fn send_dtmf(&mut self, digit: Digit, duration: Duration) -> bool {
+        let queued = self.parameters.telephone_event.is_some() && self.dtmf_sender.push(digit, duration);
+        if !queued {
+            self.refusals.add(Refusal::QueueFull);
+        }
+        queued
     }
 
     /// Hands a digit that came by signalling to the app.
-    pub fn relay_dtmf(&mut self, _digit: Digit, _duration: Duration) {}
+    pub fn relay_dtmf(&mut self, digit: Digit, duration: Duration) {
+        self.tell_app(ReceivedDigit { digit, duration });
+    }
 
     /// Ends the stream: queues RTCP BYE for the last `poll_transmit`.
-    pub fn close(&mut self, _now: Instant) {}
+    pub fn close(&mut self, now: Instant) {
+        self.now = now;
+        if let Some(report) = self.player_report() {
+            self.push_event(StreamEvent::PlayFinished(report));
+        }
+        self.next_tick = None;
+        self.reports.close(&self.sender);
+    }
 
     /// Writes the next packet to send to `buffer` (at least [`xdp::MAX_DATAGRAM_BYTES`]).
     #[must_use]
-    pub fn poll_transmit(&mut self, _buffer: &mut [u8]) -> Option<Transmit> {
-        None
+    pub fn poll_transmit(&mut self, buffer: &mut [u8]) -> Option<Transmit> {
+        if let Some((remote, len)) = self.sender.poll(buffer) {
+            return Some(Transmit { component: Component::Rtp, remote, len });
+        }
+        if !self.reports.take_due() {
+            return None;
+        }
+        let remote = self.rtcp_destination()?;
+        if self.sender.may_send_to(self.now, remote) != Permission::Granted {
+            return None;
+        }
+        let len = self.reports.write(self.now, self.last_tick, &self.sender, &mut self.receiver, buffer)?;
+        let component = if self.parameters.rtcp_mux { Component::Rtp } else { Component::Rtcp };
+        Some(Transmit { component, remote, len })
     }
 
     /// The next thing that happened.
     #[must_use]
     pub fn poll_event(&mut self) -> Option<StreamEvent> {
-        None
+        self.events.pop()
     }
 
-    /// When to call [`Stream::handle_timeout`] next.
+    /// When to call [`Stream::handle_timeout`] next: the next frame, or a report before that.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        match (self.next_tick, self.reports.next()) {
+            (Some(tick), Some(report)) => Some(tick.min(report)),
+            (tick, report) => tick.or(report),
+        }
     }
 
     /// The index of the AI thread to wake because its stream has something to read, once.
     #[must_use]
     pub fn take_ai_wakeup(&mut self) -> Option<u8> {
-        None
+        self.ai_wakeup.take()
     }
 
     /// The locked source of media, for [`xdp::Device::connect`].
     #[must_use]
     pub fn latched(&self) -> Option<SocketAddr> {
-        None
+        self.filter.locked()
     }
 
     /// Whether RTCP shares the RTP port, so that no second port is opened.
@@ -203,6 +374,153 @@ impl Stream {
     /// The figures now.
     #[must_use]
     pub fn statistics(&self) -> StreamStatistics {
-        StreamStatistics::default()
+        let mut statistics = StreamStatistics {
+            refused_packets: self.refusals.packets(),
+            stranger_packets: self.refusals.count(Refusal::Stranger),
+            sent_packets: self.sender.packets(),
+            sent_bytes: self.sender.bytes(),
+            digits_received: self.digits_received,
+            refusals: self.refusals,
+            ..StreamStatistics::default()
+        };
+        self.receiver.fill(&mut statistics, self.next_tick);
+        self.reports.fill(&mut statistics);
+        statistics
+    }
+
+    fn handle_rtp(
+        &mut self,
+        now: Instant,
+        remote: SocketAddr,
+        datagram: &[u8],
+        next_tick: Instant,
+    ) -> Result<(), Refusal> {
+        let packet = Packet::parse(datagram)?;
+        let header = packet.header();
+        let Some(payload) = Payload::of(header.payload_type, &self.parameters) else {
+            if self.filter.is_source(remote) {
+                self.receiver.handle_useless(&header);
+            }
+            return Err(Refusal::PayloadType);
+        };
+        if !self.parameters.direction.receives() {
+            if !self.filter.is_source(remote) {
+                return Err(Refusal::Stranger);
+            }
+            self.handle_heard(now);
+            self.receiver.handle_useless(&header);
+            return Err(Refusal::NotReceiving);
+        }
+        let verdict = self.filter.judge(remote, &header);
+        match verdict {
+            Verdict::Believed => {}
+            Verdict::Locked => self.push_event(StreamEvent::Latched(remote)),
+            Verdict::Learning => return Err(Refusal::Learning),
+            Verdict::Stranger => return Err(Refusal::Stranger),
+        }
+        let clock = FrameClock { next: next_tick, samples: self.frame_samples() };
+        let restart = verdict == Verdict::Locked;
+        let received = self.receiver.handle_packet(now, &packet, payload, clock, restart)?;
+        self.handle_heard(now);
+        if let Some(moment) = received.align {
+            self.align(now, moment);
+        }
+        for digit in received.digits.into_iter().flatten() {
+            self.handle_digit(digit);
+        }
+        Ok(())
+    }
+
+    fn handle_rtcp(&mut self, now: Instant, remote: SocketAddr, datagram: &[u8]) -> Result<(), Refusal> {
+        if !self.filter.believes_rtcp(remote, self.parameters.remote_rtcp) {
+            return Err(Refusal::RtcpStranger);
+        }
+        let left = self.reports.handle_packet(now, datagram, self.sender.ssrc(), &mut self.receiver)?;
+        self.rtcp_source = Some(remote);
+        self.handle_heard(now);
+        if left {
+            self.push_event(StreamEvent::RemoteBye);
+        }
+        Ok(())
+    }
+
+    /// Moves the tick so that a packet waits no longer than it must; not again and again, because each
+    /// move may bring one frame forward.
+    fn align(&mut self, now: Instant, moment: Instant) {
+        let recently = self.last_align.is_some_and(|last| now.saturating_duration_since(last) < ALIGN_PAUSE);
+        if !recently && self.next_tick.is_some() {
+            self.last_align = Some(now);
+            self.next_tick = Some(moment);
+            self.receiver.align();
+        }
+    }
+
+    fn handle_heard(&mut self, now: Instant) {
+        self.last_heard = now;
+        self.silence_reported = false;
+        self.sender.handle_heard();
+    }
+
+    /// Symmetric RTP (RFC 4961): back to the source once it is known.
+    fn rtp_destination(&self) -> Option<SocketAddr> {
+        self.parameters.remote_rtp.map(|signalled| self.filter.locked().unwrap_or(signalled))
+    }
+
+    fn rtcp_destination(&self) -> Option<SocketAddr> {
+        let signalled = self.parameters.remote_rtcp?;
+        if self.parameters.rtcp_mux {
+            return self.rtp_destination();
+        }
+        let behind_nat = match (self.filter.locked(), self.parameters.remote_rtp) {
+            (Some(locked), Some(rtp)) => locked.ip() != rtp.ip().to_canonical(),
+            _ => false,
+        };
+        let port = self.filter.locked().and_then(|locked| locked.port().checked_add(1));
+        match (self.rtcp_source, self.filter.locked(), port) {
+            (Some(source), ..) => Some(source),
+            (None, Some(locked), Some(port)) if behind_nat => Some(SocketAddr::new(locked.ip(), port)),
+            _ => Some(signalled),
+        }
+    }
+
+    fn push_event(&mut self, event: StreamEvent) {
+        if !self.events.push(event) {
+            self.refusals.add(Refusal::QueueFull);
+        }
     }
 }
+
+/// A bounded queue of events.
+#[derive(Debug, Default)]
+struct Events {
+    queue: [Option<StreamEvent>; Self::CAPACITY],
+    first: usize,
+    count: usize,
+}
+
+impl Events {
+    const CAPACITY: usize = 16;
+
+    fn push(&mut self, event: StreamEvent) -> bool {
+        if self.count == Self::CAPACITY {
+            return false;
+        }
+        self.queue[(self.first + self.count) % Self::CAPACITY] = Some(event);
+        self.count += 1;
+        true
+    }
+
+    fn pop(&mut self) -> Option<StreamEvent> {
+        let event = self.queue[self.first].take()?;
+        self.first = (self.first + 1) % Self::CAPACITY;
+        self.count -= 1;
+        Some(event)
+    }
+}
+
+fn random_seed() -> u64 {
+    getrandom::u64().expect("the operating system gives random numbers")
+}
+
+const FRAMES_PER_TIMEOUT: usize = 2;
+const ALIGN_PAUSE: Duration = Duration::from_secs(1);

@@ -3,14 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// An audio codec of the RTP/AVP profile (RFC 3551).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Codec {
-    /// G.711 mu-law, static payload type 0.
-    Pcmu,
-    /// G.711 A-law, static payload type 8.
-    Pcma,
-}
+use crate::codec::Codec;
 
 /// A media direction (RFC 8866 section 6.7), from our point of view.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

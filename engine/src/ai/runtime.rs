@@ -1,0 +1,350 @@
+//! The threads that serve AI streams: one single-threaded tokio runtime each, woken by workers through a
+//! doorbell.
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use slab::Slab;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{sleep, timeout};
+use tracing::Instrument as _;
+use xdp::Doorbell;
+
+use super::backend::Backend;
+use super::config::{AiConfig, CallMeta};
+use super::connect::{ConnectError, Target, public_tls};
+use super::counters::AiCounters;
+use super::dialect::{Codec, StreamStart};
+use super::port::{AiPort, PortConfig};
+use super::pump::Pump;
+use super::session::AiSession;
+use super::shared::Shared;
+use crate::time::Duration;
+
+/// The AI threads. Dropping it ends them, streams included.
+#[derive(Debug)]
+pub struct AiRuntime {
+    threads: Vec<AiThread>,
+    counters: Arc<AiCounters>,
+    public_tls: Arc<rustls::ClientConfig>,
+}
+
+#[derive(Debug)]
+struct AiThread {
+    handle: Handle,
+    doorbell: Doorbell,
+    streams: Arc<Streams>,
+    /// Dropped to end the thread.
+    stop: Option<oneshot::Sender<()>>,
+    join: Option<JoinHandle<()>>,
+}
+
+/// The streams of one thread. Workers never take the lock.
+#[derive(Debug, Default)]
+struct Streams {
+    entries: Mutex<Slab<Arc<Shared>>>,
+    /// Streams and attempts to connect.
+    load: AtomicUsize,
+}
+
+/// A place in the load of a thread.
+struct Place(Arc<Streams>);
+
+impl Place {
+    fn take(streams: &Arc<Streams>) -> Self {
+        streams.load.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(streams))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.load.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A stream that the doorbell's listener looks at.
+struct Entry {
+    streams: Arc<Streams>,
+    key: usize,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.streams.lock().try_remove(self.key);
+    }
+}
+
+impl Streams {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Slab<Arc<Shared>>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(self: &Arc<Self>, shared: Arc<Shared>) -> Entry {
+        Entry { key: self.lock().insert(shared), streams: Arc::clone(self) }
+    }
+
+    fn wake_dirty(&self) {
+        for (_, shared) in self.lock().iter() {
+            if shared.dirty.swap(false, Ordering::AcqRel) {
+                shared.waker.wake();
+            }
+        }
+    }
+
+    fn stop_all(&self) {
+        for (_, shared) in self.lock().iter() {
+            shared.stop.store(true, Ordering::Release);
+            shared.waker.wake();
+        }
+    }
+}
+
+impl AiRuntime {
+    /// Starts one thread per entry, pinned to that CPU; one unpinned thread if there is none.
+    ///
+    /// # Errors
+    /// When a thread, a runtime or an eventfd cannot be had, or a CPU does not exist.
+    pub fn start(stream_cpus: &[usize]) -> io::Result<Self> {
+        let cpus: Vec<Option<usize>> =
+            if stream_cpus.is_empty() { vec![None] } else { stream_cpus.iter().copied().map(Some).collect() };
+        if cpus.len() > usize::from(u8::MAX) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "more than 255 AI stream threads"));
+        }
+        let threads = cpus.into_iter().enumerate().map(|(index, cpu)| AiThread::start(index, cpu));
+        Ok(Self {
+            threads: threads.collect::<io::Result<_>>()?,
+            counters: Arc::default(),
+            public_tls: Arc::new(public_tls().map_err(io::Error::other)?),
+        })
+    }
+
+    /// Connects to a backend and starts the stream. Made before the call is answered: what the backend
+    /// says waits in the port until a worker pulls it.
+    ///
+    /// Dropping the future ends the attempt.
+    ///
+    /// # Errors
+    /// When the backend cannot be reached within [`AiConfig::connect_window`], or says no.
+    pub async fn connect(
+        &self,
+        config: AiConfig,
+        meta: CallMeta,
+    ) -> Result<(AiPort, AiSession), ConnectError> {
+        let loads = self.threads.iter().map(|thread| thread.streams.load.load(Ordering::Relaxed));
+        let index = loads.enumerate().min_by_key(|(_, load)| *load).map_or(0, |(index, _)| index);
+        let thread = self.threads.get(index).ok_or(ConnectError::Shutdown)?;
+        let place = Place::take(&thread.streams);
+        let (result, wait) = oneshot::channel();
+        let stream = Opening {
+            config,
+            meta,
+            port: PortConfig { thread: index as u8, ..PortConfig::default() },
+            doorbell: thread.doorbell.clone(),
+            counters: Arc::clone(&self.counters),
+            public_tls: Arc::clone(&self.public_tls),
+        };
+        let span = tracing::info_span!(
+            "ai_stream",
+            call_id = stream.meta.call_id,
+            stream_sid = tracing::field::Empty
+        );
+        thread.handle.spawn(stream.open_and_serve(place, result).instrument(span));
+        wait.await.unwrap_or(Err(ConnectError::Shutdown))
+    }
+
+    /// The doorbells of the threads, in the order of [`AiPort::thread`]. A worker rings one after it pushed
+    /// to, or pulled from, a port of that thread.
+    #[must_use]
+    pub fn doorbells(&self) -> Vec<Doorbell> {
+        self.threads.iter().map(|thread| thread.doorbell.clone()).collect()
+    }
+
+    /// What the streams have counted.
+    #[must_use]
+    pub fn counters(&self) -> Arc<AiCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// How many streams there are, attempts included.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.threads.iter().map(|thread| thread.streams.load.load(Ordering::Relaxed)).sum()
+    }
+}
+
+impl Drop for AiRuntime {
+    fn drop(&mut self) {
+        for thread in &mut self.threads {
+            thread.stop.take();
+        }
+        for thread in &mut self.threads {
+            if let Some(join) = thread.join.take() {
+                let _ = join.join();
+            }
+        }
+    }
+}
+
+impl AiThread {
+    fn start(index: usize, cpu: Option<usize>) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let doorbell = Doorbell::new()?;
+        let streams = Arc::new(Streams::default());
+        let (stop, stopped) = oneshot::channel();
+        let (started, start) = std::sync::mpsc::sync_channel(1);
+        let bell = {
+            let _context = runtime.enter();
+            #[expect(
+                deprecated,
+                reason = "its replacement is unsafe; a Doorbell owns its eventfd and never swaps it"
+            )]
+            AsyncFd::with_interest(doorbell.clone(), Interest::READABLE)?
+        };
+        let (thread_streams, name) = (Arc::clone(&streams), format!("ai-{index}"));
+        let join = std::thread::Builder::new().name(name).spawn(move || {
+            let pinned = cpu.map_or(Ok(()), pin);
+            let fine = pinned.is_ok();
+            let _ = started.send(pinned);
+            if fine {
+                runtime.block_on(listen(bell, &thread_streams, stopped));
+            }
+        })?;
+        start.recv().unwrap_or_else(|_| Err(io::Error::other("the AI thread ended at once")))?;
+        Ok(Self { handle, doorbell, streams, stop: Some(stop), join: Some(join) })
+    }
+}
+
+/// Wakes the pumps that workers have written to, until the runtime is dropped.
+async fn listen(bell: AsyncFd<Doorbell>, streams: &Streams, mut stopped: oneshot::Receiver<()>) {
+    loop {
+        tokio::select! {
+            ready = bell.readable() => {
+                let Ok(mut ready) = ready else { return };
+                // Clear, hear, look: in this order no ring is missed.
+                ready.clear_ready();
+                bell.get_ref().hear();
+                streams.wake_dirty();
+            }
+            _ = &mut stopped => break,
+        }
+    }
+    streams.stop_all();
+    let _ = timeout(SHUTDOWN_GRACE, async {
+        while !streams.lock().is_empty() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}
+
+fn pin(cpu: usize) -> io::Result<()> {
+    let missing = || io::Error::new(io::ErrorKind::InvalidInput, format!("there is no CPU {cpu}"));
+    let mut set = rustix::thread::CpuSet::new();
+    if cpu >= rustix::thread::CpuSet::MAX_CPU {
+        return Err(missing());
+    }
+    set.set(cpu);
+    rustix::thread::sched_setaffinity(None, &set).map_err(|_| missing())
+}
+
+/// A stream that is not open yet.
+struct Opening {
+    config: AiConfig,
+    meta: CallMeta,
+    port: PortConfig,
+    doorbell: Doorbell,
+    counters: Arc<AiCounters>,
+    public_tls: Arc<rustls::ClientConfig>,
+}
+
+type Opened = Result<(AiPort, AiSession), ConnectError>;
+
+impl Opening {
+    async fn open_and_serve(self, place: Place, mut result: oneshot::Sender<Opened>) {
+        let opened = tokio::select! {
+            opened = self.open() => opened,
+            () = result.closed() => return,
+        };
+        match opened {
+            Err(error) => {
+                tracing::warn!(%error, "cannot open an AI stream");
+                let _ = result.send(Err(error));
+            }
+            Ok((port, backend, session, pump)) => {
+                let streams = Arc::clone(&place.0);
+                let _entry = streams.enter(Arc::clone(&backend));
+                tracing::Span::current().record("stream_sid", session.stream_sid());
+                tracing::info!("AI stream open");
+                self.counters.connected.increment();
+                // A caller that has gone drops the port, and the pump says goodbye to the backend.
+                let _ = result.send(Ok((port, session)));
+                pump.run().await;
+            }
+        }
+        drop(place);
+    }
+
+    async fn open(&self) -> Result<(AiPort, Arc<Shared>, AiSession, Pump), ConnectError> {
+        let (config, public_tls) = (self.config.clone(), Arc::clone(&self.public_tls));
+        let target = tokio::task::spawn_blocking(move || Target::new(&config, &public_tls))
+            .await
+            .map_err(|_| ConnectError::Shutdown)??;
+        let socket = target.connect(&self.config, &self.counters).await?;
+
+        let start = self.stream_start()?;
+        let stream_sid = start.stream_sid.clone();
+        let codec = Codec::new(self.config.dialect, start);
+        let port_config = PortConfig {
+            cushion: self.config.cushion,
+            cushion_limit: self.config.cushion_limit,
+            max_queue: self.config.max_queue.max(MIN_QUEUE),
+            ..self.port.clone()
+        };
+        let (port, backend): (AiPort, Backend) =
+            AiPort::pair(&port_config, self.doorbell.clone(), Arc::clone(&self.counters));
+        let shared = Arc::clone(&backend.shared);
+        let (sender, events) = mpsc::channel(1);
+        let session = AiSession::new(Arc::clone(&shared), events, stream_sid);
+        let pump = Pump::new(socket, backend, codec, &self.config, Arc::clone(&self.counters), sender);
+        Ok((port, shared, session, pump))
+    }
+
+    fn stream_start(&self) -> Result<StreamStart, ConnectError> {
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).map_err(|error| ConnectError::Config(error.to_string()))?;
+        let expand = |(name, template): (&String, &String)| (name.clone(), self.meta.expand(template));
+        let account_sid = match self.config.account_sid.as_str() {
+            "" => format!("AC{}", "0".repeat(32)),
+            configured => configured.to_owned(),
+        };
+        Ok(StreamStart {
+            stream_sid: format!("MZ{}", hex(&random)),
+            call_sid: call_sid(&self.meta.call_id),
+            account_sid,
+            custom_parameters: self.config.custom_parameters.iter().map(expand).collect(),
+        })
+    }
+}
+
+/// `CA` and 32 hexadecimal digits that depend on the Call-ID alone, so that logs of both sides can be
+/// joined.
+fn call_sid(call_id: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, call_id.as_bytes());
+    format!("CA{}", hex(digest.as_ref().get(..16).unwrap_or_default()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The protocol's minimum for queued bot audio.
+const MIN_QUEUE: Duration = Duration::from_secs(60);
+/// How long streams may take to end when the runtime does.
+const SHUTDOWN_GRACE: Duration = Duration::from_millis(1500);

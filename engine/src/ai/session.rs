@@ -1,0 +1,98 @@
+//! Signalling's view of a running AI stream.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::mpsc;
+
+use super::shared::Shared;
+
+/// How an AI stream ended. There is exactly one of these per stream, and it is the last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AiEvent {
+    /// The backend closed the stream, which is how a Twilio backend hangs up. Audio that was queued has
+    /// been played (within [`super::AiConfig::drain_limit`]) if the code is a normal one.
+    Closed {
+        /// The close code (RFC 6455 section 7.4); 1005 if there was none.
+        code: u16,
+        /// The backend's reason, untrusted.
+        reason: String,
+    },
+    /// The stream broke. What was queued is not played.
+    Failed(AiFailure),
+    /// Our side ended the stream.
+    Stopped,
+}
+
+impl AiEvent {
+    /// Whether this is a hang-up rather than a fault.
+    #[must_use]
+    pub fn is_normal(&self) -> bool {
+        match self {
+            Self::Closed { code, .. } => matches!(code, 1000 | 1001 | 1005),
+            Self::Failed(_) => false,
+            Self::Stopped => true,
+        }
+    }
+}
+
+/// Why a running AI stream broke.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AiFailure {
+    /// The connection ended without a close frame.
+    #[error("the connection to the AI backend was lost: {0}")]
+    Lost(String),
+    /// The backend does not keep to RFC 6455.
+    #[error("the AI backend broke the WebSocket protocol: {0}")]
+    Protocol(String),
+    /// A message above the limit.
+    #[error("the AI backend sent a message above the size limit: {0}")]
+    MessageTooLarge(String),
+    /// Nothing was heard for several ping intervals.
+    #[error("the AI backend answered no ping and sent nothing else")]
+    PingTimeout,
+    /// The backend does not read.
+    #[error("the AI backend stopped reading")]
+    WriteStalled,
+    /// A bug in the AI thread, or its end.
+    #[error("the AI stream's task ended early")]
+    Internal,
+}
+
+/// A running AI stream. Dropping it leaves the stream running until the [`super::AiPort`] is dropped.
+#[derive(Debug)]
+pub struct AiSession {
+    shared: Arc<Shared>,
+    events: mpsc::Receiver<AiEvent>,
+    stream_sid: String,
+    ended: bool,
+}
+
+impl AiSession {
+    pub(super) fn new(shared: Arc<Shared>, events: mpsc::Receiver<AiEvent>, stream_sid: String) -> Self {
+        Self { shared, events, stream_sid, ended: false }
+    }
+
+    /// Waits for the stream's end; `None` after it was told. May be dropped and called again.
+    pub async fn next_event(&mut self) -> Option<AiEvent> {
+        if self.ended {
+            return None;
+        }
+        let event = self.events.recv().await.unwrap_or(AiEvent::Failed(AiFailure::Internal));
+        self.ended = true;
+        Some(event)
+    }
+
+    /// Tells the backend that the call has ended and closes the stream. Dropping the port does the same.
+    pub fn stop(&self, reason: &str) {
+        tracing::debug!(stream_sid = self.stream_sid, reason, "stopping the AI stream");
+        self.shared.stop.store(true, Ordering::Release);
+        self.shared.waker.wake();
+    }
+
+    /// The id that the backend knows the stream by.
+    #[must_use]
+    pub fn stream_sid(&self) -> &str {
+        &self.stream_sid
+    }
+}

@@ -1,0 +1,310 @@
+//! ITU-T G.711, bit for bit as the G.191 reference (the software tool library) does it: 16-bit linear with
+//! the 14 (mu-law) or 13 (A-law) significant bits on top, negative samples by ones' complement.
+
+/// Encodes as many samples as both slices have.
+pub fn encode_ulaw(pcm: &[i16], encoded: &mut [u8]) {
+    for (byte, &sample) in encoded.iter_mut().zip(pcm) {
+        *byte = ulaw_from_linear(sample);
+    }
+}
+
+/// Decodes as many samples as both slices have.
+pub fn decode_ulaw(encoded: &[u8], pcm: &mut [i16]) {
+    for (sample, &byte) in pcm.iter_mut().zip(encoded) {
+        *sample = ULAW_TO_LINEAR[usize::from(byte)];
+    }
+}
+
+/// Encodes as many samples as both slices have.
+pub fn encode_alaw(pcm: &[i16], encoded: &mut [u8]) {
+    for (byte, &sample) in encoded.iter_mut().zip(pcm) {
+        *byte = alaw_from_linear(sample);
+    }
+}
+
+/// Decodes as many samples as both slices have.
+pub fn decode_alaw(encoded: &[u8], pcm: &mut [i16]) {
+    for (sample, &byte) in pcm.iter_mut().zip(encoded) {
+        *sample = ALAW_TO_LINEAR[usize::from(byte)];
+    }
+}
+
+/// Converts as many bytes as both slices have.
+pub fn ulaw_to_alaw(source: &[u8], target: &mut [u8]) {
+    for (target, &byte) in target.iter_mut().zip(source) {
+        *target = ULAW_TO_ALAW[usize::from(byte)];
+    }
+}
+
+/// Converts as many bytes as both slices have.
+pub fn alaw_to_ulaw(source: &[u8], target: &mut [u8]) {
+    for (target, &byte) in target.iter_mut().zip(source) {
+        *target = ALAW_TO_ULAW[usize::from(byte)];
+    }
+}
+
+/// One sample to mu-law.
+#[must_use]
+pub const fn ulaw_from_linear(sample: i16) -> u8 {
+    let positive = sample >= 0;
+    let magnitude = if positive { sample } else { !sample } >> 2;
+    // 33 moves every segment to a power of two (G.711 table 2).
+    let biased = magnitude + 33;
+    let biased = if biased > 0x1FFF { 0x1FFF } else { biased } as u16;
+    let segment = 11 - biased.leading_zeros();
+    let step = (biased >> segment) & 0x0F;
+    let code = (((8 - segment) << 4) as u8) | (0x0F - step as u8);
+    if positive { code | 0x80 } else { code }
+}
+
+/// One mu-law byte to linear.
+#[must_use]
+pub const fn linear_from_ulaw(byte: u8) -> i16 {
+    let inverted = !byte;
+    let segment = (inverted >> 4) & 7;
+    let step = (inverted & 0x0F) as i16;
+    let magnitude = (((step << 3) + 0x84) << segment) - 0x84;
+    if byte & 0x80 == 0 { -magnitude } else { magnitude }
+}
+
+/// One sample to A-law.
+#[must_use]
+pub const fn alaw_from_linear(sample: i16) -> u8 {
+    let positive = sample >= 0;
+    let magnitude = (if positive { sample } else { !sample } >> 4) as u16;
+    let code = if magnitude < 32 {
+        magnitude as u8
+    } else {
+        let segment = 11 - magnitude.leading_zeros();
+        ((segment << 4) as u8) + (magnitude >> segment) as u8
+    };
+    (if positive { code | 0x80 } else { code }) ^ 0x55
+}
+
+/// One A-law byte to linear.
+#[must_use]
+pub const fn linear_from_alaw(byte: u8) -> i16 {
+    let toggled = byte ^ 0x55;
+    let segment = (toggled >> 4) & 7;
+    let step = ((toggled & 0x0F) as i16) << 4;
+    let magnitude = if segment == 0 { step + 8 } else { (step + 0x108) << (segment - 1) };
+    if toggled & 0x80 == 0 { -magnitude } else { magnitude }
+}
+
+/// Every mu-law byte's linear value.
+pub static ULAW_TO_LINEAR: [i16; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = linear_from_ulaw(byte as u8);
+        byte += 1;
+    }
+    table
+};
+
+/// Every A-law byte's linear value.
+pub static ALAW_TO_LINEAR: [i16; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = linear_from_alaw(byte as u8);
+        byte += 1;
+    }
+    table
+};
+
+/// Every mu-law byte in A-law, by the conversion that G.711 itself prescribes (table 3). It is not quite
+/// expanding and compressing again: at the edges of segments it takes the neighbour that a second
+/// conversion brings back.
+pub static ULAW_TO_ALAW: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut n = 0;
+    while n < 128 {
+        let value = ULAW_VALUE_TO_ALAW[n] - 1;
+        table[0xFF - n] = (value | 0x80) ^ 0x55;
+        table[0x7F - n] = value ^ 0x55;
+        n += 1;
+    }
+    table
+};
+
+/// Every A-law byte in mu-law (G.711 table 4).
+pub static ALAW_TO_ULAW: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut n = 0;
+    while n < 128 {
+        let value = ALAW_VALUE_TO_ULAW[n];
+        table[(n | 0x80) ^ 0x55] = 0xFF - value;
+        table[n ^ 0x55] = 0x7F - value;
+        n += 1;
+    }
+    table
+};
+
+/// G.711 table 3: mu-law values from zero outwards, to A-law values numbered from one.
+#[rustfmt::skip]
+const ULAW_VALUE_TO_ALAW: [u8; 128] = [
+    1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8,
+    9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24,
+    25, 27, 29, 31, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44,
+    46, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62,
+    64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 76, 77, 78, 79,
+    80, 82, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94, 95, 96,
+    97, 98, 99, 100, 101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 111, 112,
+    113, 114, 115, 116, 117, 118, 119, 120, 121, 122, 123, 124, 125, 126, 127, 128,
+];
+
+/// G.711 table 4: A-law values from zero outwards, to mu-law values numbered from zero.
+#[rustfmt::skip]
+const ALAW_VALUE_TO_ULAW: [u8; 128] = [
+    1, 3, 5, 7, 9, 11, 13, 15, 16, 17, 18, 19, 20, 21, 22, 23,
+    24, 25, 26, 27, 28, 29, 30, 31, 32, 32, 33, 33, 34, 34, 35, 35,
+    36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 48, 49, 49,
+    50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63, 64, 64,
+    65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 76, 77, 78, 79, 80,
+    80, 81, 82, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94, 95,
+    96, 97, 98, 99, 100, 101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 111,
+    112, 113, 114, 115, 116, 117, 118, 119, 120, 121, 122, 123, 124, 125, 126, 127,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The decision values of one polarity as G.711 tables 1a and 2a list them: `first` intervals of the
+    /// smallest step, then sixteen per doubled step.
+    fn decision_values(mut steps: Vec<i32>, segments: usize, step: i32) -> Vec<i32> {
+        let mut step = step;
+        for _ in 0..segments {
+            step *= 2;
+            for _ in 0..16 {
+                steps.push(steps[steps.len() - 1] + step);
+            }
+        }
+        steps
+    }
+
+    /// 14-bit: 0, 1, 3, .. 31, 35, .. 8159.
+    fn ulaw_decisions() -> Vec<i32> {
+        let mut first = vec![0, 1];
+        for _ in 0..15 {
+            first.push(first[first.len() - 1] + 2);
+        }
+        decision_values(first, 7, 2)
+    }
+
+    /// 13-bit: 0, 1, .. 32 in steps of one (two segments), then doubling to 2048.
+    fn alaw_decisions() -> Vec<i32> {
+        decision_values((0..=32).collect(), 6, 1)
+    }
+
+    /// The number (0 to 127) of the interval that holds a magnitude.
+    fn interval(decisions: &[i32], magnitude: i32) -> u8 {
+        decisions.iter().rposition(|&low| low <= magnitude).expect("starts at zero").min(127) as u8
+    }
+
+    #[test]
+    fn every_sample_encodes_to_the_interval_of_the_tables() {
+        let (ulaw, alaw) = (ulaw_decisions(), alaw_decisions());
+        assert_eq!((ulaw[128], alaw[128]), (8159, 2048));
+        for sample in i16::MIN..=i16::MAX {
+            let magnitude = i32::from(if sample < 0 { !sample } else { sample });
+            let sign = if sample < 0 { 0 } else { 0x80 };
+            assert_eq!(
+                ulaw_from_linear(sample),
+                sign | (0x7F - interval(&ulaw, magnitude >> 2)),
+                "mu-law {sample}"
+            );
+            assert_eq!(
+                alaw_from_linear(sample),
+                (sign | interval(&alaw, magnitude >> 4)) ^ 0x55,
+                "A-law {sample}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_code_decodes_to_the_middle_of_its_interval() {
+        let (ulaw, alaw) = (ulaw_decisions(), alaw_decisions());
+        for code in 0..=255u8 {
+            let sign = if code & 0x80 == 0 { -1 } else { 1 };
+            let n = usize::from(0x7F - (code & 0x7F));
+            let middle = if n == 0 { 0 } else { (ulaw[n] + ulaw[n + 1]) * 2 };
+            assert_eq!(i32::from(linear_from_ulaw(code)), sign * middle, "mu-law {code:#04x}");
+            let sign = if (code ^ 0x55) & 0x80 == 0 { -1 } else { 1 };
+            let n = usize::from((code ^ 0x55) & 0x7F);
+            let middle = (alaw[n] + alaw[n + 1]) * 8;
+            assert_eq!(i32::from(linear_from_alaw(code)), sign * middle, "A-law {code:#04x}");
+        }
+    }
+
+    #[test]
+    fn known_values_of_the_reference() {
+        let ulaw = [(0, 0xFF), (-1, 0x7F), (4, 0xFE), (-5, 0x7E), (1000, 0xCE), (32_767, 0x80), (-32_768, 0)];
+        for (sample, code) in ulaw {
+            assert_eq!(ulaw_from_linear(sample), code, "mu-law {sample}");
+        }
+        let alaw =
+            [(0, 0xD5), (-1, 0x55), (16, 0xD4), (-17, 0x54), (1000, 0xFA), (32_767, 0xAA), (-32_768, 0x2A)];
+        for (sample, code) in alaw {
+            assert_eq!(alaw_from_linear(sample), code, "A-law {sample}");
+        }
+        assert_eq!((linear_from_ulaw(0x00), linear_from_ulaw(0x80)), (-32_124, 32_124));
+        assert_eq!((linear_from_alaw(0x2A), linear_from_alaw(0xAA)), (-32_256, 32_256));
+    }
+
+    #[test]
+    fn coding_a_decoded_value_gives_the_same_code() {
+        for code in 0..=255u8 {
+            // Negative zero of mu-law (0x7F) decodes to zero, which is positive.
+            let expected = if code == 0x7F { 0xFF } else { code };
+            assert_eq!(ulaw_from_linear(linear_from_ulaw(code)), expected);
+            assert_eq!(alaw_from_linear(linear_from_alaw(code)), code);
+        }
+    }
+
+    #[test]
+    fn direct_tables_stay_within_one_interval_of_expanding_and_compressing() {
+        for code in 0..=255u8 {
+            let direct = ULAW_TO_ALAW[usize::from(code)] ^ 0x55;
+            let composed = alaw_from_linear(linear_from_ulaw(code)) ^ 0x55;
+            // Negative zero of mu-law stays negative only in the direct table.
+            let sign = if code == 0x7F { 0x80 } else { 0 };
+            assert!(direct.abs_diff(composed ^ sign) <= 1, "mu-law {code:#04x}");
+            let direct = ALAW_TO_ULAW[usize::from(code)];
+            let composed = ulaw_from_linear(linear_from_alaw(code));
+            assert!(direct.abs_diff(composed) <= 1, "A-law {code:#04x}");
+        }
+    }
+
+    #[test]
+    fn a_second_round_of_direct_conversion_changes_nothing() {
+        for code in 0..=255u8 {
+            let once = ALAW_TO_ULAW[usize::from(ULAW_TO_ALAW[usize::from(code)])];
+            let twice = ALAW_TO_ULAW[usize::from(ULAW_TO_ALAW[usize::from(once)])];
+            assert_eq!(once, twice, "mu-law {code:#04x}");
+        }
+    }
+
+    #[test]
+    fn direct_tables_keep_the_sign_and_stay_within_one_step() {
+        for code in 0..=255u8 {
+            let linear = i32::from(linear_from_ulaw(code));
+            let through = i32::from(linear_from_alaw(ULAW_TO_ALAW[usize::from(code)]));
+            assert!((linear - through).abs() <= 16.max(linear.abs() / 16), "{code:#04x}: {linear} {through}");
+            let linear = i32::from(linear_from_alaw(code));
+            let through = i32::from(linear_from_ulaw(ALAW_TO_ULAW[usize::from(code)]));
+            assert!((linear - through).abs() <= 16.max(linear.abs() / 16), "{code:#04x}: {linear} {through}");
+        }
+    }
+
+    #[test]
+    fn slices_convert_as_far_as_the_shorter_one_goes() {
+        let mut encoded = [0x11; 4];
+        encode_ulaw(&[0, 1000], &mut encoded);
+        assert_eq!(encoded, [0xFF, 0xCE, 0x11, 0x11]);
+        let mut pcm = [7; 3];
+        decode_ulaw(&[0xFF, 0x80], &mut pcm);
+        assert_eq!(pcm, [0, 32_124, 7]);
+    }
+}

@@ -1,0 +1,505 @@
+//! The adaptive jitter buffer: packets come in by sequence number, audio goes out by time.
+//!
+//! ```text
+//!   insert(packet) -> slots -> pull(tick) -> one frame of the consumer's codec and length
+//!                       |         | missing: concealment    pause: comfort noise
+//!                   estimator -> delay: the tick slews, quiet frames are skipped
+//! ```
+//!
+//! The media timeline is the peer's RTP timestamp, unwrapped. `position` is the next sample to be played,
+//! and the delay in force is "next tick less `position`" on that timeline. The estimator says which delay
+//! is enough; the stream's tick slews towards it by at most [`MAX_SLEW`] per frame, which also follows the
+//! peer's clock. A packet that comes after the buffer ran dry moves the position back, so nothing is lost
+//! and the delay has grown at once.
+
+mod concealment;
+mod estimator;
+mod slots;
+#[cfg(test)]
+mod tests;
+
+use crate::codec::Codec;
+use crate::codec::comfort_noise::ComfortNoise;
+use crate::rtp::TICK_NANOS;
+use crate::time::{Duration, Instant};
+use concealment::{Concealer, HISTORY_SAMPLES};
+use estimator::Estimator;
+use slots::{Content, Slots};
+
+pub use slots::MAX_PAYLOAD_BYTES;
+
+/// One packet, its header already checked and its sequence number extended.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    /// When it came.
+    pub at: Instant,
+    /// The extended sequence number, not 0.
+    pub sequence: u64,
+    /// As on the wire.
+    pub timestamp: u32,
+    /// What it carries.
+    pub media: Media<'a>,
+}
+
+/// What a packet carries.
+#[derive(Clone, Copy, Debug)]
+pub enum Media<'a> {
+    /// One byte per sample, at most [`MAX_PAYLOAD_BYTES`].
+    Audio(Codec, &'a [u8]),
+    /// Comfort noise (RFC 3389): no audio from here on.
+    ComfortNoise(&'a [u8]),
+    /// A telephone-event: no audio from here on, either.
+    Event,
+}
+
+/// The stream's frame clock as it stands when a packet comes.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameClock {
+    /// When the next frame will be pulled.
+    pub next: Instant,
+    /// Samples per frame, not 0.
+    pub samples: usize,
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// It waits for its turn.
+    Waiting,
+    /// It waits, and is the first of a timeline: the tick may move to this moment at once.
+    Align(Instant),
+    /// Its turn was over.
+    Late,
+    /// It was there already.
+    Duplicate,
+}
+
+/// What a frame was made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pulled {
+    /// Audio from packets.
+    Audio,
+    /// Made up, at least in part.
+    Concealed,
+    /// The peer sends nothing: silence or comfort noise.
+    Pause,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct JitterBuffer {
+    slots: Slots,
+    estimator: Estimator,
+    concealer: Concealer,
+    noise: ComfortNoise,
+    /// The newest timestamp, unwrapped; `None` before the first packet.
+    newest: Option<i64>,
+    position: i64,
+    /// The end of the last audio that was really played.
+    played_until: i64,
+    played_sequence: u64,
+    /// The peer has said that it sends nothing for now.
+    paused: bool,
+    /// Samples since audio was there.
+    dry_samples: u32,
+    late_in_a_row: u8,
+    since_skip: u32,
+    last_arrival: Instant,
+    history: [u8; HISTORY_SAMPLES],
+    history_codec: Codec,
+}
+
+impl JitterBuffer {
+    /// Takes all the memory it will need.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            slots: Slots::new(),
+            estimator: Estimator::new(),
+            concealer: Concealer::new(),
+            noise: ComfortNoise::new(),
+            newest: None,
+            position: 0,
+            played_until: i64::MIN,
+            played_sequence: 0,
+            paused: false,
+            dry_samples: IDLE_SAMPLES,
+            late_in_a_row: 0,
+            since_skip: 0,
+            last_arrival: Instant::ZERO,
+            history: [Codec::Pcmu.silence(); HISTORY_SAMPLES],
+            history_codec: Codec::Pcmu,
+        }
+    }
+
+    /// Forgets the timeline and what waits: another source, or the end of a hold. What was heard last fades.
+    pub fn reset(&mut self) {
+        self.slots.clear();
+        self.estimator.reset();
+        self.newest = None;
+        self.played_until = i64::MIN;
+        self.played_sequence = 0;
+        self.paused = false;
+        self.late_in_a_row = 0;
+    }
+
+    /// Takes a packet.
+    pub fn insert(&mut self, arrival: &Arrival<'_>, clock: FrameClock) -> Inserted {
+        let Some(newest) = self.newest else { return self.start(arrival, clock) };
+        let timestamp = newest + i64::from(arrival.timestamp.wrapping_sub(newest as u32) as i32);
+        let is_newest = arrival.sequence > self.slots.highest();
+        if is_newest {
+            self.newest = Some(timestamp);
+        }
+        self.last_arrival = arrival.at;
+        let Media::Audio(_, payload) = arrival.media else { return self.store(arrival, timestamp) };
+        if is_newest {
+            let lead = to_nanos(timestamp - self.position) + nanos(clock.next) - nanos(arrival.at);
+            if lead.abs() > RESTART_NANOS {
+                return self.start(arrival, clock);
+            }
+            if self.dry_samples >= IDLE_SAMPLES || (self.paused && self.dry_samples > 0) {
+                self.place(timestamp, arrival.at, clock);
+            }
+        }
+        let need = self.need(timestamp, arrival.at, clock);
+        self.estimator.record(need);
+        let end = timestamp + payload.len() as i64;
+        if timestamp < self.position && is_newest && self.slots.audio_end().is_none() {
+            self.move_back(timestamp.max(self.played_until), clock);
+        }
+        if end <= self.position {
+            if is_newest {
+                self.late_in_a_row += 1;
+                if self.late_in_a_row >= LATE_BEFORE_RESTART {
+                    return self.start(arrival, clock);
+                }
+            }
+            return Inserted::Late;
+        }
+        if is_newest {
+            self.late_in_a_row = 0;
+        }
+        self.store(arrival, timestamp)
+    }
+
+    /// Fills `frame` (at most [`MAX_PAYLOAD_BYTES`]) with the audio for the tick at `tick`. Audio that
+    /// came in `codec` is copied untouched.
+    pub fn pull(&mut self, tick: Instant, codec: Codec, frame: &mut [u8]) -> Pulled {
+        if codec != self.history_codec {
+            self.history_codec.transcode_in_place(codec, &mut self.history);
+            self.history_codec = codec;
+        }
+        if self.newest.is_none() {
+            self.conceal_or_rest(frame);
+            return Pulled::Pause;
+        }
+        self.skip_if_too_late(tick, frame.len());
+        let mut pulled = Pulled::Pause;
+        let mut rest = frame;
+        while !rest.is_empty() {
+            let (piece, source) = self.next_piece(rest.len());
+            let (now, later) = rest.split_at_mut(piece);
+            rest = later;
+            let made_of = match source {
+                Source::Audio => self.play(now),
+                Source::Pause => self.rest(now),
+                Source::Missing => self.conceal(now),
+                Source::Dry => {
+                    let paused = self.paused || self.dry_samples >= IDLE_SAMPLES;
+                    self.dry_samples = (self.dry_samples + piece as u32).min(IDLE_SAMPLES);
+                    if self.paused {
+                        self.rest(now)
+                    } else {
+                        self.conceal(now)
+                    };
+                    if paused { Pulled::Pause } else { Pulled::Concealed }
+                }
+            };
+            self.position += piece as i64;
+            pulled = match (pulled, made_of) {
+                (Pulled::Concealed, _) | (_, Pulled::Concealed) => Pulled::Concealed,
+                (Pulled::Audio, _) | (_, Pulled::Audio) => Pulled::Audio,
+                (Pulled::Pause, Pulled::Pause) => Pulled::Pause,
+            };
+        }
+        pulled
+    }
+
+    /// How far the tick after the one at `tick` shall move, in nanoseconds: towards the right delay, later
+    /// if positive. Zero while nothing arrives. Called after [`JitterBuffer::pull`] of `samples`.
+    #[must_use]
+    pub fn slew(&self, tick: Instant, samples: usize) -> i64 {
+        let Some(target) = self.target() else { return 0 };
+        if tick.saturating_duration_since(self.last_arrival) > STALE_AFTER {
+            return 0;
+        }
+        let delay = nanos(tick) - to_nanos(self.position - samples as i64);
+        let missing = target - delay;
+        // Growing is urgent; shrinking is not, and an exact approach keeps the pace even.
+        if missing > 0 { missing.min(MAX_SLEW) } else { (missing / 16).max(-MAX_SLEW) }
+    }
+
+    /// The delay in force for the tick at `tick`: from when an undelayed packet comes to when it is played.
+    #[must_use]
+    pub fn delay(&self, tick: Instant) -> Duration {
+        if self.newest.is_none() || self.estimator.target().is_none() {
+            return Duration::ZERO;
+        }
+        let delay = nanos(tick) - to_nanos(self.position) - self.estimator.floor();
+        Duration::from_nanos(u64::try_from(delay).unwrap_or(0))
+    }
+
+    /// Begins a timeline with this packet.
+    fn start(&mut self, arrival: &Arrival<'_>, clock: FrameClock) -> Inserted {
+        self.reset();
+        let timestamp = FIRST_CYCLE + i64::from(arrival.timestamp);
+        self.newest = Some(timestamp);
+        self.last_arrival = arrival.at;
+        self.dry_samples = IDLE_SAMPLES;
+        self.place(timestamp, arrival.at, clock);
+        if matches!(arrival.media, Media::Audio(..)) {
+            let need = self.need(timestamp, arrival.at, clock);
+            self.estimator.record(need);
+        }
+        match self.store(arrival, timestamp) {
+            Inserted::Waiting => Inserted::Align(arrival.at + CUSHION),
+            other => other,
+        }
+    }
+
+    /// The stream has moved its tick to the moment that [`Inserted::Align`] named.
+    pub fn align(&mut self) {
+        if let Some(newest) = self.newest {
+            self.position = newest;
+            self.estimator.reset();
+            self.estimator.record(nanos(self.last_arrival) - to_nanos(newest));
+        }
+    }
+
+    /// Chooses the position so that audio from `timestamp` on, come at `at`, is played whole frames later
+    /// and with at least the delay wanted.
+    fn place(&mut self, timestamp: i64, at: Instant, clock: FrameClock) {
+        let own = nanos(at) - to_nanos(timestamp);
+        let wanted = match self.target() {
+            Some(target) if (target - own).abs() <= MAX_DELAY => target.max(own),
+            _ => {
+                self.estimator.reset();
+                own
+            }
+        };
+        let missing = (wanted - (nanos(clock.next) - to_nanos(timestamp))).max(0);
+        let frame = to_nanos(clock.samples as i64);
+        // The slew closes what is left, so a little too early is right.
+        let frames = (missing + frame - SLEWABLE) / frame;
+        self.position = timestamp - frames.clamp(0, MAX_DELAY / frame + 1) * clock.samples as i64;
+    }
+
+    /// Audio that came too late while nothing else waits: play it from here after all, and be slower.
+    fn move_back(&mut self, to: i64, clock: FrameClock) {
+        let delay = nanos(clock.next) - to_nanos(to);
+        if to < self.position && delay <= self.estimator.floor().saturating_add(MAX_DELAY) {
+            self.position = to;
+        }
+    }
+
+    fn store(&mut self, arrival: &Arrival<'_>, timestamp: i64) -> Inserted {
+        let (content, payload) = match arrival.media {
+            Media::Audio(codec, payload) => (Content::Audio(codec), payload),
+            Media::ComfortNoise(payload) => {
+                let mut noise = self.noise;
+                noise.handle_payload(payload);
+                (Content::Pause(noise), &[][..])
+            }
+            Media::Event => (Content::Pause(ComfortNoise::new()), &[][..]),
+        };
+        if self.slots.insert(arrival.sequence, timestamp, content, payload) {
+            Inserted::Waiting
+        } else if arrival.sequence > self.played_sequence {
+            Inserted::Duplicate
+        } else {
+            Inserted::Late
+        }
+    }
+
+    /// Arrival less media time of the frame that wants `timestamp`.
+    fn need(&self, timestamp: i64, at: Instant, clock: FrameClock) -> i64 {
+        let samples = clock.samples as i64;
+        let frame = (timestamp - self.position).div_euclid(samples);
+        nanos(at) - to_nanos(self.position + frame * samples)
+    }
+
+    fn target(&self) -> Option<i64> {
+        let enough = self.estimator.target()?.saturating_add(CUSHION.as_nanos() as i64);
+        Some(enough.min(self.estimator.floor().saturating_add(MAX_DELAY)))
+    }
+
+    /// Leaves a frame out when the delay is too long: a quiet one soon, any other late.
+    fn skip_if_too_late(&mut self, tick: Instant, samples: usize) {
+        self.since_skip = self.since_skip.saturating_add(samples as u32);
+        let (Some(target), Some(end)) = (self.target(), self.slots.audio_end()) else { return };
+        let excess = nanos(tick) - to_nanos(self.position) - target;
+        let frame = to_nanos(samples as i64);
+        if excess < frame || end < self.position + 2 * samples as i64 {
+            return;
+        }
+        let skip = if excess > MAX_DELAY {
+            excess / frame * samples as i64
+        } else if (excess > frame + SLEWABLE && self.is_quiet(samples))
+            || (excess > LOUD_SKIP_NANOS && self.since_skip >= LOUD_SKIP_PAUSE_SAMPLES)
+        {
+            samples as i64
+        } else {
+            return;
+        };
+        self.since_skip = 0;
+        self.position += skip.min(end - self.position - samples as i64);
+        self.played_until = self.position;
+        self.begin_concealment();
+    }
+
+    fn is_quiet(&self, samples: usize) -> bool {
+        let mut pcm = [0; HISTORY_SAMPLES];
+        let last = &self.history[HISTORY_SAMPLES.saturating_sub(samples)..];
+        self.history_codec.decode(last, &mut pcm);
+        let sum: u32 = pcm[..last.len()].iter().map(|&sample| u32::from(sample.unsigned_abs())).sum();
+        sum < QUIET_MEAN * last.len() as u32
+    }
+
+    /// What comes at the position and how many samples of it, at most `room`.
+    fn next_piece(&mut self, room: usize) -> (usize, Source) {
+        loop {
+            let position = self.position;
+            let Some(slot) = self.slots.next(position) else { return (room, Source::Dry) };
+            let ahead = slot.timestamp - position;
+            if ahead > 0 {
+                let room = usize::try_from(ahead).unwrap_or(room).min(room);
+                // No packet is missing: the sender itself left the gap (silence suppression).
+                let contiguous = slot.sequence == self.played_sequence + 1;
+                let resting = self.paused || contiguous || self.dry_samples >= IDLE_SAMPLES;
+                return (room, if resting { Source::Pause } else { Source::Missing });
+            }
+            match slot.content {
+                Content::Audio(_) => {
+                    return (usize::try_from(slot.end() - position).unwrap_or(room).min(room), Source::Audio);
+                }
+                Content::Pause(noise) => {
+                    let sequence = slot.sequence;
+                    self.noise = noise;
+                    self.paused = true;
+                    self.played_sequence = sequence;
+                    self.slots.free(sequence);
+                }
+            }
+        }
+    }
+
+    /// Copies audio from the slot at the position, which [`JitterBuffer::next_piece`] has found there.
+    fn play(&mut self, piece: &mut [u8]) -> Pulled {
+        let codec = self.history_codec;
+        if let Some(slot) = self.slots.next(self.position)
+            && let Content::Audio(from) = slot.content
+            && let Ok(offset) = usize::try_from(self.position - slot.timestamp)
+        {
+            from.transcode(codec, &slot.payload()[offset..], piece);
+            self.played_sequence = slot.sequence;
+        }
+        self.played_until = self.position + piece.len() as i64;
+        self.paused = false;
+        self.dry_samples = 0;
+        let blended = self.concealer.pending_recovery().min(piece.len());
+        if blended > 0 {
+            let mut pcm = [0; MAX_PAYLOAD_BYTES];
+            codec.decode(&piece[..blended], &mut pcm);
+            self.concealer.recover(&mut pcm[..blended]);
+            codec.encode(&pcm[..blended], piece);
+        }
+        self.remember(piece);
+        Pulled::Audio
+    }
+
+    fn conceal(&mut self, piece: &mut [u8]) -> Pulled {
+        if !self.concealer.is_active() {
+            self.begin_concealment();
+        }
+        let mut pcm = [0; MAX_PAYLOAD_BYTES];
+        let pcm = &mut pcm[..piece.len()];
+        self.concealer.synthesize(pcm);
+        self.history_codec.encode(pcm, piece);
+        self.remember(piece);
+        Pulled::Concealed
+    }
+
+    fn rest(&mut self, piece: &mut [u8]) -> Pulled {
+        let mut pcm = [0; MAX_PAYLOAD_BYTES];
+        let pcm = &mut pcm[..piece.len()];
+        self.noise.fill(pcm);
+        self.history_codec.encode(pcm, piece);
+        self.remember(piece);
+        Pulled::Pause
+    }
+
+    /// Without a timeline: what was heard last fades, then silence.
+    fn conceal_or_rest(&mut self, frame: &mut [u8]) {
+        if self.dry_samples < IDLE_SAMPLES {
+            self.dry_samples = (self.dry_samples + frame.len() as u32).min(IDLE_SAMPLES);
+            self.conceal(frame);
+        } else {
+            frame.fill(self.history_codec.silence());
+        }
+    }
+
+    fn begin_concealment(&mut self) {
+        let mut pcm = [0; HISTORY_SAMPLES];
+        self.history_codec.decode(&self.history, &mut pcm);
+        self.concealer.begin(&pcm);
+    }
+
+    fn remember(&mut self, piece: &[u8]) {
+        let kept = HISTORY_SAMPLES.saturating_sub(piece.len());
+        let piece = &piece[piece.len().saturating_sub(HISTORY_SAMPLES)..];
+        self.history.copy_within(HISTORY_SAMPLES - kept.., 0);
+        self.history[kept..].copy_from_slice(piece);
+    }
+}
+
+impl Default for JitterBuffer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+enum Source {
+    Audio,
+    Pause,
+    Missing,
+    Dry,
+}
+
+fn nanos(instant: Instant) -> i64 {
+    instant.as_nanos() as i64
+}
+
+fn to_nanos(samples: i64) -> i64 {
+    samples * TICK_NANOS as i64
+}
+
+/// The most that the tick moves per frame, in nanoseconds.
+pub const MAX_SLEW: i64 = 500_000;
+/// Between a packet's arrival and its frame on a clean network.
+const CUSHION: Duration = Duration::from_millis(2);
+/// The most that the buffer delays, beyond an undelayed packet.
+const MAX_DELAY: i64 = 200_000_000;
+/// A transit time that changes by more is a new timeline.
+const RESTART_NANOS: i64 = 1_000_000_000;
+/// What the slew may close within a second or two.
+const SLEWABLE: i64 = 5_000_000;
+/// Nothing played for so long is a pause, not loss: half a second.
+const IDLE_SAMPLES: u32 = 4000;
+const LATE_BEFORE_RESTART: u8 = 5;
+const LOUD_SKIP_NANOS: i64 = 60_000_000;
+const LOUD_SKIP_PAUSE_SAMPLES: u32 = 4000;
+/// About -48 dBFS.
+const QUIET_MEAN: u32 = 128;
+const STALE_AFTER: Duration = Duration::from_millis(200);
+const FIRST_CYCLE: i64 = 1 << 32;

@@ -1,0 +1,198 @@
+//! One frame: what the app hears, what the app says, what is sent.
+
+use super::send::{MAX_PAYLOAD_BYTES, Permission};
+use super::{App, PlayoutReport, Refusal, Stream, StreamEvent};
+use crate::ai::AiPort;
+use crate::codec::Codec;
+use crate::dtmf::ReceivedDigit;
+use crate::rtp::TICK_NANOS;
+use crate::time::{Duration, Instant};
+
+/// Caller audio on its way to an AI backend, in blocks of 20 ms whatever the frames are.
+#[derive(Debug)]
+pub(super) struct AiEar {
+    block: [u8; AI_BLOCK_BYTES],
+    filled: usize,
+}
+
+impl AiEar {
+    pub(super) const fn new() -> Self {
+        Self { block: [0; AI_BLOCK_BYTES], filled: 0 }
+    }
+
+    /// Another backend listens, from the next sample on.
+    pub(super) fn clear(&mut self) {
+        self.filled = 0;
+    }
+
+    /// Hands audio over whose first sample is number `timestamp`; true if a block was completed.
+    fn hear(&mut self, port: &mut AiPort, tick: Instant, timestamp: u64, mut audio: &[u8]) -> bool {
+        let mut pushed = false;
+        let mut position = timestamp;
+        while !audio.is_empty() {
+            let (now, later) = audio.split_at(audio.len().min(AI_BLOCK_BYTES - self.filled));
+            self.block[self.filled..self.filled + now.len()].copy_from_slice(now);
+            self.filled += now.len();
+            position += now.len() as u64;
+            audio = later;
+            if self.filled == AI_BLOCK_BYTES {
+                port.push_audio(tick, position - AI_BLOCK_BYTES as u64, &self.block);
+                self.filled = 0;
+                pushed = true;
+            }
+        }
+        pushed
+    }
+}
+
+impl Stream {
+    /// Makes the frame of the tick at `tick`.
+    pub(super) fn run_frame(&mut self, tick: Instant) {
+        let samples = self.frame_samples();
+        let codec = self.parameters.send.codec;
+        let heard_codec = if matches!(self.app, App::Ai(_)) { Codec::Pcmu } else { codec };
+        let mut heard = [0; MAX_PAYLOAD_BYTES];
+        let heard = &mut heard[..samples];
+        self.receiver.pull(tick, heard_codec, heard);
+        if let Some(digit) = self.receiver.handle_timeout(tick) {
+            self.handle_digit(digit);
+        }
+        if let App::Ai(port) = &mut self.app
+            && self.ear.hear(port, tick, self.elapsed_samples, heard)
+        {
+            self.ai_wakeup = Some(port.thread());
+        }
+        self.send_frame(tick, heard);
+        self.elapsed_samples += samples as u64;
+        self.sender.advance(samples as u32);
+        self.check_silence(tick);
+    }
+
+    /// Frames that were not made because the worker came too late.
+    pub(super) fn skip_frames(&mut self, frames: u64) {
+        let samples = frames * self.frame_samples() as u64;
+        self.elapsed_samples += samples;
+        self.sender.advance(samples as u32);
+        self.sender.pause();
+    }
+
+    /// Tells the app and the owner of a key.
+    pub(super) fn handle_digit(&mut self, digit: ReceivedDigit) {
+        self.digits_received += 1;
+        self.tell_app(digit);
+        self.push_event(StreamEvent::Dtmf { digit: digit.digit, duration: digit.duration });
+    }
+
+    /// Tells the app alone.
+    pub(super) fn tell_app(&mut self, digit: ReceivedDigit) {
+        match &mut self.app {
+            App::Ai(port) => {
+                port.push_digit(self.elapsed_samples, digit.digit, digit.duration);
+                self.ai_wakeup = Some(port.thread());
+            }
+            App::Echo => {
+                self.send_dtmf(digit.digit, digit.duration);
+            }
+            App::Silence | App::Player(_) => {}
+        }
+    }
+
+    /// Samples per frame that we send.
+    pub(super) fn frame_samples(&self) -> usize {
+        let samples = (self.parameters.ptime.as_nanos() / u128::from(TICK_NANOS)) as usize;
+        samples.clamp(SHORTEST_FRAME, MAX_PAYLOAD_BYTES)
+    }
+
+    /// How long a frame lasts.
+    pub(super) fn frame_duration(&self) -> Duration {
+        Duration::from_nanos(self.frame_samples() as u64 * TICK_NANOS)
+    }
+
+    /// What the player has played so far, if there is one that has not reported yet.
+    pub(super) fn player_report(&mut self) -> Option<PlayoutReport> {
+        let App::Player(player) = &self.app else { return None };
+        if std::mem::replace(&mut self.player_reported, true) {
+            return None;
+        }
+        Some(PlayoutReport {
+            played_samples: player.played_samples(),
+            rtp_timestamp: self.sender.timestamp(),
+            complete: player.is_finished(),
+        })
+    }
+
+    /// While nothing is sent (hold, no address, a digit going out) the sources wait too, so that what they
+    /// count as played was really sent.
+    fn send_frame(&mut self, tick: Instant, heard: &[u8]) {
+        let Some(remote) = self.rtp_destination() else { return self.sender.pause() };
+        if !self.parameters.direction.sends() {
+            return self.sender.pause();
+        }
+        match self.sender.may_send_to(tick, remote) {
+            Permission::Granted => {}
+            Permission::Silent => return self.sender.pause(),
+            Permission::Forbidden => {
+                self.refusals.add(Refusal::ForbiddenDestination);
+                return self.sender.pause();
+            }
+        }
+        let timestamp = self.sender.timestamp();
+        match self.parameters.telephone_event {
+            Some(format) => {
+                if let Some(packet) = self.dtmf_sender.next_frame(timestamp, heard.len() as u32) {
+                    let payload = packet.event.write();
+                    self.sender.send(tick, remote, packet.marker, format.send, packet.timestamp, &payload);
+                    return;
+                }
+            }
+            None => self.dtmf_sender.clear(),
+        }
+        let format = self.parameters.send;
+        let mut said = [0; MAX_PAYLOAD_BYTES];
+        let said = &mut said[..heard.len()];
+        match &mut self.app {
+            App::Silence => said.fill(format.codec.silence()),
+            App::Echo => said.copy_from_slice(heard),
+            App::Ai(port) => {
+                let filled = port.pull(timestamp, said).min(said.len());
+                Codec::Pcmu.transcode_in_place(format.codec, &mut said[..filled]);
+                said[filled..].fill(format.codec.silence());
+            }
+            App::Player(player) => {
+                let mut pcm = [0; MAX_PAYLOAD_BYTES];
+                let pcm = &mut pcm[..said.len()];
+                let played = player.pull(pcm);
+                format.codec.encode(pcm, said);
+                if player.is_finished() && !self.player_reported {
+                    self.player_reported = true;
+                    let report = PlayoutReport {
+                        played_samples: player.played_samples(),
+                        rtp_timestamp: timestamp.wrapping_add(played as u32),
+                        complete: true,
+                    };
+                    self.push_event(StreamEvent::PlayFinished(report));
+                }
+            }
+        }
+        self.sender.send_audio(tick, remote, format.payload_type, said);
+    }
+
+    /// Reports a peer that has been silent for too long, once until it is heard again.
+    fn check_silence(&mut self, now: Instant) {
+        let limit = if self.parameters.direction.receives() {
+            self.parameters.media_timeout
+        } else {
+            self.parameters.hold_timeout
+        };
+        let silent = now.saturating_duration_since(self.last_heard);
+        if !limit.is_zero() && silent >= limit && !self.silence_reported {
+            self.silence_reported = true;
+            self.push_event(StreamEvent::MediaTimeout);
+        }
+    }
+}
+
+/// 20 ms.
+const AI_BLOCK_BYTES: usize = 160;
+/// 5 ms; no peer may ask for less.
+const SHORTEST_FRAME: usize = 40;

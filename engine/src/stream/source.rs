@@ -1,0 +1,254 @@
+//! Whose packets are believed. Anyone can send to a media port, so an address is believed only because
+//! signalling named it, or because it has sent several packets in a row of one source before anybody else.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::SourcePolicy;
+use crate::rtp::{Header, SequenceNumber};
+
+/// The source filter of a stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SourceFilter {
+    policy: SourcePolicy,
+    signalled: Option<SocketAddr>,
+    locked: Option<SocketAddr>,
+    candidates: [Option<Candidate>; CANDIDATES],
+    next: usize,
+}
+
+/// What the filter thinks of one RTP packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// From the source.
+    Believed,
+    /// From the source, which this packet has settled.
+    Locked,
+    /// From an address that may become the source.
+    Learning,
+    /// From an address that never will until signalling changes it.
+    Stranger,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    remote: SocketAddr,
+    ssrc: u32,
+    last: SequenceNumber,
+    in_sequence: u8,
+}
+
+impl SourceFilter {
+    pub(super) fn new(policy: SourcePolicy, signalled: Option<SocketAddr>) -> Self {
+        let signalled = signalled.map(canonical);
+        Self { policy, signalled, locked: None, candidates: [None; CANDIDATES], next: 0 }
+    }
+
+    /// Takes a new offer/answer outcome. Learning starts over only if the address has changed; returns
+    /// whether it has.
+    pub(super) fn retarget(&mut self, policy: SourcePolicy, signalled: Option<SocketAddr>) -> bool {
+        self.policy = policy;
+        let changed = self.signalled != signalled.map(canonical);
+        if changed {
+            *self = Self::new(policy, signalled);
+        }
+        changed
+    }
+
+    /// Judges a packet with a payload type that was negotiated.
+    pub(super) fn judge(&mut self, remote: SocketAddr, header: &Header) -> Verdict {
+        let remote = canonical(remote);
+        if let Some(locked) = self.locked {
+            return if remote == locked { Verdict::Believed } else { Verdict::Stranger };
+        }
+        if self.signalled == Some(remote) {
+            return self.lock(remote);
+        }
+        if self.policy == SourcePolicy::Strict {
+            return Verdict::Stranger;
+        }
+        if self.learn(remote, header) { self.lock(remote) } else { Verdict::Learning }
+    }
+
+    /// Whether RTCP may come from `remote`: the host of the locked source, or what signalling has named.
+    pub(super) fn believes_rtcp(&self, remote: SocketAddr, signalled_rtcp: Option<SocketAddr>) -> bool {
+        let remote = canonical(remote);
+        signalled_rtcp.map(canonical) == Some(remote)
+            || self.locked.is_some_and(|locked| locked.ip() == remote.ip())
+    }
+
+    /// The source.
+    pub(super) fn locked(&self) -> Option<SocketAddr> {
+        self.locked
+    }
+
+    /// Whether `remote` is the locked or, before that, the signalled address.
+    pub(super) fn is_source(&self, remote: SocketAddr) -> bool {
+        self.locked.or(self.signalled) == Some(canonical(remote))
+    }
+
+    fn lock(&mut self, remote: SocketAddr) -> Verdict {
+        self.locked = Some(remote);
+        self.candidates = [None; CANDIDATES];
+        Verdict::Locked
+    }
+
+    /// Counts packets in a row per address and SSRC; true when there are enough.
+    fn learn(&mut self, remote: SocketAddr, header: &Header) -> bool {
+        let number = header.sequence_number;
+        let known = self.candidates.iter_mut().flatten().find(|known| known.remote == remote);
+        if let Some(known) = known {
+            if known.ssrc == header.ssrc && number == known.last.next() {
+                known.in_sequence += 1;
+            } else {
+                known.in_sequence = 1;
+            }
+            (known.ssrc, known.last) = (header.ssrc, number);
+            return known.in_sequence >= IN_SEQUENCE;
+        }
+        let candidate = Candidate { remote, ssrc: header.ssrc, last: number, in_sequence: 1 };
+        self.candidates[self.next] = Some(candidate);
+        self.next = (self.next + 1) % CANDIDATES;
+        false
+    }
+}
+
+/// An address without the clothes of the socket it came through: IPv4-mapped IPv6 is IPv4, scope and flow
+/// do not count.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Whether an address must never get media, whatever the peer's SDP says: reflection and nonsense.
+pub(super) fn is_forbidden(address: SocketAddr) -> bool {
+    let forbidden = match address.ip().to_canonical() {
+        IpAddr::V4(ip) => ip.is_multicast() || ip.is_broadcast() || ip.octets()[0] == 0,
+        IpAddr::V6(ip) => ip.is_multicast() || ip.is_unspecified(),
+    };
+    forbidden || address.port() == 0
+}
+
+/// Packets in a row that an address which signalling has not named has to send.
+const IN_SEQUENCE: u8 = 3;
+/// Addresses that are watched at a time; more push the oldest out.
+const CANDIDATES: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().expect("address")
+    }
+
+    fn header(sequence: u16, ssrc: u32) -> Header {
+        Header { sequence_number: SequenceNumber(sequence), ssrc, ..Header::default() }
+    }
+
+    const SIGNALLED: &str = "192.0.2.1:4000";
+    const OTHER: &str = "198.51.100.7:5000";
+
+    fn latching() -> SourceFilter {
+        SourceFilter::new(SourcePolicy::Latch, Some(address(SIGNALLED)))
+    }
+
+    #[test]
+    fn signalled_address_is_believed_at_once_and_then_alone() {
+        let mut filter = latching();
+        assert_eq!(filter.judge(address(SIGNALLED), &header(1, 1)), Verdict::Locked);
+        for n in 0..10 {
+            assert_eq!(filter.judge(address(OTHER), &header(n, 2)), Verdict::Stranger);
+        }
+        assert_eq!(filter.judge(address(SIGNALLED), &header(2, 1)), Verdict::Believed);
+    }
+
+    #[test]
+    fn other_address_needs_three_in_a_row_of_one_source() {
+        let mut filter = latching();
+        let sequence = [(1, 1), (2, 1), (4, 1), (5, 1), (6, 2), (7, 2)];
+        for (number, ssrc) in sequence {
+            assert_eq!(filter.judge(address(OTHER), &header(number, ssrc)), Verdict::Learning);
+        }
+        assert_eq!(filter.judge(address(OTHER), &header(8, 2)), Verdict::Locked);
+        assert_eq!(filter.judge(address(SIGNALLED), &header(1, 1)), Verdict::Stranger);
+    }
+
+    #[test]
+    fn signalled_address_wins_while_another_is_being_learned() {
+        let mut filter = latching();
+        filter.judge(address(OTHER), &header(1, 1));
+        filter.judge(address(OTHER), &header(2, 1));
+        assert_eq!(filter.judge(address(SIGNALLED), &header(9, 9)), Verdict::Locked);
+        assert_eq!(filter.judge(address(OTHER), &header(3, 1)), Verdict::Stranger);
+    }
+
+    #[test]
+    fn strict_policy_never_learns() {
+        let mut filter = SourceFilter::new(SourcePolicy::Strict, Some(address(SIGNALLED)));
+        for n in 0..10 {
+            assert_eq!(filter.judge(address(OTHER), &header(n, 1)), Verdict::Stranger);
+        }
+        assert_eq!(filter.judge(address(SIGNALLED), &header(1, 1)), Verdict::Locked);
+    }
+
+    #[test]
+    fn only_another_signalled_address_starts_learning_over() {
+        let mut filter = latching();
+        filter.judge(address(SIGNALLED), &header(1, 1));
+        assert!(!filter.retarget(SourcePolicy::Latch, Some(address(SIGNALLED))));
+        assert_eq!(filter.locked(), Some(address(SIGNALLED)));
+        assert!(filter.retarget(SourcePolicy::Latch, Some(address(OTHER))));
+        assert_eq!(filter.locked(), None);
+        assert_eq!(filter.judge(address(SIGNALLED), &header(2, 1)), Verdict::Learning);
+        assert_eq!(filter.judge(address(OTHER), &header(7, 3)), Verdict::Locked);
+    }
+
+    #[test]
+    fn a_few_strangers_do_not_hinder_the_one_behind_nat() {
+        let mut filter = latching();
+        for n in 0..2 {
+            for stranger in 1..=6 {
+                filter.judge(SocketAddr::new([203, 0, 113, stranger].into(), 9), &header(n * 10, 3));
+            }
+            assert_eq!(filter.judge(address(OTHER), &header(n, 1)), Verdict::Learning);
+        }
+        assert_eq!(filter.judge(address(OTHER), &header(2, 1)), Verdict::Locked);
+    }
+
+    #[test]
+    fn mapped_address_is_the_same_address() {
+        let mut filter = latching();
+        assert_eq!(filter.judge(address("[::ffff:192.0.2.1]:4000"), &header(1, 1)), Verdict::Locked);
+        assert!(filter.is_source(address(SIGNALLED)));
+    }
+
+    #[test]
+    fn rtcp_comes_from_the_locked_host_or_the_signalled_address() {
+        let mut filter = latching();
+        let rtcp = Some(address("192.0.2.1:4001"));
+        assert!(filter.believes_rtcp(address("192.0.2.1:4001"), rtcp));
+        assert!(!filter.believes_rtcp(address("192.0.2.1:4007"), rtcp));
+        filter.judge(address(SIGNALLED), &header(1, 1));
+        assert!(filter.believes_rtcp(address("192.0.2.1:4007"), rtcp));
+        assert!(!filter.believes_rtcp(address(OTHER), rtcp));
+    }
+
+    #[test]
+    fn reflection_targets_are_forbidden() {
+        let forbidden = [
+            "0.0.0.0:4000",
+            "0.1.2.3:4000",
+            "224.0.0.1:4000",
+            "255.255.255.255:4000",
+            "[ff02::1]:4000",
+            "[::]:4000",
+            "[::ffff:224.0.0.1]:4000",
+            "192.0.2.1:0",
+        ];
+        for text in forbidden {
+            assert!(is_forbidden(address(text)), "{text}");
+        }
+        for text in ["192.0.2.1:4000", "127.0.0.1:4000", "[2001:db8::1]:4000", "[::1]:4000"] {
+            assert!(!is_forbidden(address(text)), "{text}");
+        }
+    }
+}

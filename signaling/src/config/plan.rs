@@ -1,0 +1,300 @@
+//! From the configuration to what the other parts start from, with every check that needs more than one key.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use engine::config::{DeviceKind, EngineConfig, WaitPolicy};
+use engine::stream::SourcePolicy;
+
+use super::agents;
+use super::error::ConfigError;
+use super::load::Loaded;
+use super::routes;
+use super::sections::{Codec, Config, Device, Http, Log, Source, Wait};
+use crate::apps::{AgentConfig, AppsConfig};
+use crate::call::CallConfig;
+use crate::sip::{SipConfig, SipLimits};
+use crate::telemetry::check_level;
+
+/// The name of the agent inside this program.
+pub const DEMO_AGENT: &str = "demo";
+
+/// Everything that runs.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The folder for everything that is kept.
+    pub data_dir: PathBuf,
+    /// For the SIP endpoint.
+    pub sip: SipConfig,
+    /// For the media engine.
+    pub engine: EngineConfig,
+    /// The device that was asked for; [`EngineConfig::device`] is what that means in this version.
+    pub device: Device,
+    /// For every call.
+    pub call: CallConfig,
+    /// Agents and routes.
+    pub apps: AppsConfig,
+    /// For the HTTP server.
+    pub http: Http,
+    /// How long running calls may go on after SIGTERM.
+    pub drain_timeout: Duration,
+    /// Logs.
+    pub log: Log,
+    /// What the operator should know.
+    pub warnings: Vec<String>,
+}
+
+impl Plan {
+    /// The demo agent, if a route reaches it. Its URL is only known once it listens.
+    pub fn demo_agent_mut(&mut self) -> Option<&mut AgentConfig> {
+        self.apps.agents.iter_mut().find(|agent| agent.name == DEMO_AGENT && agent.url.is_empty())
+    }
+}
+
+/// Checks a configuration as a whole and reads the secrets that it names from `environment` or from files.
+///
+/// # Errors
+/// Everything that would not work, each with its place.
+pub fn plan(loaded: &Loaded, environment: &[(String, String)]) -> Result<Plan, ConfigError> {
+    let config = &loaded.config;
+    let mut check = Check { loaded, errors: ConfigError::default(), warnings: loaded.warnings.clone() };
+
+    sip(&mut check);
+    media(&mut check);
+    if config.calls.max == 0 {
+        check.error("calls.max", "calls.max: 0 would refuse every call; use at least 1");
+    }
+    capacity(&mut check);
+    if let Err(error) = check_level(&config.log.level) {
+        check.error("log.level", format!("log.level: {error}"));
+    }
+    if config.http.connections == 0 {
+        check.error("http.connections", "http.connections: must be at least 1");
+    }
+    if let Some(address) = config.ng.bind {
+        check.warn(format!(
+            "ng.bind {address}: the NG protocol is not served in this version; nothing listens there"
+        ));
+    }
+    if loaded.gateway.is_set() {
+        check.warn(
+            "SIP_SERVER, SIP_USER, AUTH_USER and the like are accepted, but registration is not in this version: \
+             the account is not used and calls must be sent to sip.bind",
+        );
+    }
+    let agents = agents::plan(&mut check, environment);
+    let apps = routes::plan(&mut check, agents);
+    let engine = EngineConfig {
+        media_cpus: config.media.cpus.0.clone(),
+        stream_cpus: config.media.stream_cpus.0.clone(),
+        media_ports: config.media.ports.0.clone(),
+        device: device_kind(config.media.device),
+        wait: match config.media.wait {
+            Wait::Busy => WaitPolicy::Busy,
+            Wait::Adaptive => WaitPolicy::Adaptive,
+            Wait::Sleep => WaitPolicy::Sleep,
+        },
+        streams_per_worker: config.media.streams_per_worker,
+        command_ring: config.media.command_ring,
+        event_ring: config.media.event_ring,
+        receive_budget: config.media.receive_budget,
+        silent_peer_limit: config.media.silent_peer_limit.0,
+    };
+    let Check { errors, warnings, .. } = check;
+    errors.or_ok(Plan {
+        data_dir: config.data_dir.0.clone(),
+        sip: sip_config(config),
+        engine,
+        device: config.media.device,
+        call: call_config(config),
+        apps,
+        http: config.http.clone(),
+        drain_timeout: config.drain.timeout.0,
+        log: config.log.clone(),
+        warnings,
+    })
+}
+
+/// Collects what is wrong.
+pub(super) struct Check<'a> {
+    pub(super) loaded: &'a Loaded,
+    errors: ConfigError,
+    warnings: Vec<String>,
+}
+
+impl Check<'_> {
+    pub(super) fn error(&mut self, key: &str, message: impl Into<String>) {
+        self.errors.push(self.loaded.origin(key), message);
+    }
+
+    pub(super) fn warn(&mut self, message: impl Into<String>) {
+        self.warnings.push(message.into());
+    }
+}
+
+fn sip(check: &mut Check<'_>) {
+    let sip = &check.loaded.config.sip;
+    if sip.bind.is_empty() {
+        check.error("sip.bind", "sip.bind: name at least one address, such as \"127.0.0.1:5060\"");
+    }
+    for (index, address) in sip.bind.iter().enumerate() {
+        if address.0.port() != 0 && sip.bind[..index].contains(address) {
+            check.error("sip.bind", format!("sip.bind: {address} is named twice"));
+        }
+    }
+    if sip.user_agent.is_empty() || sip.user_agent.chars().any(char::is_control) || sip.user_agent.len() > 128
+    {
+        check.error(
+            "sip.user_agent",
+            "sip.user_agent: must be 1 to 128 characters without control characters",
+        );
+    }
+    if sip.min_session_expires.0 < Duration::from_secs(90) {
+        check.error("sip.min_session_expires", "sip.min_session_expires: at least 90s (RFC 4028 section 5)");
+    }
+    if sip.session_expires < sip.min_session_expires {
+        check.error(
+            "sip.session_expires",
+            "sip.session_expires: must not be shorter than sip.min_session_expires",
+        );
+    }
+    if !(Duration::from_millis(50)..=Duration::from_secs(5)).contains(&sip.t1.0) {
+        check.error("sip.t1", "sip.t1: must be 50ms to 5s; RFC 3261 suggests 500ms");
+    }
+    let limits = &sip.limits;
+    for (key, value) in [
+        ("dialogs", limits.dialogs),
+        ("unacknowledged", limits.unacknowledged),
+        ("transactions", limits.transactions),
+        ("sources", limits.sources),
+        ("tcp_connections", limits.tcp_connections),
+        ("tcp_connections_per_source", limits.tcp_connections_per_source),
+    ] {
+        if value == 0 {
+            check.error(&format!("sip.limits.{key}"), format!("sip.limits.{key}: must be at least 1"));
+        }
+    }
+}
+
+fn media(check: &mut Check<'_>) {
+    let media = &check.loaded.config.media;
+    match media.device {
+        Device::Auto | Device::Udp => {}
+        other => check.error(
+            "media.device",
+            format!("media.device: `{}` is not in this version; use `auto` or `udp`", other.name()),
+        ),
+    }
+    if let Some(interface) = &media.interface {
+        check.warn(format!(
+            "media.interface `{interface}` has no effect: no device of this version is bound to an interface"
+        ));
+    }
+    let milliseconds = media.ptime.0.as_millis();
+    if !(10..=60).contains(&milliseconds) || milliseconds % 10 != 0 {
+        check.error("media.ptime", "media.ptime: must be 10ms, 20ms, 30ms, 40ms, 50ms or 60ms");
+    }
+    if media.codecs.is_empty() {
+        check.error("media.codecs", "media.codecs: name at least one of pcmu, pcma");
+    }
+    for (index, codec) in media.codecs.iter().enumerate() {
+        if media.codecs[..index].contains(codec) {
+            check.error("media.codecs", "media.codecs: a codec is named twice");
+        }
+    }
+    for (key, value, largest) in [
+        ("streams_per_worker", media.streams_per_worker, 1 << 16),
+        ("receive_budget", media.receive_budget, 1 << 16),
+        ("command_ring", media.command_ring, 1 << 20),
+        ("event_ring", media.event_ring, 1 << 20),
+    ] {
+        if !(1..=largest).contains(&value) {
+            check.error(&format!("media.{key}"), format!("media.{key}: must be 1 to {largest}"));
+        }
+    }
+}
+
+/// Warns where one limit makes another one pointless.
+fn capacity(check: &mut Check<'_>) {
+    let config = &check.loaded.config;
+    let ports = &config.media.ports;
+    let pairs = usize::from(ports.0.end() - ports.0.start()).div_ceil(2);
+    let calls = config.calls.max;
+    if pairs < calls {
+        check.warn(format!(
+            "media.ports {ports} has room for about {pairs} calls, calls.max allows {calls}; further calls get 503"
+        ));
+    }
+    if config.sip.limits.dialogs < calls {
+        check.warn(format!(
+            "sip.limits.dialogs {} is lower than calls.max {calls}; further calls get 503",
+            config.sip.limits.dialogs
+        ));
+    }
+}
+
+const fn device_kind(device: Device) -> DeviceKind {
+    match device {
+        Device::Udp => DeviceKind::Udp,
+        _ => DeviceKind::Auto,
+    }
+}
+
+fn sip_config(config: &Config) -> SipConfig {
+    let sip = &config.sip;
+    let limits = &sip.limits;
+    SipConfig {
+        bind: sip.bind.iter().map(|address| address.0).collect(),
+        advertised: sip.via_address.as_ref().map(|host| match (host.port, host.name.contains(':')) {
+            (None, true) => format!("[{}]", host.name),
+            _ => host.to_string(),
+        }),
+        user_agent: sip.user_agent.clone(),
+        session_expires: sip.session_expires.0,
+        min_session_expires: sip.min_session_expires.0,
+        t1: sip.t1.0,
+        limits: SipLimits {
+            calls: limits.dialogs,
+            unacknowledged: limits.unacknowledged,
+            transactions: limits.transactions,
+            invites_per_second_per_source: limits.invites_per_second_per_source,
+            invite_burst_per_source: limits.invite_burst_per_source,
+            sources: limits.sources,
+            tcp_connections: limits.tcp_connections,
+            tcp_connections_per_source: limits.tcp_connections_per_source,
+            tcp_idle: limits.tcp_idle.0,
+            tcp_message: limits.tcp_message.0,
+        },
+    }
+}
+
+fn call_config(config: &Config) -> CallConfig {
+    let control: Vec<SocketAddr> =
+        config.sip.bind.iter().map(|address| address.0).chain([config.http.bind.0]).collect();
+    CallConfig {
+        media_addresses: config.media.address.iter().map(|address| address.0).collect(),
+        codecs: config
+            .media
+            .codecs
+            .iter()
+            .map(|codec| match codec {
+                Codec::Pcmu => engine::stream::Codec::Pcmu,
+                Codec::Pcma => engine::stream::Codec::Pcma,
+            })
+            .collect(),
+        ptime: config.media.ptime.0,
+        source_policy: match config.media.source {
+            Source::Latch => SourcePolicy::Latch,
+            Source::Strict => SourcePolicy::Strict,
+        },
+        answer_delay: config.calls.answer_delay.0,
+        media_timeout: config.media.timeout.0,
+        hold_timeout: config.media.hold_timeout.0,
+        goodbye_limit: config.calls.goodbye_limit.0,
+        max_calls: config.calls.max,
+        retry_after: config.calls.retry_after.0,
+        control_addresses: control,
+        show_numbers: !config.log.redact,
+    }
+}

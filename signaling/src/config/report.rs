@@ -1,0 +1,87 @@
+//! What `sidetone check-config` prints.
+
+use std::fmt::Write as _;
+
+use super::agents::without_query;
+use super::plan::{DEMO_AGENT, Plan};
+use crate::apps::AppConfig;
+use crate::route::UserPattern;
+
+/// The plan in words, without any secret.
+#[must_use]
+pub fn report(plan: &Plan) -> String {
+    let mut out = String::new();
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(out, "{name:<10} {value}");
+    };
+    line("sip", join(plan.sip.bind.iter().map(|address| format!("{address} (udp, tcp)"))));
+    if let Some(advertised) = &plan.sip.advertised {
+        line("", format!("advertised as {advertised}"));
+    }
+    line("http", format!("http://{}", plan.http.bind));
+    let ports = &plan.engine.media_ports;
+    let addresses = if plan.call.media_addresses.is_empty() {
+        "the address of each INVITE".to_owned()
+    } else {
+        join(plan.call.media_addresses.iter())
+    };
+    line(
+        "media",
+        format!("{addresses}, ports {}-{}, device {}", ports.start(), ports.end(), plan.device.name()),
+    );
+    let workers = if plan.engine.media_cpus.is_empty() {
+        "not pinned".to_owned()
+    } else {
+        format!("on CPU {}", join(plan.engine.media_cpus.iter()))
+    };
+    line("", format!("workers {workers}, at most {} calls", plan.call.max_calls));
+    line("data", plan.data_dir.display().to_string());
+    line(
+        "log",
+        format!(
+            "{}, {:?}, numbers {}",
+            plan.log.level,
+            plan.log.format,
+            if plan.log.redact { "masked" } else { "shown" }
+        )
+        .to_lowercase(),
+    );
+    line("drain", format!("{} s", plan.drain_timeout.as_secs_f64()));
+    out.push_str("agents\n");
+    for agent in &plan.apps.agents {
+        let url = if agent.name == DEMO_AGENT && agent.url.is_empty() {
+            "inside this program".to_owned()
+        } else {
+            without_query(&agent.url)
+        };
+        let token = agent.http_headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+        let _ = writeln!(out, "  {:<16} {url}{}", agent.name, if token { ", with a token" } else { "" });
+    }
+    if plan.apps.agents.is_empty() {
+        out.push_str("  none\n");
+    }
+    out.push_str("routes\n");
+    for route in &plan.apps.routes {
+        let user = match &route.user {
+            UserPattern::Exact(user) => user.clone(),
+            UserPattern::Matching(expression) => expression.as_str().to_owned(),
+        };
+        let app = match &route.app {
+            AppConfig::Agent(agent) => format!("agent {agent}"),
+            AppConfig::Echo => "echo".to_owned(),
+            AppConfig::Play(play) => {
+                format!("play {}{}", play.file.display(), if play.repeat { ", again and again" } else { "" })
+            }
+            AppConfig::Reject(reject) => {
+                format!("reject {} {}", reject.status, reject.reason.as_deref().unwrap_or_default())
+            }
+        };
+        let _ = writeln!(out, "  {user:<16} {}", app.trim_end());
+    }
+    out.push_str("  anyone else      reject 404\n");
+    out
+}
+
+fn join(items: impl Iterator<Item = impl ToString>) -> String {
+    items.map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
+}
