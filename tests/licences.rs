@@ -56,8 +56,8 @@ fn licence_expressions_mean_what_spdx_says() {
 /// An SPDX licence expression; AND binds closer than OR, the old `/` means OR.
 enum Expression {
     Licence(String),
-    All(Vec<Expression>),
-    Any(Vec<Expression>),
+    All(Vec<Self>),
+    Any(Vec<Self>),
 }
 
 impl Expression {

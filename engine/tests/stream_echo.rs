@@ -2,7 +2,7 @@
 
 mod support;
 
-use sidetone_engine::stream::{App, StreamEvent};
+use engine::stream::{App, StreamEvent};
 use support::{CALLER, ENGINE, Link, Phone, World, address, echo_latencies, parameters, percentile, talk};
 
 fn world(link: Link) -> World {

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs, clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+pub mod api;
 pub mod apps;
 pub mod call;
 pub mod config;
@@ -10,3 +11,4 @@ pub mod media;
 pub mod route;
 pub mod sdp;
 pub mod sip;
+pub mod telemetry;

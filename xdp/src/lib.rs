@@ -86,8 +86,8 @@ pub trait Device: Send {
     /// anyone again (`None`). A hint: the caller still checks the source of every datagram.
     fn connect(&mut self, port: PortIndex, remote: Option<SocketAddr>);
 
-    /// Hands at most `budget` waiting datagrams to `handle`, in order of arrival per port, and returns how
-    /// many there were. Never blocks.
+    /// Takes at most `budget` waiting datagrams and hands them to `handle`, in order of arrival per port.
+    /// Returns how many it took, with those that it dropped itself. Never blocks.
     fn receive(&mut self, budget: usize, handle: &mut dyn FnMut(Datagram<'_>)) -> usize;
 
     /// Queues one datagram: `write` fills the buffer (of [`MAX_DATAGRAM_BYTES`]) and says where it goes, or
@@ -120,6 +120,7 @@ counters! {
         received_bytes: "UDP payload bytes received",
         receive_truncated: "Datagrams dropped because they were larger than a buffer",
         receive_full: "Datagrams dropped because the device's own receive queue was full",
+        receive_strangers: "Datagrams dropped because their port is connected to another address (those the kernel drops are not seen)",
         receive_errors: "Receive calls that failed",
         transmitted_datagrams: "Datagrams handed to the network",
         transmitted_bytes: "UDP payload bytes handed to the network",

@@ -199,6 +199,7 @@ impl Device for LoopbackDevice {
             self.counters.transmitted_bytes.add(letter.len as u64);
             let Some(owner) = owners.get(&path.remote) else { continue };
             if owner.connected.is_some_and(|connected| connected != *from) {
+                inboxes[owner.inbox].counters.receive_strangers.increment();
                 continue;
             }
             let Inbox { waiting, spare, doorbell, counters } = &mut inboxes[owner.inbox];

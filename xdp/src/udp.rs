@@ -56,7 +56,7 @@ pub struct UdpDevice {
 struct Socket {
     fd: OwnedFd,
     local: SocketAddr,
-    /// The only address the kernel takes datagrams from, and the one it sends to without looking up.
+    /// The only address that is heard. An IPv4 socket is really connected to it.
     connected: Option<SocketAddr>,
 }
 
@@ -91,25 +91,29 @@ impl UdpDevice {
         self.sockets.get(port.0 as usize)?.as_ref()
     }
 
-    /// Asks the kernel which sockets are ready; whether one is.
+    /// Asks the kernel which sockets are ready; whether the doorbell is.
     fn look(&mut self, timeout: Duration) -> bool {
         let timeout = Timespec {
             tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: timeout.subsec_nanos().into(),
         };
-        self.next_event = 0;
-        // An interrupted wait is a wait that ended.
+        (self.ready, self.next_event) = (0, 0);
+        let mut rung = false;
         let mut events = [MaybeUninit::<epoll::Event>::uninit(); EVENTS];
-        self.ready = match epoll::wait(&self.epoll, &mut events, Some(&timeout)) {
-            Ok((events, _)) => {
-                for (ready, event) in self.events.iter_mut().zip(&*events) {
-                    *ready = event.data.u64();
-                }
-                events.len()
-            }
-            Err(_) => 0,
+        // An interrupted wait is a wait that ended.
+        let Ok((events, _)) = epoll::wait(&self.epoll, &mut events, Some(&timeout)) else {
+            return false;
         };
-        self.ready > 0
+        for event in events {
+            match event.data.u64() {
+                DOORBELL => rung = true,
+                port => {
+                    self.events[self.ready] = port;
+                    self.ready += 1;
+                }
+            }
+        }
+        rung
     }
 
     /// Sends the queued datagrams `order[from..to]`, all of one port.
@@ -127,7 +131,7 @@ impl UdpDevice {
             let datagrams = rest.iter().take(TRANSMIT_BATCH).map(|&index| {
                 let Outgoing { path, len } = self.queue[index as usize];
                 Sending {
-                    remote: (socket.connected != Some(path.remote)).then_some(path.remote),
+                    remote: (ipv6 || socket.connected != Some(path.remote)).then_some(path.remote),
                     payload: &self.transmit_buffers[index as usize][..len],
                 }
             });
@@ -189,30 +193,31 @@ impl Device for UdpDevice {
 
     fn connect(&mut self, port: PortIndex, remote: Option<SocketAddr>) {
         let Some(Some(socket)) = self.sockets.get_mut(port.0 as usize) else { return };
-        let result = match remote {
-            Some(remote) if socket.local.is_ipv6() => rustix::net::connect(&socket.fd, &mapped(remote)),
-            Some(remote) => rustix::net::connect(&socket.fd, &remote),
-            None => rustix::net::connect_unspec(&socket.fd),
-        };
-        if result.is_ok() {
+        if socket.local.is_ipv6() {
+            // Linux leaves the peer's address in a disconnected IPv6 socket, which then stays deaf to all others
+            // (6.18: __udp_disconnect does not clear sk_v6_daddr). So `receive` does it.
             socket.connected = remote;
             return;
         }
-        // It is a hint: a socket that talks to anyone works too, one that talks to the former peer does not.
-        if rustix::net::connect_unspec(&socket.fd).is_ok() {
-            socket.connected = None;
+        let connected = remote.is_some_and(|remote| rustix::net::connect(&socket.fd, &remote).is_ok());
+        let former = std::mem::replace(&mut socket.connected, remote.filter(|_| connected));
+        // It is a hint: a port that talks to anyone works too, one tied to the former peer does not.
+        if !connected && former.is_some() && rustix::net::connect_unspec(&socket.fd).is_ok() {
+            // The kernel gives up a port that it chose itself; one that was asked for is still bound.
+            let _ = rustix::net::bind(&socket.fd, &socket.local);
         }
     }
 
     fn receive(&mut self, budget: usize, handle: &mut dyn FnMut(Datagram<'_>)) -> usize {
-        if self.next_event == self.ready && !self.look(Duration::ZERO) {
-            return 0;
+        if self.next_event == self.ready {
+            // Only `wait` hears the doorbell: here, somebody's work may have been looked for already.
+            self.look(Duration::ZERO);
         }
         let mut handled = 0;
         while self.next_event < self.ready && handled < budget {
             let index = self.events[self.next_event];
             self.next_event += 1;
-            // The doorbell is heard by `wait` only, and a port may have been closed since.
+            // It may have been closed since.
             let Some(Some(socket)) = self.sockets.get(usize::try_from(index).unwrap_or(usize::MAX)) else {
                 continue;
             };
@@ -236,6 +241,10 @@ impl Device for UdpDevice {
                     continue;
                 }
                 let Some(remote) = received.remote else { continue };
+                if socket.connected.is_some_and(|connected| connected != remote) {
+                    self.counters.receive_strangers.increment();
+                    continue;
+                }
                 let payload = &mut buffer[..received.len];
                 handle(Datagram { port: PortIndex(index as u32), remote, payload });
             }
@@ -280,8 +289,7 @@ impl Device for UdpDevice {
         if self.next_event < self.ready {
             return;
         }
-        self.look(timeout);
-        if self.events[..self.ready].contains(&DOORBELL) {
+        if self.look(timeout) {
             self.doorbell.hear();
         }
     }
@@ -305,14 +313,6 @@ fn is_asynchronous(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::ConnectionRefused | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable
     )
-}
-
-/// An address as an IPv6 socket takes it.
-fn mapped(remote: SocketAddr) -> SocketAddr {
-    match remote {
-        SocketAddr::V4(remote) => SocketAddr::new(remote.ip().to_ipv6_mapped().into(), remote.port()),
-        SocketAddr::V6(_) => remote,
-    }
 }
 
 /// The doorbell's mark among the epoll events; no port has it.

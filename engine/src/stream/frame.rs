@@ -26,7 +26,7 @@ impl AiEar {
     }
 
     /// Hands audio over whose first sample is number `timestamp`; true if a block was completed.
-    fn hear(&mut self, tick: Instant, port: &mut AiPort, timestamp: u64, mut audio: &[u8]) -> bool {
+    fn hear(&mut self, port: &mut AiPort, tick: Instant, timestamp: u64, mut audio: &[u8]) -> bool {
         let mut pushed = false;
         let mut position = timestamp;
         while !audio.is_empty() {
@@ -58,7 +58,7 @@ impl Stream {
             self.handle_digit(digit);
         }
         if let App::Ai(port) = &mut self.app
-            && self.ear.hear(tick, port, self.elapsed_samples, heard)
+            && self.ear.hear(port, tick, self.elapsed_samples, heard)
         {
             self.ai_wakeup = Some(port.thread());
         }

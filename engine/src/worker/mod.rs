@@ -65,6 +65,7 @@ pub(crate) fn spawn(index: usize, cpu: Option<usize>, worker: Worker) -> Result<
         .spawn(move || {
             let pinned = cpu.map_or(Ok(()), affinity::pin);
             let runs = pinned.is_ok();
+            affinity::be_punctual();
             if started.send(pinned).is_ok() && runs {
                 worker.run();
             }

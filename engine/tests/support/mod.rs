@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use sidetone_engine::codec::Codec;
-use sidetone_engine::rtp::{Header, Packet, SequenceNumber};
-use sidetone_engine::stream::{
+use engine::codec::Codec;
+use engine::rtp::{Header, Packet, SequenceNumber};
+use engine::stream::{
     App, Component, Direction, Format, Formats, SourcePolicy, Stream, StreamEvent, StreamOptions,
     StreamParameters, TelephoneEventFormat,
 };
-use sidetone_engine::time::{Instant, WallClock};
+use engine::time::{Instant, WallClock};
 
 pub(crate) const CALLER: &str = "192.0.2.1:4000";
 pub(crate) const ENGINE: &str = "198.51.100.1:6000";

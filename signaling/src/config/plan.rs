@@ -15,6 +15,7 @@ use super::sections::{Codec, Config, Device, Http, Log, Source, Wait};
 use crate::apps::{AgentConfig, AppsConfig};
 use crate::call::CallConfig;
 use crate::sip::{SipConfig, SipLimits};
+use crate::telemetry::check_level;
 
 /// The name of the agent inside this program.
 pub const DEMO_AGENT: &str = "demo";
@@ -65,6 +66,12 @@ pub fn plan(loaded: &Loaded, environment: &[(String, String)]) -> Result<Plan, C
         check.error("calls.max", "calls.max: 0 would refuse every call; use at least 1");
     }
     capacity(&mut check);
+    if let Err(error) = check_level(&config.log.level) {
+        check.error("log.level", format!("log.level: {error}"));
+    }
+    if config.http.connections == 0 {
+        check.error("http.connections", "http.connections: must be at least 1");
+    }
     if let Some(address) = config.ng.bind {
         check.warn(format!(
             "ng.bind {address}: the NG protocol is not served in this version; nothing listens there"

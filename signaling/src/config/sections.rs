@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::types::{
     BindAddress, CpuList, FilePath, Host, MediaAddress, Pattern, PortRange, RefusalStatus, Span,
 };
+use crate::telemetry::LogFormat;
 
 /// The whole configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -451,15 +452,4 @@ impl Default for Log {
     fn default() -> Self {
         Self { level: "info".to_owned(), format: LogFormat::Text, redact: true }
     }
-}
-
-/// The form of the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LogFormat {
-    /// A line for people.
-    #[default]
-    Text,
-    /// A JSON object per line.
-    Json,
 }

@@ -1,0 +1,238 @@
+//! A worker neither allocates nor frees after its start: counted by the allocator, on the worker's own
+//! thread, through 10,000 packets and every command.
+#![expect(unsafe_code, reason = "the counting allocator implements GlobalAlloc")]
+#![expect(clippy::disallowed_methods, reason = "tests of the real loop run in real time")]
+
+mod rig;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use engine::command::{Command, Digit, StreamId};
+use engine::config::EngineConfig;
+use engine::event::Event;
+use engine::stream::{App, Stream};
+use engine::{Engine, EngineEvents};
+use rig::{Network, Phone, add, config, idle_stream, poll_for, start};
+use xdp::{Datagram, Device, DeviceCounters, Doorbell, Full, Outgoing, PortIndex};
+
+/// The system's allocator, counting for each thread.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    static FREES: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: every call is the system allocator's; counting touches no memory that is allocated.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller keeps the contract of `alloc_zeroed`.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller keeps the contract of `realloc`.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        FREES.set(FREES.get() + 1);
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// What the worker's thread has allocated and freed, as of its last turn.
+#[derive(Default)]
+struct Tally {
+    allocations: AtomicU64,
+    frees: AtomicU64,
+    turns: AtomicU64,
+}
+
+impl Tally {
+    fn read(&self) -> (u64, u64) {
+        (self.allocations.load(Ordering::Acquire), self.frees.load(Ordering::Acquire))
+    }
+}
+
+/// A device that takes the tally of the thread it is driven by.
+struct Audited {
+    inner: Box<dyn Device>,
+    tally: Arc<Tally>,
+}
+
+impl Device for Audited {
+    fn open(&mut self, local: SocketAddr) -> std::io::Result<PortIndex> {
+        self.inner.open(local)
+    }
+    fn local_address(&self, port: PortIndex) -> Option<SocketAddr> {
+        self.inner.local_address(port)
+    }
+    fn close(&mut self, port: PortIndex) {
+        self.inner.close(port);
+    }
+    fn connect(&mut self, port: PortIndex, remote: Option<SocketAddr>) {
+        self.inner.connect(port, remote);
+    }
+    fn receive(&mut self, budget: usize, handle: &mut dyn FnMut(Datagram<'_>)) -> usize {
+        self.inner.receive(budget, handle)
+    }
+    fn transmit(&mut self, write: &mut dyn FnMut(&mut [u8]) -> Option<Outgoing>) -> Result<bool, Full> {
+        self.inner.transmit(write)
+    }
+    fn flush(&mut self) {
+        self.inner.flush();
+        self.tally.allocations.store(ALLOCATIONS.get(), Ordering::Release);
+        self.tally.frees.store(FREES.get(), Ordering::Release);
+        self.tally.turns.fetch_add(1, Ordering::AcqRel);
+    }
+    fn wait(&mut self, timeout: Duration) {
+        self.inner.wait(timeout);
+    }
+    fn doorbell(&self) -> Doorbell {
+        self.inner.doorbell()
+    }
+    fn counters(&self) -> Arc<DeviceCounters> {
+        self.inner.counters()
+    }
+    fn name(&self) -> &'static str {
+        "audited"
+    }
+}
+
+#[test]
+fn the_allocator_counts() {
+    let before = (ALLOCATIONS.get(), FREES.get());
+    let mut memory = std::hint::black_box(vec![1u8; 100]);
+    memory.reserve_exact(1000);
+    let between = (ALLOCATIONS.get(), FREES.get());
+    assert_eq!(between, (before.0 + 2, before.1), "one allocation, one growth");
+    drop(std::hint::black_box(memory));
+    assert_eq!((ALLOCATIONS.get(), FREES.get()), (between.0, between.1 + 1));
+    let other = std::thread::spawn(|| (0..1000).for_each(|_| drop(std::hint::black_box(vec![1u8; 100]))));
+    other.join().expect("no panic");
+    // The thread's handle is this thread's, its vectors are not.
+    assert!(FREES.get() <= between.1 + 20, "another thread's are its own");
+}
+
+#[test]
+fn a_worker_neither_allocates_nor_frees_while_it_runs() {
+    const CALLS: usize = 40;
+    let network = Network::Udp;
+    let tally = Arc::<Tally>::default();
+    let device = Audited { inner: network.device(), tally: Arc::clone(&tally) };
+    let (engine, mut events) =
+        start(EngineConfig { streams_per_worker: 128, ..config(256) }, Box::new(device));
+    let mut calls: Vec<_> = (0..CALLS)
+        .map(|_| {
+            let mut phone = Phone::new(&network);
+            let (id, local) = add(&engine, &mut events, Stream::new(phone.parameters()));
+            phone.peer = Some(local);
+            engine.send(Command::Attach { id, app: App::Echo }).expect("room in the ring");
+            (id, phone)
+        })
+        .collect();
+    // Warm up: threads make their own thread-local memory at first use.
+    talk(&mut calls, 25, |_| {});
+    every_command(&engine, &mut events, &mut calls);
+
+    let before = tally.read();
+    assert!(tally.turns.load(Ordering::Acquire) > 0, "the worker is audited");
+    let counters = Arc::clone(&engine.worker_counters()[0]);
+    let device_counters = Arc::clone(&engine.device_counters()[0]);
+    let moved = || device_counters.received_datagrams.value() + device_counters.transmitted_datagrams.value();
+    let (packets_before, moved_before, commands_before) =
+        (counters.packets.value(), moved(), counters.commands.value());
+    let mut turn = 0;
+    while counters.packets.value() - packets_before < 10_000 {
+        talk(&mut calls, 25, |calls| {
+            for (_, phone) in calls.iter_mut() {
+                phone.report();
+            }
+        });
+        every_command(&engine, &mut events, &mut calls);
+        turn += 1;
+        assert!(turn < 60, "packets are lost: {} arrived", counters.packets.value() - packets_before);
+    }
+    settle(&tally);
+    let heard: usize = calls.iter().map(|(_, phone)| phone.heard_rtp.len()).sum();
+    let heard_rtcp: usize = calls.iter().map(|(_, phone)| phone.heard_rtcp.len()).sum();
+    assert!(heard > 5_000, "{heard} packets came back");
+    assert!(counters.commands.value() > commands_before + 10);
+    let (allocations, frees) = tally.read();
+    println!(
+        "{} datagrams moved, {} commands, {heard_rtcp} RTCP packets heard, {} allocations, {} frees",
+        moved() - moved_before,
+        counters.commands.value() - commands_before,
+        allocations - before.0,
+        frees - before.1,
+    );
+    assert_eq!((allocations - before.0, frees - before.1), (0, 0));
+    assert!(heard_rtcp > 0, "RTCP runs too");
+}
+
+/// All phones speak and listen at a call's pace.
+fn talk(calls: &mut [(StreamId, Phone)], packets: u32, mut at_the_end: impl FnMut(&mut [(StreamId, Phone)])) {
+    let start = Instant::now();
+    for packet in 1..=packets {
+        for (_, phone) in calls.iter_mut() {
+            phone.speak(0x2a);
+        }
+        let next = Duration::from_millis(20) * packet;
+        std::thread::sleep(next.saturating_sub(start.elapsed()));
+        for (_, phone) in calls.iter_mut() {
+            phone.listen();
+        }
+    }
+    at_the_end(calls);
+}
+
+/// Sends one of every command, with a whole life of a stream.
+fn every_command(engine: &Engine, events: &mut EngineEvents, calls: &mut [(StreamId, Phone)]) {
+    let digit = Digit::from_event(7).expect("a digit");
+    let duration = Duration::from_millis(100);
+    let (id, phone) = &calls[0];
+    let id = *id;
+    for command in [
+        Command::UpdateStream { id, parameters: phone.parameters() },
+        Command::Attach { id, app: App::Silence },
+        Command::Attach { id, app: App::Echo },
+        Command::SendDtmf { id, digit, duration },
+        Command::RelayDtmf { id, digit, duration },
+        Command::QueryStream { id },
+    ] {
+        engine.send(command).expect("room in the ring");
+    }
+    let (short, _) = add(engine, events, idle_stream());
+    engine.send(Command::RemoveStream { id: short }).expect("room in the ring");
+    engine.send(Command::QueryStream { id: short }).expect("room in the ring");
+    let ended = poll_for(Duration::from_secs(10), || match events.poll() {
+        Some(Event::StreamRemoved { id, .. }) => Some(id),
+        _ => None,
+    });
+    assert_eq!(ended, Some(short));
+}
+
+/// Waits until the worker has taken the tally of a whole later turn.
+fn settle(tally: &Tally) {
+    let turns = tally.turns.load(Ordering::Acquire);
+    let later = || (tally.turns.load(Ordering::Acquire) > turns + 1).then_some(());
+    poll_for(Duration::from_secs(5), later).expect("the worker goes on");
+}

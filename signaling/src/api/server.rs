@@ -1,0 +1,115 @@
+//! The HTTP server: accepts, times out slow clients, limits how many there are.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The local address cannot be had.
+    #[error("cannot listen for HTTP on {address}: {source}; choose another address with --http-bind")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The operating system's error.
+        source: io::Error,
+    },
+}
+
+/// A running server. Dropping it closes its connections.
+#[derive(Debug)]
+pub struct HttpServer {
+    local: SocketAddr,
+    stop: CancellationToken,
+}
+
+impl HttpServer {
+    /// Listens on `address` and serves `router` on the current tokio runtime, to `connections` clients at once.
+    ///
+    /// # Errors
+    /// See [`HttpError`].
+    pub async fn start(address: SocketAddr, connections: usize, router: Router) -> Result<Self, HttpError> {
+        let bind = |source| HttpError::Bind { address, source };
+        let listener = TcpListener::bind(address).await.map_err(bind)?;
+        let local = listener.local_addr().map_err(bind)?;
+        let stop = CancellationToken::new();
+        tokio::spawn(accept(listener, connections.max(1), router, stop.clone()));
+        Ok(Self { local, stop })
+    }
+
+    /// Where it listens, after port 0 was replaced.
+    #[must_use]
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+}
+
+impl Drop for HttpServer {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+async fn accept(listener: TcpListener, connections: usize, router: Router, stop: CancellationToken) {
+    let room = Arc::new(Semaphore::new(connections));
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of descriptors: give others time to close theirs.
+                tracing::warn!(%error, "HTTP connection not accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+            // Closed at once: a client that waits in a queue would not know why.
+            drop(stream);
+            continue;
+        };
+        let router = router.clone();
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = serve(stream, router) => {}
+            }
+            drop(permit);
+        });
+    }
+}
+
+async fn serve(stream: TcpStream, router: Router) {
+    // Answers are written whole; waiting for more to send helps nobody.
+    let _ = stream.set_nodelay(true);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_headers(64)
+        .max_buf_size(64 * 1024)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    // A client that does not read its answer holds its place no longer than this.
+    match tokio::time::timeout(CONNECTION_LIMIT, connection).await {
+        Ok(Ok(())) | Err(_) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "HTTP connection ended"),
+    }
+}
+
+/// A request's head must be complete within this time; the same for an idle connection.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+const CONNECTION_LIMIT: Duration = Duration::from_secs(300);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

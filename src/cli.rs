@@ -1,0 +1,152 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use signaling::config::{CONFIG_FILE, Setting, Sources};
+
+/// A voice media engine: answers SIP calls and connects them to AI agents, recordings or an echo.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sidetone",
+    version,
+    about = "A voice media engine: answers SIP calls and connects them to AI agents, recordings or an echo.\n\
+             Without a subcommand it runs until SIGTERM or SIGINT.",
+    after_help = QUICK_STARTS,
+    args_conflicts_with_subcommands = true,
+    next_line_help = true
+)]
+pub struct Cli {
+    /// What to do instead of running.
+    #[command(subcommand)]
+    pub command: Option<Subcommands>,
+    /// How to run.
+    #[command(flatten)]
+    pub run: RunFlags,
+}
+
+/// What else the program does.
+#[derive(Debug, Subcommand)]
+pub enum Subcommands {
+    /// Checks the configuration, prints what would run and ends: 0 if it would start, 1 with the errors if not
+    CheckConfig(RunFlags),
+    /// Prints the version and ends
+    Version,
+}
+
+/// Flags of a run. Each overrides the environment, the file and the default, in this order.
+#[derive(Debug, Default, Args)]
+pub struct RunFlags {
+    /// Configuration file (TOML). Without one everything has a default that runs on a laptop.
+    /// Environment: SIDETONE_CONFIG. Example: --config /etc/sidetone/sidetone.toml
+    #[arg(long, verbatim_doc_comment, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Local address and port for SIP over UDP and TCP; repeatable; port 0 takes a free one.
+    /// Default: 127.0.0.1:5060. Example: --sip-bind 0.0.0.0:5060 --sip-bind [::]:5060
+    #[arg(long, verbatim_doc_comment, value_name = "ADDR:PORT")]
+    sip_bind: Vec<String>,
+
+    /// Local address and port for health, metrics and the API; port 0 takes a free one.
+    /// Default: 127.0.0.1:8080. Example: --http-bind 127.0.0.1:9090
+    #[arg(long, verbatim_doc_comment, value_name = "ADDR:PORT")]
+    http_bind: Option<String>,
+
+    /// Local address and port for the NG protocol. Reserved: accepted, but not served in this version.
+    /// Default: none. Example: --ng-bind 127.0.0.1:22222
+    #[arg(long, verbatim_doc_comment, value_name = "ADDR:PORT")]
+    ng_bind: Option<String>,
+
+    /// IP address that SDP names for media; repeatable (IPv4 and IPv6); behind NAT the public one.
+    /// Default: the address that the INVITE came in on. Example: --media-address 192.0.2.10
+    #[arg(long, verbatim_doc_comment, value_name = "ADDR")]
+    media_address: Vec<String>,
+
+    /// UDP ports for RTP and RTCP, two per call, both ends included.
+    /// Default: 20000-29999. Example: --media-ports 40000-49999
+    #[arg(long, verbatim_doc_comment, value_name = "LO-HI")]
+    media_ports: Option<String>,
+
+    /// How packets come in and go out: auto, af_xdp, sk_lookup, io_uring or udp; this version has auto and udp.
+    /// Default: auto, the best that this host allows; the log says which and why. Example: --device udp
+    #[arg(long, verbatim_doc_comment, value_name = "DEVICE")]
+    device: Option<String>,
+
+    /// Network interface, for devices that are bound to one (none in this version).
+    /// Default: none. Example: --interface eth0
+    #[arg(long, verbatim_doc_comment, value_name = "NAME")]
+    interface: Option<String>,
+
+    /// CPU numbers for media workers, one pinned thread each.
+    /// Default: one unpinned worker per two CPUs. Example: --media-cpus 0,2-3
+    #[arg(long, verbatim_doc_comment, value_name = "LIST")]
+    media_cpus: Option<String>,
+
+    /// CPU numbers for AI stream threads, one pinned thread each.
+    /// Default: one unpinned thread. Example: --stream-cpus 1
+    #[arg(long, verbatim_doc_comment, value_name = "LIST")]
+    stream_cpus: Option<String>,
+
+    /// Folder for everything that is kept; made if it is not there.
+    /// Default: ./sidetone-data. Example: --data-dir /var/lib/sidetone
+    #[arg(long, verbatim_doc_comment, value_name = "DIR")]
+    data_dir: Option<String>,
+
+    /// Log level (error, warn, info, debug, trace) or a filter by module.
+    /// Default: info. Example: --log-level info,signaling::sip=debug
+    #[arg(long, verbatim_doc_comment, value_name = "LEVEL")]
+    log_level: Option<String>,
+
+    /// Log form: text (a line each, for people) or json (an object each, for machines).
+    /// Default: text. Example: --log-format json
+    #[arg(long, verbatim_doc_comment, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+impl RunFlags {
+    /// Where the configuration comes from, with the process's environment.
+    pub fn sources(&self, environment: Vec<(String, String)>) -> Sources {
+        let file = self.config.clone().or_else(|| {
+            let named = environment.iter().find(|(name, _)| name == CONFIG_FILE);
+            named.map(|(_, path)| PathBuf::from(path)).filter(|path| !path.as_os_str().is_empty())
+        });
+        let mut flags = Vec::new();
+        let mut give = |flag, key, values: Vec<String>| {
+            if !values.is_empty() {
+                flags.push(Setting { flag, key, values });
+            }
+        };
+        let one = |value: &Option<String>| value.iter().cloned().collect();
+        give("--sip-bind", "sip.bind", self.sip_bind.clone());
+        give("--http-bind", "http.bind", one(&self.http_bind));
+        give("--ng-bind", "ng.bind", one(&self.ng_bind));
+        give("--media-address", "media.address", self.media_address.clone());
+        give("--media-ports", "media.ports", one(&self.media_ports));
+        give("--device", "media.device", one(&self.device));
+        give("--interface", "media.interface", one(&self.interface));
+        give("--media-cpus", "media.cpus", one(&self.media_cpus));
+        give("--stream-cpus", "media.stream_cpus", one(&self.stream_cpus));
+        give("--data-dir", "data_dir", one(&self.data_dir));
+        give("--log-level", "log.level", one(&self.log_level));
+        give("--log-format", "log.format", one(&self.log_format));
+        Sources { file, environment, flags }
+    }
+}
+
+const QUICK_STARTS: &str = "\
+Quick start on this machine:
+  sidetone
+  then call sip:echo@127.0.0.1:5060 or sip:agent@127.0.0.1:5060 with a softphone
+
+Quick start for a trunk that sends calls to an AI backend:
+  sidetone --config sidetone.toml --sip-bind 0.0.0.0:5060 --media-address 192.0.2.10
+  with in sidetone.toml:
+    [agents.support]
+    url = \"wss://agent.example.com/media\"
+    [[routes]]
+    regex = '\\+?\\d+'
+    app = \"agent\"
+    agent = \"support\"
+
+Every key of the file can be set by an environment variable: sip.bind is SIDETONE_SIP_BIND.
+Signals: SIGTERM or SIGINT lets calls end (drain.timeout), a second one ends them at once.";

@@ -1,0 +1,81 @@
+//! Pipecat, a voice-agent framework by others, as the agent: `tests/pipecat/pipecat_echo.py`.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::ports::free_loopback_port;
+use super::{fixture, present, within};
+
+/// A running Pipecat server.
+pub(crate) struct Pipecat {
+    child: Child,
+    folder: tempfile::TempDir,
+    address: SocketAddr,
+}
+
+impl Pipecat {
+    /// Starts it with a pipeline of this rate; `None` when it is not installed (a visible skip).
+    pub(crate) fn start(rate_hz: u32) -> Option<Self> {
+        let python = python();
+        if !present("Pipecat in .venv", python.is_file()) {
+            return None;
+        }
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_loopback_port()));
+        let output = std::fs::File::create(folder.path().join("output")).expect("a file");
+        let child = Command::new(python)
+            .arg(fixture("pipecat/pipecat_echo.py"))
+            .args(["--port", &address.port().to_string(), "--rate", &rate_hz.to_string(), "--log"])
+            .arg(folder.path().join("log.jsonl"))
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().expect("a second handle"))
+            .stderr(output)
+            .spawn()
+            .expect("python starts");
+        let pipecat = Self { child, folder, address };
+        // Its imports take long on a small machine.
+        let ready = within(Duration::from_secs(90), || TcpStream::connect(address).is_ok());
+        assert!(ready, "Pipecat does not listen after 90 s:\n{}", pipecat.output());
+        Some(pipecat)
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("ws://{}/ws", self.address)
+    }
+
+    /// What it saw so far: one object per message or event, `t` in seconds of Unix time.
+    pub(crate) fn log(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.folder.path().join("log.jsonl")).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Messages from us with this event.
+    pub(crate) fn received(&self, event: &str) -> Vec<Value> {
+        self.log()
+            .into_iter()
+            .filter(|entry| entry["dir"] == "in" && entry["msg"]["event"] == event)
+            .collect()
+    }
+
+    fn output(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("output")).unwrap_or_default()
+    }
+}
+
+impl Drop for Pipecat {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("-- Pipecat:\n{}", self.output());
+        }
+    }
+}
+
+fn python() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python")
+}

@@ -1,0 +1,21 @@
+//! Two clocks: monotonic nanoseconds for everything, and the offset that maps kernel timestamps onto it.
+
+use nix::time::{ClockId, clock_gettime};
+
+/// Nanoseconds of `CLOCK_MONOTONIC`.
+pub(super) fn now_ns() -> u64 {
+    nanoseconds(ClockId::CLOCK_MONOTONIC) as u64
+}
+
+/// `CLOCK_REALTIME - CLOCK_MONOTONIC` in nanoseconds, read afresh for each batch because NTP may step the former.
+pub(super) fn realtime_offset_ns() -> i64 {
+    let before = nanoseconds(ClockId::CLOCK_MONOTONIC);
+    let realtime = nanoseconds(ClockId::CLOCK_REALTIME);
+    let after = nanoseconds(ClockId::CLOCK_MONOTONIC);
+    realtime - (before + after) / 2
+}
+
+fn nanoseconds(clock: ClockId) -> i64 {
+    let time = clock_gettime(clock).expect("the kernel has this clock");
+    time.tv_sec() * 1_000_000_000 + time.tv_nsec()
+}

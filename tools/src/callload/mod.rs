@@ -1,0 +1,33 @@
+//! `callload`: N concurrent SIP calls with real RTP, and what came back of them.
+//!
+//! ```text
+//!  main thread: options, progress line, Ctrl-C, report
+//!  worker threads (default 1), share nothing:
+//!     timerfd tick -> SIP in -> Uac -> SIP out
+//!                  -> RTP in -> Receiver (sequence, jitter) -> Track (markers, integrity)
+//!                  -> RTP out: packet n of a call at t0 + slot + n * 20 ms
+//! ```
+//!
+//! `sip`, `rtp`, `g711`, `marker`, `track` and `receiver` do no I/O and read no clock; `net` and `worker` do.
+
+mod call;
+mod clock;
+mod g711;
+mod histogram;
+mod marker;
+mod net;
+mod options;
+mod receiver;
+mod report;
+mod rtp;
+mod run;
+mod sdp;
+mod sender;
+mod sip;
+mod speech;
+mod stats;
+mod track;
+mod worker;
+
+pub use options::{Codec, Options, Transport};
+pub use run::run;

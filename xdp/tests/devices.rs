@@ -1,0 +1,433 @@
+//! One test body for all devices: what a worker may rely on.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use xdp::loopback::LoopbackNetwork;
+use xdp::netem::{Conditions, Netem, NetemClock};
+use xdp::udp::{Options, UdpDevice};
+use xdp::{Device, Full, MAX_DATAGRAM_BYTES, Outgoing, Path, PortIndex};
+
+/// Two devices of one kind that reach each other.
+struct Pair {
+    near: Box<dyn Device>,
+    far: Box<dyn Device>,
+    ip: IpAddr,
+}
+
+const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+
+fn udp(ip: IpAddr) -> Pair {
+    let options = Options { ports: 64, transmit_queue: 8, ..Options::default() };
+    let device = || Box::new(UdpDevice::new(&options).expect("descriptors")) as Box<dyn Device>;
+    Pair { near: device(), far: device(), ip }
+}
+
+fn loopback(ip: IpAddr) -> Pair {
+    let network = LoopbackNetwork::new();
+    let device = || Box::new(network.device(256).expect("descriptors")) as Box<dyn Device>;
+    Pair { near: device(), far: device(), ip }
+}
+
+fn good_netem(ip: IpAddr) -> Pair {
+    let wrap = |device| {
+        let good = Conditions::default();
+        Box::new(Netem::new(device, good, good, 1, NetemClock::real())) as Box<dyn Device>
+    };
+    let Pair { near, far, ip } = loopback(ip);
+    Pair { near: wrap(near), far: wrap(far), ip }
+}
+
+fn every_kind() -> Vec<(&'static str, Pair)> {
+    vec![
+        ("udp IPv4", udp(V4)),
+        ("udp IPv6", udp(V6)),
+        ("loopback IPv4", loopback(V4)),
+        ("loopback IPv6", loopback(V6)),
+        ("netem", good_netem(V4)),
+    ]
+}
+
+fn open(device: &mut dyn Device, ip: IpAddr) -> (PortIndex, SocketAddr) {
+    let port = device.open(SocketAddr::new(ip, 0)).expect("a free port");
+    (port, device.local_address(port).expect("an open port"))
+}
+
+fn queue(device: &mut dyn Device, port: PortIndex, remote: SocketAddr, payload: &[u8]) -> Result<bool, Full> {
+    device.transmit(&mut |buffer| {
+        assert_eq!(buffer.len(), MAX_DATAGRAM_BYTES);
+        buffer[..payload.len()].copy_from_slice(payload);
+        Some(Outgoing { path: Path { port, remote }, len: payload.len() })
+    })
+}
+
+fn send(device: &mut dyn Device, port: PortIndex, remote: SocketAddr, payload: &[u8]) {
+    assert_eq!(queue(device, port, remote, payload), Ok(true));
+    device.flush();
+}
+
+type Heard = (PortIndex, SocketAddr, Vec<u8>);
+
+fn receive(device: &mut dyn Device, budget: usize) -> Vec<Heard> {
+    let mut heard = Vec::new();
+    let count = device.receive(budget, &mut |datagram| {
+        heard.push((datagram.port, datagram.remote, datagram.payload.to_vec()));
+    });
+    assert!((heard.len()..=budget).contains(&count), "{count} taken, {} heard", heard.len());
+    heard
+}
+
+/// Receives until `count` have come, or no more come for a while.
+fn receive_all(device: &mut dyn Device, count: usize) -> Vec<Heard> {
+    let mut heard = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while heard.len() < count && Instant::now() < deadline {
+        device.wait(Duration::from_millis(20));
+        heard.extend(receive(device, 64));
+    }
+    heard.extend(receive(device, 64));
+    heard
+}
+
+#[test]
+fn a_datagram_arrives_with_its_port_and_sender_and_can_be_answered() {
+    for (kind, Pair { mut near, mut far, ip }) in every_kind() {
+        let (_, _) = open(&mut *far, ip);
+        let (port, local) = open(&mut *near, ip);
+        let (far_port, far_local) = open(&mut *far, ip);
+        send(&mut *near, port, far_local, b"hello");
+        assert_eq!(receive_all(&mut *far, 1), [(far_port, local, b"hello".to_vec())], "{kind}");
+        send(&mut *far, far_port, local, b"");
+        assert_eq!(receive_all(&mut *near, 1), [(port, far_local, Vec::new())], "{kind}");
+    }
+}
+
+#[test]
+fn datagrams_of_a_port_stay_in_order_through_budgets_and_full_queues() {
+    for (kind, Pair { mut near, mut far, ip }) in every_kind() {
+        let (port, _) = open(&mut *near, ip);
+        let (_, remote) = open(&mut *far, ip);
+        for number in 0..40u8 {
+            assert_eq!(queue(&mut *near, port, remote, &[number]), Ok(true), "{kind}");
+        }
+        near.flush();
+        let mut numbers = Vec::new();
+        while numbers.len() < 40 {
+            far.wait(Duration::from_secs(2));
+            let heard = receive(&mut *far, 7);
+            assert!((1..=7).contains(&heard.len()), "{kind}: {} of budget 7", heard.len());
+            numbers.extend(heard.into_iter().map(|(_, _, payload)| payload[0]));
+        }
+        assert_eq!(numbers, (0..40).collect::<Vec<u8>>(), "{kind}");
+    }
+}
+
+#[test]
+fn one_turn_serves_several_ports() {
+    for (kind, Pair { mut near, mut far, ip }) in every_kind() {
+        let ports: Vec<_> = (0..5).map(|_| open(&mut *near, ip)).collect();
+        let (_, remote) = open(&mut *far, ip);
+        for round in 0..3 {
+            for (port, _) in &ports {
+                assert_eq!(queue(&mut *near, *port, remote, &[round]), Ok(true));
+            }
+        }
+        near.flush();
+        let heard = receive_all(&mut *far, 15);
+        for (_, local) in ports {
+            let rounds: Vec<_> =
+                heard.iter().filter(|heard| heard.1 == local).map(|heard| heard.2[0]).collect();
+            assert_eq!(rounds, [0, 1, 2], "{kind}");
+        }
+    }
+}
+
+#[test]
+fn an_address_is_opened_once() {
+    for (kind, Pair { mut near, mut far, ip }) in every_kind() {
+        let (port, local) = open(&mut *near, ip);
+        assert_eq!(far.open(local).map_err(|error| error.kind()), Err(io::ErrorKind::AddrInUse), "{kind}");
+        near.close(port);
+        assert_eq!(near.local_address(port), None);
+        assert_eq!(far.open(local).map(|_| ()).map_err(|error| error.kind()), Ok(()), "{kind}");
+    }
+}
+
+#[test]
+fn a_connected_port_hears_one_address_until_it_is_told_otherwise() {
+    for (kind, Pair { mut near, mut far, ip }) in every_kind() {
+        let (port, local) = open(&mut *near, ip);
+        let (friend, friend_local) = open(&mut *far, ip);
+        let (stranger, _) = open(&mut *far, ip);
+        near.connect(port, Some(friend_local));
+        send(&mut *far, stranger, local, b"stranger");
+        send(&mut *far, friend, local, b"friend");
+        let payloads = |heard: Vec<Heard>| heard.into_iter().map(|heard| heard.2).collect::<Vec<_>>();
+        assert_eq!(payloads(receive_all(&mut *near, 1)), [b"friend"], "{kind}");
+        send(&mut *near, port, friend_local, b"answer");
+        assert_eq!(receive_all(&mut *far, 1), [(friend, local, b"answer".to_vec())], "{kind}");
+        near.connect(port, None);
+        send(&mut *far, stranger, local, b"stranger");
+        assert_eq!(payloads(receive_all(&mut *near, 1)), [b"stranger"], "{kind}");
+        assert_eq!(near.local_address(port), Some(local), "{kind}");
+    }
+}
+
+#[test]
+fn what_a_port_has_queued_leaves_before_it_closes() {
+    for (kind, Pair { mut near, mut far, ip }) in every_kind() {
+        let (port, local) = open(&mut *near, ip);
+        let (far_port, remote) = open(&mut *far, ip);
+        assert_eq!(queue(&mut *near, port, remote, b"bye"), Ok(true));
+        near.close(port);
+        assert_eq!(receive_all(&mut *far, 1).len(), 1, "{kind}");
+        // Nobody hears it, and sending to nobody harms nobody.
+        send(&mut *far, far_port, local, b"too late");
+        assert_eq!(receive(&mut *near, 8), [], "{kind}");
+        send(&mut *near, port, remote, b"from a closed port");
+        assert_eq!(receive(&mut *far, 8), [], "{kind}");
+        assert_eq!(near.counters().transmit_errors.value(), 1, "{kind}");
+        near.close(PortIndex(u32::MAX));
+        near.connect(PortIndex(u32::MAX), None);
+    }
+}
+
+#[test]
+fn a_closed_remote_port_costs_a_connected_port_nothing_else() {
+    for (kind, Pair { mut near, mut far, ip }) in every_kind() {
+        let (port, local) = open(&mut *near, ip);
+        let (gone, gone_local) = open(&mut *far, ip);
+        far.close(gone);
+        near.connect(port, Some(gone_local));
+        for _ in 0..3 {
+            send(&mut *near, port, gone_local, b"anybody there");
+            assert_eq!(receive(&mut *near, 8), [], "{kind}");
+        }
+        let back = far.open(gone_local).expect("still free");
+        send(&mut *far, back, local, b"yes");
+        assert_eq!(receive_all(&mut *near, 1), [(port, gone_local, b"yes".to_vec())], "{kind}");
+        send(&mut *near, port, gone_local, b"good");
+        assert_eq!(receive_all(&mut *far, 1).len(), 1, "{kind}");
+    }
+}
+
+#[test]
+fn nothing_to_write_sends_nothing() {
+    for (kind, Pair { mut near, .. }) in every_kind() {
+        assert_eq!(near.transmit(&mut |_| None), Ok(false), "{kind}");
+        near.flush();
+        assert_eq!(near.counters().transmitted_datagrams.value(), 0, "{kind}");
+    }
+}
+
+#[test]
+fn waiting_ends_with_a_datagram_with_the_doorbell_or_in_time() {
+    for (kind, Pair { mut near, mut far, ip }) in every_kind() {
+        let start = Instant::now();
+        near.wait(Duration::from_millis(30));
+        assert!(start.elapsed() >= Duration::from_millis(30), "{kind}");
+
+        let doorbell = near.doorbell();
+        doorbell.ring();
+        near.wait(Duration::from_secs(60));
+        let ringer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            doorbell.ring();
+        });
+        near.wait(Duration::from_secs(60));
+        ringer.join().expect("no panic");
+
+        let (port, local) = open(&mut *far, ip);
+        let (_, remote) = open(&mut *near, ip);
+        send(&mut *far, port, remote, b"wake up");
+        near.wait(Duration::from_secs(60));
+        assert_eq!(receive(&mut *near, 8).len(), 1, "{kind}");
+        assert_eq!(near.local_address(PortIndex(9)), None);
+        assert_ne!(local, remote);
+        assert!(start.elapsed() < Duration::from_secs(50), "{kind}: it slept through");
+    }
+}
+
+#[test]
+fn a_ring_is_not_lost_to_a_receive_before_the_wait() {
+    for (kind, Pair { mut near, .. }) in every_kind() {
+        let start = Instant::now();
+        near.doorbell().ring();
+        assert_eq!(receive(&mut *near, 8), []);
+        near.wait(Duration::from_secs(60));
+        assert!(start.elapsed() < Duration::from_secs(50), "{kind}: the ring was lost");
+    }
+}
+
+#[test]
+fn everything_moved_is_counted() {
+    for (kind, Pair { mut near, mut far, ip }) in every_kind() {
+        let (port, _) = open(&mut *near, ip);
+        let (_, remote) = open(&mut *far, ip);
+        send(&mut *near, port, remote, &[0; 100]);
+        send(&mut *near, port, remote, &[0; MAX_DATAGRAM_BYTES]);
+        assert_eq!(receive_all(&mut *far, 2).len(), 2, "{kind}");
+        let (sent, heard) = (near.counters(), far.counters());
+        assert_eq!((sent.transmitted_datagrams.value(), sent.transmitted_bytes.value()), (2, 1600), "{kind}");
+        assert_eq!((heard.received_datagrams.value(), heard.received_bytes.value()), (2, 1600), "{kind}");
+    }
+}
+
+#[test]
+fn a_datagram_larger_than_a_buffer_is_dropped_and_counted() {
+    let Pair { mut near, .. } = udp(V4);
+    let (port, local) = open(&mut *near, V4);
+    let socket = std::net::UdpSocket::bind((V4, 0)).expect("a socket");
+    socket.send_to(&[1; MAX_DATAGRAM_BYTES + 1], local).expect("sent");
+    socket.send_to(&[2; 3], local).expect("sent");
+    near.wait(Duration::from_secs(2));
+    let mut heard = Vec::new();
+    near.receive(8, &mut |datagram| heard.push((datagram.port, datagram.payload.to_vec())));
+    assert_eq!(heard, [(port, vec![2; 3])]);
+    assert_eq!(near.counters().receive_truncated.value(), 1);
+}
+
+#[test]
+fn a_dual_stack_port_shows_ipv4_as_ipv4() {
+    let Pair { mut near, mut far, .. } = udp(V4);
+    let both = near.open("[::]:0".parse().expect("an address")).expect("a free port");
+    let port_number = near.local_address(both).expect("open").port();
+    let (v4, v4_local) = open(&mut *far, V4);
+    let (v6, v6_local) = open(&mut *far, V6);
+    for (port, local, ip) in [(v4, v4_local, V4), (v6, v6_local, V6)] {
+        send(&mut *far, port, SocketAddr::new(ip, port_number), b"ping");
+        assert_eq!(receive_all(&mut *near, 1), [(both, local, b"ping".to_vec())]);
+        near.connect(both, Some(local));
+        send(&mut *near, both, local, b"pong");
+        assert_eq!(receive_all(&mut *far, 1).len(), 1);
+        near.connect(both, None);
+    }
+}
+
+#[test]
+fn udp_opens_no_more_ports_than_agreed() {
+    let mut device = UdpDevice::new(&Options { ports: 2, ..Options::default() }).expect("descriptors");
+    let (first, _) = open(&mut device, V4);
+    open(&mut device, V4);
+    let refused = device.open(SocketAddr::new(V4, 0)).map_err(|error| error.kind());
+    assert_eq!(refused, Err(io::ErrorKind::QuotaExceeded));
+    device.close(first);
+    assert_eq!(open(&mut device, V4).0, first);
+}
+
+#[test]
+fn netem_repeats_itself_with_the_same_seed_only() {
+    let run = |seed| {
+        let Pair { mut near, far, ip } = loopback(V4);
+        let conditions = Conditions {
+            loss: 0.2,
+            duplication: 0.1,
+            delay: Duration::from_millis(10),
+            jitter: Duration::from_millis(30),
+        };
+        let nanos = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let clock = NetemClock::Virtual(std::sync::Arc::clone(&nanos));
+        let mut far = Netem::new(far, conditions, Conditions::default(), seed, clock);
+        let (port, _) = open(&mut *near, ip);
+        let (_, remote) = open(&mut far, ip);
+        let mut heard = Vec::new();
+        for number in 0..200u64 {
+            send(&mut *near, port, remote, &number.to_be_bytes());
+            nanos.store(number * 1_000_000, std::sync::atomic::Ordering::Release);
+            heard.extend(receive(&mut far, 64).into_iter().map(|heard| heard.2));
+        }
+        nanos.store(10_000_000_000, std::sync::atomic::Ordering::Release);
+        heard.extend(receive(&mut far, 4096).into_iter().map(|heard| heard.2));
+        heard
+    };
+    let heard = run(7);
+    assert_eq!(heard, run(7));
+    assert_ne!(heard, run(8));
+    let mut sorted = heard.clone();
+    sorted.sort();
+    assert_ne!(heard, sorted, "jitter reorders");
+    let received = sorted.len();
+    sorted.dedup();
+    assert!(sorted.len() < received, "some came twice");
+    assert!((130..190).contains(&sorted.len()), "{} of 200 came", sorted.len());
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Send { from: usize, to: usize, payload: Vec<u8> },
+    Flush,
+    Connect { port: usize, remote: Option<usize> },
+    Reopen { port: usize },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let payload = prop::collection::vec(any::<u8>(), 0..40);
+    prop_oneof![
+        6 => (0..4usize, 0..4usize, payload).prop_map(|(from, to, payload)| Step::Send { from, to, payload }),
+        2 => Just(Step::Flush),
+        1 => (0..4usize, prop::option::of(0..4usize)).prop_map(|(port, remote)| Step::Connect { port, remote }),
+        1 => (0..4usize).prop_map(|port| Step::Reopen { port }),
+    ]
+}
+
+/// Plays a trace over four ports, two per device; returns what each port heard, by sender.
+fn play(pair: Pair, steps: &[Step]) -> Vec<Vec<(usize, Vec<u8>)>> {
+    let Pair { near, far, ip } = pair;
+    let mut devices = [near, far];
+    let mut ports: Vec<_> = (0..4).map(|index| open(&mut *devices[index % 2], ip)).collect();
+    let mut heard = vec![Vec::new(); 4];
+    // Each port's traffic is read after each step, so that closing loses the same everywhere.
+    let mut collect = |devices: &mut [Box<dyn Device>; 2], ports: &[(PortIndex, SocketAddr)]| {
+        for (index, device) in devices.iter_mut().enumerate() {
+            // Twice: a device may hand out what it had seen before what has come since.
+            for (port, remote, payload) in
+                std::iter::repeat_with(|| receive(&mut **device, 64)).take(2).flatten().collect::<Vec<_>>()
+            {
+                let to = (0..4).find(|to| to % 2 == index && ports[*to].0 == port).expect("a known port");
+                let from = (0..4).find(|from| ports[*from].1 == remote).expect("a known sender");
+                heard[to].push((from, payload));
+            }
+        }
+    };
+    for step in steps {
+        match step {
+            Step::Send { from, to, payload } => {
+                let remote = ports[*to].1;
+                assert_eq!(queue(&mut *devices[from % 2], ports[*from].0, remote, payload), Ok(true));
+            }
+            Step::Flush => devices.iter_mut().for_each(|device| device.flush()),
+            Step::Connect { port, remote } => {
+                // A queue is sent by the connection of its flush.
+                devices.iter_mut().for_each(|device| device.flush());
+                collect(&mut devices, &ports);
+                devices[port % 2].connect(ports[*port].0, remote.map(|remote| ports[remote].1));
+            }
+            Step::Reopen { port } => {
+                devices.iter_mut().for_each(|device| device.flush());
+                collect(&mut devices, &ports);
+                devices[port % 2].close(ports[*port].0);
+                ports[*port].0 = devices[port % 2].open(ports[*port].1).expect("just closed");
+            }
+        }
+        collect(&mut devices, &ports);
+    }
+    devices.iter_mut().for_each(|device| device.flush());
+    collect(&mut devices, &ports);
+    heard.iter_mut().for_each(|heard| heard.sort_by_key(|(from, _)| *from));
+    heard
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #[test]
+    fn all_devices_do_the_same(steps in prop::collection::vec(step(), 1..60)) {
+        let expected = play(loopback(V4), &steps);
+        prop_assert_eq!(&play(loopback(V6), &steps), &expected);
+        prop_assert_eq!(&play(good_netem(V4), &steps), &expected);
+        prop_assert_eq!(&play(udp(V4), &steps), &expected);
+        prop_assert_eq!(&play(udp(V6), &steps), &expected);
+    }
+}
