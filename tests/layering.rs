@@ -10,7 +10,8 @@ use serde_json::Value;
 /// Which of our crates a crate may depend on, tests included.
 const CRATES: &[(&str, &[&str])] = &[
     ("sidetone", &["sidetone-signaling", "sidetone-engine"]),
-    ("sidetone-signaling", &["sidetone-engine"]),
+    // Of xdp only the counters, see PLACES.
+    ("sidetone-signaling", &["sidetone-engine", "sidetone-xdp"]),
     ("sidetone-engine", &["sidetone-xdp"]),
     ("sidetone-xdp", &[]),
     ("sidetone-tools", &["sidetone-signaling", "sidetone-engine", "sidetone-xdp"]),
@@ -23,6 +24,10 @@ struct Layers {
     layers: &'static [&'static [&'static str]],
     data: &'static [&'static str],
 }
+
+/// Plain data and errors that one layer defines and another carries.
+const CARRIED: &[&str] =
+    &["crate::stream::PlayoutReport", "crate::engine::StartError", "crate::apps::AppConfig"];
 
 const LAYERS: &[Layers] = &[
     Layers {
@@ -74,6 +79,7 @@ const PLACES: &[(&str, &str, &[&str], &str)] = &[
         "only the worker uses xdp",
     ),
     ("signaling/src/sdp", "sip::", &[], "SDP knows nothing of SIP"),
+    ("signaling/src", "xdp::", &[], "signaling knows no packets"),
     ("signaling/src", "engine::Engine", &["signaling/src/media"], "only media talks to the engine"),
     ("signaling/src", "engine::engine", &["signaling/src/media"], "only media talks to the engine"),
     ("signaling/src", "engine::command::Command", &["signaling/src/media"], "only media talks to the engine"),
@@ -81,7 +87,8 @@ const PLACES: &[(&str, &str, &[&str], &str)] = &[
     (
         "signaling/src",
         "UdpSocket",
-        &["signaling/src/sip", "signaling/src/ng"],
+        // media/address.rs binds to see which addresses are local.
+        &["signaling/src/sip", "signaling/src/ng", "signaling/src/media/address.rs"],
         "only transports do network input and output",
     ),
     (
@@ -154,7 +161,8 @@ fn modules_import_downwards_only() {
                 wrong.push(format!("{}: module `{from}` is not in the table of this test", shown(&file)));
                 continue;
             }
-            for to in imports(&product_code(&file), &module) {
+            let code = CARRIED.iter().fold(product_code(&file), |code, item| code.replace(item, ""));
+            for to in imports(&code, &module) {
                 if to == *from || table.data.contains(&to.as_str()) {
                     continue;
                 }

@@ -157,6 +157,16 @@ impl Phone {
         self.shared.outgoing.lock().expect("lock").is_empty()
     }
 
+    /// How many queued packets were not sent yet.
+    pub(crate) fn unspoken(&self) -> usize {
+        self.shared.outgoing.lock().expect("lock").len()
+    }
+
+    /// Sends these bytes from the media socket, valid RTP or not.
+    pub(crate) fn send_raw_media(&self, bytes: &[u8]) {
+        let _ = self.shared.rtp.send_to(bytes, self.remote_media());
+    }
+
     /// Presses a key for 100 ms (RFC 4733).
     pub(crate) fn press(&self, key: char) {
         self.shared.keys.lock().expect("lock").push_back(key);

@@ -127,6 +127,21 @@ impl Server {
         if values.is_empty() { None } else { Some(values.iter().sum()) }
     }
 
+    /// The sum of all samples whose name contains `part`.
+    pub(crate) fn metric_like(&self, part: &str) -> f64 {
+        let lines = self.metrics_like(part);
+        lines.lines().filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// The samples whose name contains `part`.
+    pub(crate) fn metrics_like(&self, part: &str) -> String {
+        let (_, text) = self.get("/metrics").expect("metrics answer");
+        let has_part = |line: &&str| {
+            !line.starts_with('#') && line.split(['{', ' ']).next().is_some_and(|name| name.contains(part))
+        };
+        text.lines().filter(has_part).map(|line| format!("{line}\n")).collect()
+    }
+
     /// The running calls as the API lists them.
     pub(crate) fn calls(&self) -> Vec<serde_json::Value> {
         let (status, body) = self.get("/v1/calls").expect("the API answers");
