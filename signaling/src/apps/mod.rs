@@ -8,12 +8,15 @@ use std::time::Duration;
 
 mod agent;
 mod demo;
+mod load;
+mod prepare;
 mod prompt;
 mod service;
 
 pub use self::demo::DemoAgent;
+pub use load::{Apps, AppsError};
 pub use prompt::{PromptError, PromptErrorReason};
-pub use service::{Apps, AppsError, serve};
+pub use service::serve;
 
 pub use crate::call::CallConfig;
 pub use crate::route::{RouteRule, UserPattern};
