@@ -137,8 +137,8 @@ fn unknown_templates(value: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// What [`engine::ai::CallMeta::expand`] fills in, besides `{header:NAME}`.
-const TEMPLATES: [&str; 4] = ["call_id", "from_number", "from_name", "to_number"];
+/// What is filled in, besides `{header:NAME}`.
+const TEMPLATES: [&str; 6] = ["call_id", "from", "to", "from_display", "from_uri", "to_uri"];
 
 const fn has_token(agent: &Agent) -> bool {
     agent.auth_token_env.is_some() || agent.auth_token_file.is_some()

@@ -324,8 +324,8 @@ pub struct Agent {
     pub url: String,
     /// The protocol.
     pub dialect: Dialect,
-    /// Sent in the start message; values may hold `{call_id}`, `{from_number}`, `{from_name}`,
-    /// `{to_number}` and `{header:NAME}`.
+    /// Sent in the start message; values may hold `{call_id}`, `{from}`, `{to}`,
+    /// `{from_display}`, `{from_uri}`, `{to_uri}` and `{header:NAME}`.
     pub parameters: BTreeMap<String, String>,
     /// SIP headers of the INVITE passed on in the start message.
     pub sip_headers: Vec<String>,

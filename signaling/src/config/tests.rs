@@ -377,6 +377,15 @@ fn token_file_is_read_and_trimmed() {
 }
 
 #[test]
+fn unknown_template_is_warned_about() {
+    let text = "[agents.a]\nurl = \"ws://h\"\nparameters = { x = \"{from} {form} {header:X-A} {1}\" }\n\
+                [[routes]]\nmatch = \"a\"\napp = \"agent\"\nagent = \"a\"\n";
+    let plan = plan_text(text, &[]).expect("a plan");
+    assert_eq!(plan.warnings.len(), 1, "{:?}", plan.warnings);
+    assert!(plan.warnings[0].starts_with("agents.a.parameters.x: `{form}` is sent as it stands"));
+}
+
+#[test]
 fn durations_are_read_with_their_units() {
     for (text, ms) in
         [("500ms", 500), ("20s", 20_000), ("1m30s", 90_000), ("1h", 3_600_000), ("0s", 0), ("2 s", 0)]
