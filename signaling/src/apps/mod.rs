@@ -7,11 +7,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod agent;
+mod load;
+mod prepare;
 mod prompt;
 mod service;
 
+pub use load::{Apps, AppsError};
 pub use prompt::{PromptError, PromptErrorReason};
-pub use service::{Apps, AppsError, serve};
+pub use service::serve;
 
 pub use crate::call::CallConfig;
 pub use crate::route::{RouteRule, UserPattern};

@@ -108,7 +108,7 @@ impl Encoding {
             Self::Pcm16 => audio.as_chunks().0.iter().map(|bytes| i16::from_le_bytes(*bytes)).collect(),
             Self::G711(codec) => {
                 let mut samples = vec![0; audio.len()];
-                let _ = codec; /*TEMP*/
+                codec.decode(audio, &mut samples);
                 samples
             }
         }
