@@ -107,6 +107,12 @@ pub struct AgentConfig {
     pub sip_headers: Vec<String>,
     /// HTTP headers of the WebSocket handshake, such as `Authorization`.
     pub http_headers: Vec<(String, String)>,
+    /// Signs the handshake as Twilio does (`X-Twilio-Signature`), for backends that check it.
+    pub signing_token: Option<engine::ai::Secret>,
+    /// A file of PEM certificates to trust besides the public authorities, for `wss://`.
+    pub ca_file: Option<PathBuf>,
+    /// The name that the backend's certificate must have, if not the URL's host.
+    pub tls_server_name: Option<String>,
     /// How long the backend may take to accept the WebSocket; the caller hears ringing meanwhile.
     pub connect_timeout: Duration,
     /// Played, before BYE, to a caller whose backend cannot be reached; without it they get 503.
@@ -128,6 +134,9 @@ impl Default for AgentConfig {
             custom_parameters: Vec::new(),
             sip_headers: Vec::new(),
             http_headers: Vec::new(),
+            signing_token: None,
+            ca_file: None,
+            tls_server_name: None,
             connect_timeout: Duration::from_secs(5),
             fallback_prompt: None,
             on_close: OnClose::HangUp,

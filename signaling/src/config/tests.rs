@@ -420,6 +420,16 @@ fn hosts_are_names_or_addresses_with_an_optional_port() {
 }
 
 #[test]
+fn signing_token_stays_where_it_is() {
+    let text =
+        "[agents.a]\nurl = \"ws://h\"\nsigning_token_env = \"TOKEN\"\ntls_server_name = \"h.example.com\"\n";
+    let plan = plan_text(text, &[("TOKEN", "abc123")]).expect("a plan");
+    assert_eq!(plan.apps.agents[0].signing_token, Some(engine::ai::Secret::Env("TOKEN".into())));
+    assert_eq!(plan.apps.agents[0].tls_server_name.as_deref(), Some("h.example.com"));
+    assert!(!format!("{plan:?}").contains("abc123"));
+}
+
+#[test]
 fn later_route_for_the_same_user_is_warned_about() {
     let text = "routes = [{ regex = \".*\", app = \"echo\" }, { match = \"x\", app = \"echo\" }]";
     let plan = plan_text(text, &[]).expect("a plan");
