@@ -392,8 +392,8 @@ mod tests {
 
     #[test]
     fn secrets_stay_out_of_what_is_shown() {
-        let target =
-            target(&AiConfig::new("wss://user:word@example.com/a?token=secret")).ok().expect("a target");
+        let target = target(&AiConfig::new("wss://user:word@example.com/a?token=secret"))
+            .unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(target.shown, "wss://example.com:443/a");
     }
 }

@@ -7,11 +7,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod agent;
+mod demo;
 mod load;
 mod prepare;
 mod prompt;
 mod service;
 
+pub use demo::DemoAgent;
 pub use load::{Apps, AppsError};
 pub use prompt::{PromptError, PromptErrorReason};
 pub use service::serve;
