@@ -32,6 +32,7 @@ impl Agent {
             },
             custom_parameters,
             headers: agent.http_headers.clone(),
+            authorization: agent.bearer_token.clone(),
             auth_token: agent.signing_token.clone(),
             extra_ca: agent.ca_file.clone(),
             tls_server_name: agent.tls_server_name.clone(),

@@ -107,8 +107,10 @@ pub struct AgentConfig {
     /// SIP headers of the INVITE to pass on in the start message, as custom parameters of the same name.
     /// Values are cut at 256 bytes and stripped of control characters.
     pub sip_headers: Vec<String>,
-    /// HTTP headers of the WebSocket handshake, such as `Authorization`.
+    /// HTTP headers of the WebSocket handshake.
     pub http_headers: Vec<(String, String)>,
+    /// Sent as `Authorization: Bearer` in the handshake.
+    pub bearer_token: Option<engine::ai::Secret>,
     /// Signs the handshake as Twilio does (`X-Twilio-Signature`), for backends that check it.
     pub signing_token: Option<engine::ai::Secret>,
     /// A file of PEM certificates to trust besides the public authorities, for `wss://`.
@@ -136,6 +138,7 @@ impl Default for AgentConfig {
             custom_parameters: Vec::new(),
             sip_headers: Vec::new(),
             http_headers: Vec::new(),
+            bearer_token: None,
             signing_token: None,
             ca_file: None,
             tls_server_name: None,

@@ -2,7 +2,9 @@
 
 use super::plan::{Check, DEMO_AGENT};
 use super::sections::{Agent, Dialect, OnClose};
-use super::types::{FilePath, Secret};
+use super::types::FilePath;
+use engine::ai::Secret;
+
 use crate::apps::{self, AgentConfig, AgentDialect};
 
 /// The agents that can be called. A faulty one is reported and left out.
@@ -106,13 +108,11 @@ fn one(
         }
     }
     let bearer = Token { kind: "auth_token", env: &agent.auth_token_env, file: &agent.auth_token_file };
-    if let Some(token) = bearer.read(check, environment, name) {
-        http_headers.push(("Authorization".to_owned(), format!("Bearer {}", token.reveal())));
-    }
+    // Tokens are read for every connection, but they must be there from the start.
+    let bearer_token = bearer.place(check, environment, name);
     let signing =
         Token { kind: "signing_token", env: &agent.signing_token_env, file: &agent.signing_token_file };
-    // Read for every connection, but it must be there from the start.
-    let signing_token = signing.read(check, environment, name).and_then(|_| signing.place());
+    let signing_token = signing.place(check, environment, name);
     if let Some(file) = &agent.ca_file
         && let Err(error) = std::fs::read(file)
     {
@@ -130,6 +130,7 @@ fn one(
         custom_parameters: agent.parameters.clone().into_iter().collect(),
         sip_headers: agent.sip_headers.clone(),
         http_headers,
+        bearer_token,
         signing_token,
         ca_file: agent.ca_file.as_ref().map(|file| file.0.clone()),
         tls_server_name: agent.tls_server_name.as_ref().map(|host| host.name.clone()),
@@ -168,8 +169,8 @@ struct Token<'a> {
 }
 
 impl Token<'_> {
-    /// The token, from wherever the configuration says it is.
-    fn read(&self, check: &mut Check<'_>, environment: &[(String, String)], name: &str) -> Option<Secret> {
+    /// Where the token is, if it is there and can be sent.
+    fn place(&self, check: &mut Check<'_>, environment: &[(String, String)], name: &str) -> Option<Secret> {
         let kind = self.kind;
         let (suffix, found) = match (self.env, self.file) {
             (None, None) => return None,
@@ -185,28 +186,21 @@ impl Token<'_> {
             }
         };
         let found = found.and_then(|token| {
-            let token = token.trim().to_owned();
-            if token.is_empty() {
+            if token.trim().is_empty() {
                 Err("the token is empty".to_owned())
-            } else if is_header_value(&token) {
-                Ok(token)
+            } else if is_header_value(token.trim()) {
+                Ok(())
             } else {
                 Err("the token has characters that no header can hold".to_owned())
             }
         });
-        match found {
-            Ok(token) => Some(Secret::new(token)),
-            Err(message) => {
-                let key = format!("agents.{name}.{kind}_{suffix}");
-                check.error(&key, format!("{key}: {message}"));
-                None
-            }
+        if let Err(message) = found {
+            let key = format!("agents.{name}.{kind}_{suffix}");
+            check.error(&key, format!("{key}: {message}"));
+            return None;
         }
-    }
-
-    fn place(&self) -> Option<engine::ai::Secret> {
-        let env = self.env.clone().map(engine::ai::Secret::Env);
-        env.or_else(|| self.file.as_ref().map(|file| engine::ai::Secret::File(file.0.clone())))
+        let env = self.env.clone().map(Secret::Env);
+        env.or_else(|| self.file.as_ref().map(|file| Secret::File(file.0.clone())))
     }
 }
 
