@@ -16,18 +16,18 @@ use signaling::config::{CONFIG_FILE, Setting, Sources};
     args_conflicts_with_subcommands = true,
     next_line_help = true
 )]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What to do instead of running.
     #[command(subcommand)]
-    pub command: Option<Subcommands>,
+    pub(crate) command: Option<Subcommands>,
     /// How to run.
     #[command(flatten)]
-    pub run: RunFlags,
+    pub(crate) run: RunFlags,
 }
 
 /// What else the program does.
 #[derive(Debug, Subcommand)]
-pub enum Subcommands {
+pub(crate) enum Subcommands {
     /// Checks the configuration, prints what would run and ends: 0 if it would start, 1 with the errors if not
     CheckConfig(RunFlags),
     /// Prints the version and ends
@@ -36,11 +36,11 @@ pub enum Subcommands {
 
 /// Flags of a run. Each overrides the environment, the file and the default, in this order.
 #[derive(Debug, Default, Args)]
-pub struct RunFlags {
+pub(crate) struct RunFlags {
     /// Configuration file (TOML). Without one everything has a default that runs on a laptop.
     /// Environment: SIDETONE_CONFIG. Example: --config /etc/sidetone/sidetone.toml
     #[arg(long, verbatim_doc_comment, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
 
     /// Local address and port for SIP over UDP and TCP; repeatable; port 0 takes a free one.
     /// Default: 127.0.0.1:5060. Example: --sip-bind 0.0.0.0:5060 --sip-bind [::]:5060
@@ -105,7 +105,7 @@ pub struct RunFlags {
 
 impl RunFlags {
     /// Where the configuration comes from, with the process's environment.
-    pub fn sources(&self, environment: Vec<(String, String)>) -> Sources {
+    pub(crate) fn sources(&self, environment: Vec<(String, String)>) -> Sources {
         let file = self.config.clone().or_else(|| {
             let named = environment.iter().find(|(name, _)| name == CONFIG_FILE);
             named.map(|(_, path)| PathBuf::from(path)).filter(|path| !path.as_os_str().is_empty())

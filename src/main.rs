@@ -1,6 +1,9 @@
 //! `sidetone`: command line, configuration, start-up and shutdown.
 
 mod cli;
+mod metrics;
+mod run;
+mod signals;
 
 use std::process::ExitCode;
 
@@ -16,7 +19,10 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Some(Subcommands::CheckConfig(flags)) => check_config(&flags),
-        None => ExitCode::SUCCESS,
+        None => match read_plan(&cli.run) {
+            Ok(plan) => run::run(plan),
+            Err(error) => refuse(&error),
+        },
     }
 }
 

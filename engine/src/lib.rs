@@ -25,6 +25,7 @@ pub mod rtp;
 pub mod stream;
 pub mod time;
 mod worker;
+pub mod wav;
 
 pub use engine::{AddStreamError, CommandRingFull, DeviceChoice, Engine, EngineEvents, StartError};
 pub use worker::WorkerCounters;

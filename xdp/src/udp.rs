@@ -194,8 +194,8 @@ impl Device for UdpDevice {
     fn connect(&mut self, port: PortIndex, remote: Option<SocketAddr>) {
         let Some(Some(socket)) = self.sockets.get_mut(port.0 as usize) else { return };
         if socket.local.is_ipv6() {
-            // Linux leaves the peer's address in a disconnected IPv6 socket, which then stays deaf to all others
-            // (6.18: __udp_disconnect does not clear sk_v6_daddr). So `receive` does it.
+            // After connect and disconnect an IPv6 socket still hears its former peer only (seen on Linux
+            // 6.18; an IPv4 socket hears everyone again). So it is never connected; `receive` filters.
             socket.connected = remote;
             return;
         }

@@ -201,7 +201,10 @@ impl AiThread {
         let (started, start) = std::sync::mpsc::sync_channel(1);
         let bell = {
             let _context = runtime.enter();
-            #[expect(deprecated, reason = "its replacement is unsafe; a Doorbell owns its eventfd and never swaps it")]
+            #[expect(
+                deprecated,
+                reason = "its replacement is unsafe; a Doorbell owns its eventfd and never swaps it"
+            )]
             AsyncFd::with_interest(doorbell.clone(), Interest::READABLE)?
         };
         let (thread_streams, name) = (Arc::clone(&streams), format!("ai-{index}"));

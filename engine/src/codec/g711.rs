@@ -113,27 +113,59 @@ pub static ALAW_TO_LINEAR: [i16; 256] = {
     table
 };
 
-/// Every mu-law byte in A-law: expanded, then compressed.
+/// Every mu-law byte in A-law, by the conversion that G.711 itself prescribes (table 3). It is not quite
+/// expanding and compressing again: at the edges of segments it takes the neighbour that a second
+/// conversion brings back.
 pub static ULAW_TO_ALAW: [u8; 256] = {
     let mut table = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = alaw_from_linear(linear_from_ulaw(byte as u8));
-        byte += 1;
+    let mut n = 0;
+    while n < 128 {
+        let value = ULAW_VALUE_TO_ALAW[n] - 1;
+        table[0xFF - n] = (value | 0x80) ^ 0x55;
+        table[0x7F - n] = value ^ 0x55;
+        n += 1;
     }
     table
 };
 
-/// Every A-law byte in mu-law: expanded, then compressed.
+/// Every A-law byte in mu-law (G.711 table 4).
 pub static ALAW_TO_ULAW: [u8; 256] = {
     let mut table = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = ulaw_from_linear(linear_from_alaw(byte as u8));
-        byte += 1;
+    let mut n = 0;
+    while n < 128 {
+        let value = ALAW_VALUE_TO_ULAW[n];
+        table[(n | 0x80) ^ 0x55] = 0xFF - value;
+        table[n ^ 0x55] = 0x7F - value;
+        n += 1;
     }
     table
 };
+
+/// G.711 table 3: mu-law values from zero outwards, to A-law values numbered from one.
+#[rustfmt::skip]
+const ULAW_VALUE_TO_ALAW: [u8; 128] = [
+    1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8,
+    9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24,
+    25, 27, 29, 31, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44,
+    46, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62,
+    64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 76, 77, 78, 79,
+    80, 82, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94, 95, 96,
+    97, 98, 99, 100, 101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 111, 112,
+    113, 114, 115, 116, 117, 118, 119, 120, 121, 122, 123, 124, 125, 126, 127, 128,
+];
+
+/// G.711 table 4: A-law values from zero outwards, to mu-law values numbered from zero.
+#[rustfmt::skip]
+const ALAW_VALUE_TO_ULAW: [u8; 128] = [
+    1, 3, 5, 7, 9, 11, 13, 15, 16, 17, 18, 19, 20, 21, 22, 23,
+    24, 25, 26, 27, 28, 29, 30, 31, 32, 32, 33, 33, 34, 34, 35, 35,
+    36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 48, 49, 49,
+    50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63, 64, 64,
+    65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 76, 77, 78, 79, 80,
+    80, 81, 82, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94, 95,
+    96, 97, 98, 99, 100, 101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 111,
+    112, 113, 114, 115, 116, 117, 118, 119, 120, 121, 122, 123, 124, 125, 126, 127,
+];
 
 #[cfg(test)]
 mod tests {
@@ -231,14 +263,27 @@ mod tests {
         }
     }
 
-    /// G.711 table 3 (mu-law to A-law), the values numbered from one in each polarity.
     #[test]
-    fn direct_table_begins_and_ends_as_g711_table_3() {
-        let numbers: Vec<u8> =
-            (0..128u8).map(|n| ((ULAW_TO_ALAW[usize::from(0xFF - n)] ^ 0x55) & 0x7F) + 1).collect();
-        assert_eq!(numbers[..20], [1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 10, 11, 12]);
-        assert_eq!(numbers[32..48], [25, 27, 29, 31, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44]);
-        assert_eq!(numbers[124..], [125, 126, 127, 128]);
+    fn direct_tables_stay_within_one_interval_of_expanding_and_compressing() {
+        for code in 0..=255u8 {
+            let direct = ULAW_TO_ALAW[usize::from(code)] ^ 0x55;
+            let composed = alaw_from_linear(linear_from_ulaw(code)) ^ 0x55;
+            // Negative zero of mu-law stays negative only in the direct table.
+            let sign = if code == 0x7F { 0x80 } else { 0 };
+            assert!(direct.abs_diff(composed ^ sign) <= 1, "mu-law {code:#04x}");
+            let direct = ALAW_TO_ULAW[usize::from(code)];
+            let composed = ulaw_from_linear(linear_from_alaw(code));
+            assert!(direct.abs_diff(composed) <= 1, "A-law {code:#04x}");
+        }
+    }
+
+    #[test]
+    fn a_second_round_of_direct_conversion_changes_nothing() {
+        for code in 0..=255u8 {
+            let once = ALAW_TO_ULAW[usize::from(ULAW_TO_ALAW[usize::from(code)])];
+            let twice = ALAW_TO_ULAW[usize::from(ULAW_TO_ALAW[usize::from(once)])];
+            assert_eq!(once, twice, "mu-law {code:#04x}");
+        }
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! HTTP: health, metrics and the calls.
 
+mod calls;
 mod host;
 mod routes;
 mod server;
 
+#[cfg(test)]
+mod tests;
+
 pub use routes::Api;
-pub use server::{HttpError, HttpServer};
+pub use server::{HttpError, HttpListener, HttpServer};

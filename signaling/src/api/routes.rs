@@ -11,7 +11,9 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::json;
 
+use super::calls;
 use super::host::AllowedHosts;
+use crate::call::CallTable;
 use crate::telemetry::{Phase, Readiness, Registry};
 
 /// What the paths show.
@@ -21,6 +23,8 @@ pub struct Api {
     pub readiness: Arc<Readiness>,
     /// All metrics.
     pub metrics: Arc<Registry>,
+    /// The calls that run.
+    pub calls: CallTable,
     /// Names that the Host header may carry besides addresses and `localhost`.
     pub allowed_hosts: Vec<String>,
 }
@@ -34,6 +38,8 @@ impl Api {
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
+            .route("/v1/calls", get(calls::list))
+            .route("/v1/calls/{id}", get(calls::one).delete(calls::hang_up))
             .fallback(not_found)
             .method_not_allowed_fallback(method_not_allowed)
             .layer(DefaultBodyLimit::max(BODY_LIMIT))
@@ -98,7 +104,7 @@ async fn method_not_allowed() -> Response {
     error(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method; GET / lists both")
 }
 
-fn error(status: StatusCode, message: &str) -> Response {
+pub(super) fn error(status: StatusCode, message: &str) -> Response {
     (status, Json(json!({ "error": message }))).into_response()
 }
 

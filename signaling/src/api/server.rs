@@ -26,6 +26,40 @@ pub enum HttpError {
     },
 }
 
+/// An open address that nobody serves yet.
+#[derive(Debug)]
+pub struct HttpListener {
+    listener: TcpListener,
+    local: SocketAddr,
+}
+
+impl HttpListener {
+    /// Listens on `address`.
+    ///
+    /// # Errors
+    /// See [`HttpError`].
+    pub async fn bind(address: SocketAddr) -> Result<Self, HttpError> {
+        let bind = |source| HttpError::Bind { address, source };
+        let listener = TcpListener::bind(address).await.map_err(bind)?;
+        let local = listener.local_addr().map_err(bind)?;
+        Ok(Self { listener, local })
+    }
+
+    /// Where it listens, after port 0 was replaced.
+    #[must_use]
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Serves `router` on the current tokio runtime, to `connections` clients at once.
+    #[must_use]
+    pub fn serve(self, connections: usize, router: Router) -> HttpServer {
+        let stop = CancellationToken::new();
+        tokio::spawn(accept(self.listener, connections.max(1), router, stop.clone()));
+        HttpServer { local: self.local, stop }
+    }
+}
+
 /// A running server. Dropping it closes its connections.
 #[derive(Debug)]
 pub struct HttpServer {
@@ -34,20 +68,7 @@ pub struct HttpServer {
 }
 
 impl HttpServer {
-    /// Listens on `address` and serves `router` on the current tokio runtime, to `connections` clients at once.
-    ///
-    /// # Errors
-    /// See [`HttpError`].
-    pub async fn start(address: SocketAddr, connections: usize, router: Router) -> Result<Self, HttpError> {
-        let bind = |source| HttpError::Bind { address, source };
-        let listener = TcpListener::bind(address).await.map_err(bind)?;
-        let local = listener.local_addr().map_err(bind)?;
-        let stop = CancellationToken::new();
-        tokio::spawn(accept(listener, connections.max(1), router, stop.clone()));
-        Ok(Self { local, stop })
-    }
-
-    /// Where it listens, after port 0 was replaced.
+    /// Where it listens.
     #[must_use]
     pub const fn local_addr(&self) -> SocketAddr {
         self.local

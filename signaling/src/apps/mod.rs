@@ -1,9 +1,17 @@
 //! What a call can do once it is answered: an AI agent, an echo, a recording, a refusal.
 //!
-//! The types here are plain data, which the configuration file is read into.
+//! The types here are plain data, which the configuration file is read into; [`Apps`] is what was loaded of
+//! it, and [`serve`] runs every call in a task of its own.
 
 use std::path::PathBuf;
 use std::time::Duration;
+
+mod agent;
+mod prompt;
+mod service;
+
+pub use prompt::{PromptError, PromptErrorReason};
+pub use service::{Apps, AppsError, serve};
 
 pub use crate::call::CallConfig;
 pub use crate::route::{RouteRule, UserPattern};
@@ -89,7 +97,7 @@ pub struct AgentConfig {
     /// `ws://` or `wss://`.
     pub url: String,
     /// Sent in the start message. Values are templates: `{call_id}`, `{from}`, `{to}` (the user parts),
-    /// `{from_display}`, `{from_uri}`, `{to_uri}`, `{header:NAME}` and `{{` for a brace.
+    /// `{from_display}`, `{from_uri}`, `{to_uri}` and `{header:NAME}`; anything else stays as it is.
     pub custom_parameters: Vec<(String, String)>,
     /// SIP headers of the INVITE to pass on in the start message, as custom parameters of the same name.
     /// Values are cut at 256 bytes and stripped of control characters.

@@ -58,6 +58,15 @@ fn one(
             );
         }
     }
+    for (parameter, value) in &agent.parameters {
+        for template in unknown_templates(value) {
+            check.warn(format!(
+                "{}.{parameter}: `{{{template}}}` is sent as it stands; known are {{{}}} and {{header:NAME}}",
+                at("parameters"),
+                TEMPLATES.join("}, {")
+            ));
+        }
+    }
     if agent.on_close == OnClose::PlayFallback && agent.fallback_prompt.is_none() {
         check.error(
             &at("on_close"),
@@ -118,6 +127,18 @@ fn one(
         caller_audio_limit: agent.caller_audio_limit.0,
     })
 }
+
+/// The words in braces that mean nothing, as far as they look like a template.
+fn unknown_templates(value: &str) -> impl Iterator<Item = &str> {
+    let words = value.split('{').skip(1).filter_map(|rest| rest.split_once('}').map(|(word, _)| word));
+    words.filter(|word| {
+        let is_word = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        is_word && !TEMPLATES.contains(word)
+    })
+}
+
+/// What [`engine::ai::CallMeta::expand`] fills in, besides `{header:NAME}`.
+const TEMPLATES: [&str; 4] = ["call_id", "from_number", "from_name", "to_number"];
 
 const fn has_token(agent: &Agent) -> bool {
     agent.auth_token_env.is_some() || agent.auth_token_file.is_some()

@@ -303,7 +303,7 @@ impl Default for Http {
         Self {
             bind: BindAddress(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080)),
             allowed_hosts: Vec::new(),
-            connections: 256,
+            connections: 1024,
         }
     }
 }
@@ -324,7 +324,8 @@ pub struct Agent {
     pub url: String,
     /// The protocol.
     pub dialect: Dialect,
-    /// Sent in the start message; values may hold `{call_id}`, `{from}`, `{to}`, `{header:NAME}`.
+    /// Sent in the start message; values may hold `{call_id}`, `{from_number}`, `{from_name}`,
+    /// `{to_number}` and `{header:NAME}`.
     pub parameters: BTreeMap<String, String>,
     /// SIP headers of the INVITE passed on in the start message.
     pub sip_headers: Vec<String>,

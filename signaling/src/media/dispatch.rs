@@ -16,6 +16,10 @@ use super::{COMMAND_PAUSE, MediaEvent, Shared};
 
 /// Starts the task. It ends when the facade is dropped.
 pub(super) fn spawn(shared: &Arc<Shared>, events: EngineEvents) -> io::Result<()> {
+    #[expect(
+        deprecated,
+        reason = "its replacement is unsafe; a Doorbell owns its eventfd and never swaps it"
+    )]
     let doorbell = AsyncFd::with_interest(events.doorbell().clone(), Interest::READABLE)?;
     tokio::spawn(run(Arc::downgrade(shared), Arc::clone(&shared.wake), doorbell, events));
     Ok(())

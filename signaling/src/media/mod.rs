@@ -246,12 +246,7 @@ impl Media {
 /// Whether a stream's sockets could be opened; if not, the stream comes back.
 type Added = Result<(), (io::ErrorKind, Box<Stream>)>;
 
-type Registered = (
-    StreamId,
-    SocketAddr,
-    mpsc::Receiver<MediaEvent>,
-    oneshot::Receiver<Added>,
-);
+type Registered = (StreamId, SocketAddr, mpsc::Receiver<MediaEvent>, oneshot::Receiver<Added>);
 
 impl Shared {
     /// Adds a stream and who hears of it in one step, so that its first event finds it.

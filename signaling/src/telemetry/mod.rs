@@ -1,13 +1,11 @@
 //! Logs, metrics and readiness: what the outside may know about a running process.
 
 mod exposition;
-mod histogram;
 mod log;
 mod process;
 mod readiness;
 
 pub use exposition::{Exposition, Labels, MetricKind, Number, Registry};
-pub use histogram::Histogram;
 pub use log::{LogError, LogFormat, check_level, start_log};
 pub use process::{collect_process, open_files_limit, raise_open_files_limit};
 pub use readiness::{Phase, Readiness};

@@ -198,6 +198,7 @@ impl Call {
         if packet.ssrc == self.sender.ssrc {
             let (number, sent_ns) = self.sent_ns[usize::from(packet.sequence_number) % SENT_TIMES];
             if number == packet.sequence_number && sent_ns != 0 {
+                stats.counters.clock_errors += u64::from(arrival_ns < sent_ns);
                 stats.packet_latency.record_ns(arrival_ns.saturating_sub(sent_ns));
             }
         } else {

@@ -133,7 +133,7 @@ mod tests {
                 let error = (i32::from(level) - i32::from(sample)).abs();
                 let magnitude = i32::from(sample).abs();
                 let half_step =
-                    if law == Law::Pcmu { (magnitude + 132) / 33 + 4 } else { magnitude / 32 + 8 };
+                    if law == Law::Pcmu { (magnitude + 132) / 32 + 4 } else { magnitude / 32 + 8 };
                 assert!(error <= half_step, "{law:?} {sample}: {error} above {half_step}");
             }
         }

@@ -125,6 +125,7 @@ impl Report {
         for (count, what) in [
             (c.rtp_skipped, "packets were skipped because this program was over 200 ms late"),
             (c.instrument_drops, "packets were dropped by this program's own socket buffers"),
+            (c.clock_errors, "packets or markers came back before they were sent: the clocks disagree"),
             (c.rtp_send_errors, "packets were refused by the kernel when sent"),
         ] {
             if count > 0 {

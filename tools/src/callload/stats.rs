@@ -73,6 +73,8 @@ counters! {
     rtcp_received,
     /// Datagrams our own socket buffers dropped (SO_RXQ_OVFL): the instrument's loss, not the far end's.
     instrument_drops,
+    /// Packets or markers that came back before they left: the two clocks disagree.
+    clock_errors,
     /// Packets without a kernel receive timestamp.
     user_timestamps,
     /// Markers sent in the audio.

@@ -232,6 +232,7 @@ impl Track {
         let offset_ns = (position - holder.timestamp as f64) * NS_PER_SAMPLE;
         let latency_ns = holder.arrival_ns as f64 + offset_ns - marker.sent_ns as f64;
         stats.counters.markers_found += 1;
+        stats.counters.clock_errors += u64::from(latency_ns < 0.0);
         stats.audio_latency.record_ns(latency_ns.max(0.0) as u64);
         stats.recent_latency.record_ns(latency_ns.max(0.0) as u64);
         let alignment = whole - marker.index;

@@ -431,11 +431,17 @@ impl Worker {
         self.handle_outputs(at, now_ns);
     }
 
+    /// The run is over: calls end one after the other within a second, because a burst of BYEs would overflow the
+    /// far end's SIP socket.
     fn stop(&mut self, now_ns: u64) {
         self.stopping = true;
+        let apart_ns = self.plan.interval_ns.min(SECOND_NS / self.calls.len() as u64);
         for at in 0..self.calls.len() {
             match self.calls[at].phase {
-                Phase::Talking => self.linger(at, now_ns),
+                Phase::Talking => {
+                    let until_ns = now_ns + at as u64 * apart_ns;
+                    self.calls[at].until_ns = self.calls[at].until_ns.min(until_ns);
+                }
                 Phase::Setup => {
                     self.calls[at].phase = Phase::Leaving;
                     self.calls[at].bye_ns = now_ns;

@@ -1,0 +1,206 @@
+//! The API over a real socket.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::*;
+use crate::call::{CallState, CallSummary, CallTable, HangUp};
+use crate::telemetry::{Phase, Readiness, Registry};
+
+struct Server {
+    http: HttpServer,
+    readiness: Arc<Readiness>,
+    calls: CallTable,
+}
+
+async fn server(connections: usize) -> Server {
+    let readiness = Arc::new(Readiness::default());
+    let metrics = Arc::new(Registry::default());
+    metrics.register(|out| out.counter("sidetone_test", "A test", &[], 3u64));
+    let calls = CallTable::new(10);
+    let api = Api {
+        readiness: Arc::clone(&readiness),
+        metrics,
+        calls: calls.clone(),
+        allowed_hosts: vec!["voice.example.com".to_owned()],
+    };
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let listener = HttpListener::bind(any).await.expect("a free port");
+    let http = listener.serve(connections, api.router());
+    Server { http, readiness, calls }
+}
+
+fn summary() -> CallSummary {
+    CallSummary {
+        id: 0,
+        call_id: "a84b4c76e66710@192.0.2.1".into(),
+        from: "*********56".into(),
+        to: "agent".into(),
+        app: "agent",
+        agent: Some("demo".into()),
+        state: CallState::Answered,
+        since: SystemTime::now(),
+        answered: None,
+        codec: Some(engine::stream::Codec::Pcmu),
+        remote_sip: "192.0.2.1:5060".parse().expect("an address"),
+        remote_rtp: None,
+        local_rtp: None,
+    }
+}
+
+/// Sends raw text and reads what comes until the server closes.
+async fn exchange(server: &Server, request: &str) -> String {
+    let mut stream = TcpStream::connect(server.http.local_addr()).await.expect("connected");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = Vec::new();
+    let read = timeout(Duration::from_secs(30), stream.read_to_end(&mut answer)).await;
+    let _ = read.expect("an answer in time");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// The status and the body of one request.
+async fn request(server: &Server, method: &str, path: &str) -> (u16, String) {
+    request_as(server, method, path, "localhost").await
+}
+
+async fn request_as(server: &Server, method: &str, path: &str, host: &str) -> (u16, String) {
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    let answer = exchange(server, &head).await;
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+    (status.unwrap_or_else(|| panic!("no status in {answer:?}")), body)
+}
+
+#[tokio::test]
+async fn health_is_good_and_readiness_follows_the_phase() {
+    let server = server(9).await;
+    assert_eq!(request(&server, "GET", "/healthz").await, (200, "{\"status\":\"ok\"}".into()));
+    for (phase, status, reason) in [
+        (Phase::Starting, 503, "starting"),
+        (Phase::Serving, 200, "ready"),
+        (Phase::Draining, 503, "draining"),
+    ] {
+        server.readiness.enter(phase);
+        let (found, body) = request(&server, "GET", "/readyz").await;
+        assert_eq!(found, status);
+        assert!(body.contains(reason), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn metrics_are_prometheus_text() {
+    let server = server(9).await;
+    let head = "GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n";
+    let answer = exchange(&server, head).await;
+    assert!(answer.contains("content-type: text/plain; version=0.0.4"), "{answer}");
+    assert!(answer.ends_with("# TYPE sidetone_test_total counter\nsidetone_test_total 3\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn calls_are_listed_shown_and_ended() {
+    let server = server(9).await;
+    let empty: serde_json::Value =
+        serde_json::from_str(&request(&server, "GET", "/v1/calls").await.1).expect("JSON");
+    assert_eq!(empty, serde_json::json!({ "calls": [], "count": 0, "max": 10 }));
+
+    let entry = server.calls.admit(summary()).expect("room");
+    let listed: serde_json::Value =
+        serde_json::from_str(&request(&server, "GET", "/v1/calls").await.1).expect("JSON");
+    assert_eq!(listed["count"], 1);
+    let call = &listed["calls"][0];
+    assert_eq!((call["state"].as_str(), call["codec"].as_str()), (Some("answered"), Some("PCMU")));
+    assert_eq!(call["id"], entry.id());
+
+    let path = format!("/v1/calls/{}", entry.id());
+    assert_eq!(request(&server, "GET", &path).await.0, 200);
+    assert_eq!(request(&server, "DELETE", &path).await.0, 202);
+    assert_eq!(entry.hang_up().await, HangUp::Operator);
+    drop(entry);
+    assert_eq!(request(&server, "GET", &path).await.0, 404);
+    assert_eq!(request(&server, "DELETE", &path).await.0, 404);
+    assert_eq!(request(&server, "GET", "/v1/calls/x%2e%2e").await.0, 404);
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_are_told_what_there_is() {
+    let server = server(9).await;
+    assert_eq!(request(&server, "GET", "/nothing").await.0, 404);
+    assert_eq!(request(&server, "POST", "/v1/calls").await.0, 405);
+    assert_eq!(request(&server, "OPTIONS", "/v1/calls/1").await.0, 405, "no cross-origin request is invited");
+    let (status, index) = request(&server, "GET", "/").await;
+    assert_eq!(status, 200);
+    for path in ["/healthz", "/readyz", "/metrics", "/v1/calls"] {
+        assert!(index.contains(path), "{path} is missing in {index}");
+    }
+}
+
+#[tokio::test]
+async fn request_for_another_host_is_refused() {
+    let server = server(9).await;
+    for host in ["127.0.0.1:8080", "[::1]", "voice.example.com"] {
+        assert_eq!(request_as(&server, "GET", "/v1/calls", host).await.0, 200, "{host}");
+    }
+    assert_eq!(request_as(&server, "GET", "/v1/calls", "evil.example.net").await.0, 421);
+    assert!(exchange(&server, "GET /healthz HTTP/1.0\r\n\r\n").await.contains(" 400 "));
+}
+
+#[tokio::test]
+async fn half_sent_requests_block_nobody() {
+    let server = server(256).await;
+    let mut hanging = Vec::new();
+    for _ in 0..200 {
+        let mut stream = TcpStream::connect(server.http.local_addr()).await.expect("connected");
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: loc").await.expect("sent");
+        hanging.push(stream);
+    }
+    assert_eq!(request(&server, "GET", "/healthz").await.0, 200);
+}
+
+#[tokio::test]
+async fn garbage_is_answered_or_closed() {
+    let server = server(9).await;
+    let long = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "a".repeat(200_000));
+    let many = format!("GET / HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "X: y\r\n".repeat(500));
+    let body =
+        "DELETE /v1/calls/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999\r\n\r\n";
+    for garbage in ["\0\u{1}\u{2}\r\n\r\n", "INVITE sip:x SIP/2.0\r\n\r\n", &long, &many, body] {
+        let answer = exchange(&server, garbage).await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
+    }
+    assert_eq!(request(&server, "GET", "/healthz").await.0, 200);
+}
+
+#[tokio::test]
+async fn clients_beyond_the_limit_are_closed_and_the_rest_served() {
+    let server = server(1).await;
+    let mut first = TcpStream::connect(server.http.local_addr()).await.expect("connected");
+    first.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("sent");
+    let mut answer = [0; 12];
+    first.read_exact(&mut answer).await.expect("served");
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    assert_eq!(exchange(&server, "").await, "");
+    drop(first);
+    // The place is free as soon as the server has seen the end of the first.
+    let mut attempts = 0;
+    while !exchange(&server, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .await
+        .contains("200")
+    {
+        attempts += 1;
+        assert!(attempts < 500, "the place was never given back");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn address_in_use_names_the_flag() {
+    let server = server(1).await;
+    let again = HttpListener::bind(server.http.local_addr()).await;
+    let error = again.expect_err("in use").to_string();
+    assert!(error.contains("--http-bind"), "{error}");
+}

@@ -1,0 +1,153 @@
+//! A call that talks to an AI backend.
+
+use std::sync::Arc;
+
+use engine::ai::{AiConfig, CallMeta, dialect};
+
+use super::{AgentConfig, AgentDialect};
+use crate::call::CallConfig;
+use crate::sip::InviteInfo;
+
+/// An agent whose fallback prompt is loaded.
+#[derive(Debug)]
+pub(super) struct Agent {
+    pub(super) config: AgentConfig,
+    pub(super) fallback: Option<Arc<[i16]>>,
+}
+
+impl Agent {
+    /// How to reach the backend for one call.
+    pub(super) fn ai_config(&self, calls: &CallConfig, meta: &CallMeta) -> AiConfig {
+        let agent = &self.config;
+        let passed_on = meta.headers.iter().map(|(name, _)| (name.clone(), format!("{{header:{name}}}")));
+        let passed_on = passed_on.filter(|(name, _)| agent.sip_headers.iter().any(|header| header == name));
+        let configured =
+            agent.custom_parameters.iter().map(|(name, value)| (name.clone(), engine_template(value)));
+        // A parameter of the configuration wins over a header of the same name.
+        let custom_parameters = passed_on.chain(configured).collect();
+        let defaults = AiConfig::new(agent.url.clone());
+        AiConfig {
+            dialect: match agent.dialect {
+                AgentDialect::Twilio => dialect::Dialect::Twilio,
+            },
+            custom_parameters,
+            headers: agent.http_headers.clone(),
+            connect_timeout: agent.connect_timeout.min(defaults.connect_timeout),
+            connect_window: agent.connect_timeout,
+            max_queue: agent.playout_limit,
+            max_outbound: agent.caller_audio_limit,
+            drain_limit: calls.goodbye_limit,
+            ..defaults
+        }
+    }
+
+    /// What the backend may learn about the call.
+    pub(super) fn meta(&self, info: &InviteInfo) -> CallMeta {
+        let templates = self.config.custom_parameters.iter().flat_map(|(_, value)| header_names(value));
+        let wanted = self.config.sip_headers.iter().map(String::as_str).chain(templates);
+        let headers = wanted.filter_map(|name| Some((name.to_owned(), clean(info.header(name)?))));
+        let uris = [(FROM_URI, &info.from.uri), (TO_URI, &info.request_uri.uri)];
+        let uris = uris.into_iter().map(|(name, uri)| (name.to_owned(), clean(uri)));
+        CallMeta {
+            call_id: clean(&info.call_id),
+            from_number: clean(&info.from.user),
+            from_name: info.from.display.as_deref().map(clean).unwrap_or_default(),
+            to_number: clean(&info.request_uri.user),
+            headers: headers.chain(uris).collect(),
+        }
+    }
+}
+
+/// The names in our configuration, as the engine has them.
+fn engine_template(template: &str) -> String {
+    let renamed = [
+        ("{from}", "{from_number}"),
+        ("{to}", "{to_number}"),
+        ("{from_display}", "{from_name}"),
+        ("{from_uri}", "{header:(from)}"),
+        ("{to_uri}", "{header:(to)}"),
+    ];
+    renamed.iter().fold(template.to_owned(), |template, (ours, theirs)| template.replace(ours, theirs))
+}
+
+/// The headers that a template names.
+fn header_names(template: &str) -> impl Iterator<Item = &str> {
+    let after = template.split("{header:").skip(1);
+    after.filter_map(|rest| rest.split_once('}').map(|(name, _)| name))
+}
+
+/// Cut to a length that nothing legitimate exceeds, without control characters.
+fn clean(value: &str) -> String {
+    let mut clean = String::new();
+    for character in value.chars().filter(|character| !character.is_control()) {
+        if clean.len() + character.len_utf8() > MAX_VALUE_BYTES {
+            break;
+        }
+        clean.push(character);
+    }
+    clean
+}
+
+const MAX_VALUE_BYTES: usize = 256;
+/// Names that no header can have, for what the engine has no field for.
+const FROM_URI: &str = "(from)";
+const TO_URI: &str = "(to)";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_cut_and_stripped() {
+        assert_eq!(clean("a\r\nInjected: b\u{0}"), "aInjected: b");
+        assert_eq!(clean(&"é".repeat(500)).len(), 256);
+    }
+
+    #[test]
+    fn headers_become_parameters_and_the_configuration_wins() {
+        let parameter = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let agent = Agent {
+            config: AgentConfig {
+                url: "ws://127.0.0.1:9/".into(),
+                sip_headers: vec!["X-Tenant".into(), "X-Trunk".into(), "X-None".into()],
+                custom_parameters: vec![
+                    parameter("X-Tenant", "ours"),
+                    parameter("who", "{from_display} {from} <{from_uri}> {header:x-other} {nope}"),
+                ],
+                ..AgentConfig::default()
+            },
+            fallback: None,
+        };
+        let meta = CallMeta {
+            from_number: "1000".into(),
+            from_name: "Eve {to}".into(),
+            headers: vec![
+                parameter("X-Tenant", "theirs"),
+                parameter("X-Trunk", "{call_id}"),
+                parameter("X-Other", "other"),
+                parameter(FROM_URI, "sip:1000@example.com"),
+            ],
+            ..CallMeta::default()
+        };
+        let config = agent.ai_config(&CallConfig::default(), &meta);
+        let expanded: Vec<_> = config
+            .custom_parameters
+            .iter()
+            .map(|(name, value)| (name.as_str(), meta.expand(value)))
+            .collect();
+        assert_eq!(
+            expanded,
+            [
+                ("X-Tenant", "ours".to_owned()),
+                ("X-Trunk", "{call_id}".to_owned()),
+                ("who", "Eve {to} 1000 <sip:1000@example.com> other {nope}".to_owned()),
+            ]
+        );
+    }
+
+    #[test]
+    fn headers_of_templates_are_found() {
+        let names: Vec<_> = header_names("{header:A} {header:}x{header:B-C}{header:open").collect();
+        assert_eq!(names, ["A", "", "B-C"]);
+    }
+}

@@ -1,0 +1,207 @@
+//! A leg: the offer/answer state of a dialog and the stream that it decides about.
+
+use std::net::{IpAddr, SocketAddr};
+
+use engine::stream::StreamParameters;
+
+use super::CallContext;
+use crate::media::{MediaError, MediaStream};
+use crate::sdp::offer_answer::{self, Families, LocalMedia, LocalSession, Offer, Refusal};
+use crate::sdp::{ParseError, SessionDescription};
+use crate::sip::{InviteInfo, Rejection};
+
+/// A leg: the offer/answer state of a dialog and the stream that it decides about.
+#[derive(Debug)]
+pub(crate) struct Leg {
+    local: LocalMedia,
+    session: LocalSession,
+    /// What the peer is told; differs from the stream's own behind NAT.
+    advertised: SocketAddr,
+    parameters: StreamParameters,
+    stream: MediaStream,
+    /// Our offer, until its answer comes.
+    pending: Option<Offer>,
+}
+
+/// Why an offer or answer of the peer changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NegotiationError {
+    /// Not a session description.
+    #[error("{0}")]
+    Parse(#[from] ParseError),
+    /// Nothing fits.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// The engine does not take it.
+    #[error("{0}")]
+    Media(#[from] MediaError),
+    /// No media address of the family.
+    #[error("there is no way to the media address {0}; give a --media-address of its family")]
+    NoAddress(IpAddr),
+    /// An answer without an offer.
+    #[error("an answer came and no offer of ours waits for one")]
+    NoOffer,
+}
+
+impl NegotiationError {
+    /// What SIP answers.
+    pub(crate) fn rejection(&self, context: &CallContext) -> Rejection {
+        match self {
+            Self::Parse(error) => Rejection {
+                reason: "Bad Session Description".to_owned(),
+                warning: Some(format!("399 {error}")),
+                ..Rejection::new(400)
+            },
+            Self::Refused(refusal) => {
+                Rejection { warning: Some(refusal.warning_text()), ..Rejection::new(488) }
+            }
+            Self::NoAddress(_) => {
+                let warning = Refusal::AddressFormat.warning_text();
+                Rejection { warning: Some(warning), ..Rejection::new(488) }
+            }
+            Self::Media(MediaError::Socket { .. }) | Self::NoOffer => Rejection::new(500),
+            Self::Media(_) => {
+                Rejection { retry_after: Some(context.config.retry_after), ..Rejection::new(503) }
+            }
+        }
+    }
+}
+
+impl Leg {
+    /// Answers the offer of an INVITE, or makes ours if it has none, and starts the stream. Returns the
+    /// description for the 200 as well.
+    pub(crate) async fn new(
+        context: &CallContext,
+        info: &InviteInfo,
+        offer: Option<&str>,
+    ) -> Result<(Self, String), NegotiationError> {
+        let local = local_media(context, info);
+        let mut session = LocalSession::new(getrandom::u64().unwrap_or_default());
+        let Some(offer) = offer else {
+            let ours = offer_answer::offer(&local, None);
+            let ipv6 = context.addresses.preferred_family(info.local.ip());
+            let (stream, advertised) =
+                start_stream(context, info, ipv6, info.remote.ip(), ours.stream).await?;
+            let sdp = session.describe_offer(&ours, advertised).to_string();
+            let parameters = ours.stream;
+            let leg = Self { local, session, advertised, parameters, stream, pending: Some(ours) };
+            return Ok((leg.fixed(), sdp));
+        };
+        let offer = SessionDescription::parse(offer)?;
+        let answer = offer_answer::answer(&offer, &local)?;
+        let peer = answer.stream.remote_rtp.map_or_else(|| info.remote.ip(), |remote| remote.ip());
+        let (stream, advertised) = start_stream(context, info, answer.ipv6, peer, answer.stream).await?;
+        let sdp = session.describe_answer(&answer, advertised).to_string();
+        let parameters = answer.stream;
+        let leg = Self { local, session, advertised, parameters, stream, pending: None };
+        Ok((leg.fixed(), sdp))
+    }
+
+    /// From now on the stream has its sockets: their family and number stay.
+    fn fixed(mut self) -> Self {
+        self.local.families = Families::of(self.advertised.ip());
+        self.local.rtcp_mux = Some(self.parameters.rtcp_mux);
+        self
+    }
+
+    /// Takes a new offer of the peer (RFC 3264 section 8): changes the running stream and answers.
+    pub(crate) async fn handle_offer(&mut self, offer: &str) -> Result<String, NegotiationError> {
+        let offer = SessionDescription::parse(offer)?;
+        let answer = offer_answer::answer(&offer, &self.local)?;
+        self.apply(answer.stream).await?;
+        Ok(self.session.describe_answer(&answer, self.advertised).to_string())
+    }
+
+    /// Makes an offer: the peer sent a re-INVITE without one.
+    pub(crate) fn make_offer(&mut self) -> String {
+        let offer = offer_answer::offer(&self.local, self.session.last());
+        let sdp = self.session.describe_offer(&offer, self.advertised).to_string();
+        self.pending = Some(offer);
+        sdp
+    }
+
+    /// Whether an offer of ours waits for its answer.
+    pub(crate) const fn is_offering(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// Takes the answer to our offer.
+    pub(crate) async fn handle_answer(&mut self, answer: &str) -> Result<(), NegotiationError> {
+        let offer = self.pending.take().ok_or(NegotiationError::NoOffer)?;
+        let answer = SessionDescription::parse(answer)?;
+        let parameters = offer.apply_answer(&answer, &self.local)?;
+        self.apply(parameters).await
+    }
+
+    async fn apply(&mut self, parameters: StreamParameters) -> Result<(), NegotiationError> {
+        // A session refresh repeats what holds already.
+        if parameters != self.parameters {
+            self.stream.update(parameters).await?;
+            self.parameters = parameters;
+        }
+        Ok(())
+    }
+
+    /// Whether the peer has put us on hold: it does not want to hear us.
+    pub(crate) const fn is_held(&self) -> bool {
+        !self.parameters.direction.sends()
+    }
+
+    pub(crate) const fn parameters(&self) -> &StreamParameters {
+        &self.parameters
+    }
+
+    pub(crate) const fn advertised(&self) -> SocketAddr {
+        self.advertised
+    }
+
+    pub(crate) const fn stream(&self) -> &MediaStream {
+        &self.stream
+    }
+
+    pub(crate) const fn stream_mut(&mut self) -> &mut MediaStream {
+        &mut self.stream
+    }
+
+    pub(crate) fn into_stream(self) -> MediaStream {
+        self.stream
+    }
+}
+
+fn local_media(context: &CallContext, info: &InviteInfo) -> LocalMedia {
+    let config = &context.config;
+    let sip_local = info.local.ip().to_canonical();
+    let mut own_addresses = config.media_addresses.clone();
+    own_addresses.push(sip_local);
+    let mut control_addresses = config.control_addresses.clone();
+    control_addresses.push(SocketAddr::new(sip_local, info.local.port()));
+    LocalMedia {
+        codecs: config.codecs.clone(),
+        ptime: config.ptime,
+        families: Families {
+            ipv4: context.addresses.has_family(false),
+            ipv6: context.addresses.has_family(true),
+        },
+        rtcp_mux: None,
+        control_addresses,
+        own_addresses,
+        source_policy: config.source_policy,
+        media_timeout: config.media_timeout,
+        hold_timeout: config.hold_timeout,
+    }
+}
+
+/// Starts a stream; returns it and the address for SDP.
+async fn start_stream(
+    context: &CallContext,
+    info: &InviteInfo,
+    ipv6: bool,
+    peer: IpAddr,
+    parameters: StreamParameters,
+) -> Result<(MediaStream, SocketAddr), NegotiationError> {
+    let address = context.addresses.choose(ipv6, info.local.ip(), peer);
+    let address = address.ok_or(NegotiationError::NoAddress(peer))?;
+    let stream = context.media.add_stream(address.bind, parameters).await?;
+    let advertised = SocketAddr::new(address.advertised, stream.local().port());
+    Ok((stream, advertised))
+}

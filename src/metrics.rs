@@ -1,0 +1,111 @@
+//! Everything that is counted, as Prometheus metrics.
+
+use std::time::{Instant, SystemTime};
+
+use engine::WorkerCounters;
+use engine::ai::AiCounters;
+use signaling::call::CallTable;
+use signaling::media::Media;
+use signaling::sip::{SipCounters, SipLoad};
+use signaling::telemetry::{Exposition, Labels, Phase, collect_process};
+
+/// The process itself.
+pub(crate) fn process(out: &mut Exposition, started: (SystemTime, Instant), phase: Phase) {
+    collect_process(out, env!("CARGO_PKG_VERSION"), started);
+    let ready = u64::from(phase == Phase::Serving);
+    out.gauge("sidetone_ready", "1 while new calls are taken, 0 while starting or draining", &[], ready);
+}
+
+/// Workers, devices and AI streams.
+pub(crate) fn media(out: &mut Exposition, media: &Media) {
+    let engine = media.engine();
+    for (worker, counters) in engine.worker_counters().iter().enumerate() {
+        worker_counters(out, &[("worker", &worker.to_string())], counters);
+    }
+    let device = engine.device().name;
+    for (worker, counters) in engine.device_counters().iter().enumerate() {
+        let worker = worker.to_string();
+        let labels = [("worker", worker.as_str()), ("device", device)];
+        counters.for_each(|name, help, value| {
+            out.counter(&format!("sidetone_device_{name}"), help, &labels, value)
+        });
+    }
+    for (worker, streams) in engine.streams().into_iter().enumerate() {
+        let labels = [("worker", &*worker.to_string())];
+        out.gauge("sidetone_worker_streams", "Streams that the worker has", &labels, streams);
+    }
+    media
+        .counters()
+        .for_each(|name, help, value| out.counter(&format!("sidetone_media_{name}"), help, &[], value));
+    ai(out, &media.ai().counters());
+}
+
+fn worker_counters(out: &mut Exposition, labels: Labels<'_>, counters: &WorkerCounters) {
+    counters.for_each(|name, help, value| {
+        if !name.starts_with("deadlines") {
+            out.counter(&format!("sidetone_worker_{name}"), help, labels, value);
+        }
+    });
+    let count = counters.deadlines.value();
+    let up_to = [
+        (0.000_25, &counters.deadlines_late_250us),
+        (0.001, &counters.deadlines_late_1ms),
+        (0.004, &counters.deadlines_late_4ms),
+        (0.016, &counters.deadlines_late_16ms),
+    ]
+    .map(|(bound, later)| (bound, count.saturating_sub(later.value())));
+    let sum = counters.deadlines_late_nanos.value() as f64 / 1e9;
+    let help = "How late streams were served after their deadline, in seconds";
+    out.histogram("sidetone_worker_tick_lateness_seconds", help, labels, up_to, count, sum);
+}
+
+fn ai(out: &mut Exposition, counters: &AiCounters) {
+    counters.for_each(|name, help, value| {
+        if !name.starts_with("uplink_latency") {
+            out.counter(&format!("sidetone_ai_{name}"), help, &[], value);
+        }
+    });
+    let up_to = [
+        (0.000_5, &counters.uplink_latency_le_500us),
+        (0.001, &counters.uplink_latency_le_1ms),
+        (0.002, &counters.uplink_latency_le_2ms),
+        (0.005, &counters.uplink_latency_le_5ms),
+        (0.01, &counters.uplink_latency_le_10ms),
+        (0.02, &counters.uplink_latency_le_20ms),
+        (0.05, &counters.uplink_latency_le_50ms),
+        (0.2, &counters.uplink_latency_le_200ms),
+    ]
+    .map(|(bound, counter)| (bound, counter.value()));
+    let sum = counters.uplink_latency_sum_us.value() as f64 / 1e6;
+    let help = "From a worker queueing caller audio to its write on the WebSocket, in seconds";
+    let count = counters.uplink_latency_count.value();
+    out.histogram("sidetone_ai_uplink_latency_seconds", help, &[], up_to, count, sum);
+}
+
+/// The SIP endpoint.
+pub(crate) fn sip(out: &mut Exposition, counters: &SipCounters, load: SipLoad) {
+    counters.for_each(|name, help, value| out.counter(&format!("sidetone_sip_{name}"), help, &[], value));
+    out.gauge("sidetone_sip_dialogs", "Dialogs, from INVITE to the end of BYE", &[], load.calls);
+    out.gauge(
+        "sidetone_sip_unacknowledged",
+        "Answered calls that wait for their ACK",
+        &[],
+        load.unacknowledged,
+    );
+    let help = "Transactions, running and remembered for retransmissions";
+    out.gauge("sidetone_sip_transactions", help, &[], load.transactions);
+    out.gauge("sidetone_sip_tcp_connections", "Open TCP connections", &[], load.tcp_connections);
+}
+
+/// The calls.
+pub(crate) fn calls(out: &mut Exposition, calls: &CallTable) {
+    let counters = calls.counters();
+    counters.for_each(|name, help, value| out.counter(&format!("sidetone_calls_{name}"), help, &[], value));
+    out.gauge("sidetone_calls", "Calls that run now", &[], calls.len());
+    out.gauge("sidetone_calls_max", "Calls allowed at once", &[], calls.max_calls());
+    let setup = calls.setup_time();
+    let buckets = setup.buckets().map(|(bound, count)| (bound.as_secs_f64(), count));
+    let help = "From INVITE to 200, in seconds";
+    let sum = setup.sum().as_secs_f64();
+    out.histogram("sidetone_call_setup_seconds", help, &[], buckets, setup.count(), sum);
+}

@@ -1,0 +1,202 @@
+//! Start-up in order, the life of the process, and its end.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context as _, Result};
+use engine::Engine;
+use engine::ai::AiRuntime;
+use signaling::api::{Api, HttpListener, HttpServer};
+use signaling::apps::{self, Apps};
+use signaling::call::{CallContext, CallTable};
+use signaling::config::Plan;
+use signaling::media::Media;
+use signaling::route::UserPattern;
+use signaling::sip::SipEndpoint;
+use signaling::telemetry::{Phase, Readiness, Registry, raise_open_files_limit, start_log};
+
+use crate::metrics;
+use crate::signals::Signals;
+
+/// Runs until a signal ends it.
+pub(crate) fn run(plan: Plan) -> ExitCode {
+    if let Err(error) = start_log(&plan.log.level, plan.log.format) {
+        eprintln!("error: {error}");
+        return ExitCode::FAILURE;
+    }
+    match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("control").build() {
+        Ok(runtime) => match runtime.block_on(serve(plan)) {
+            Ok(()) => {
+                // What still runs here belongs to peers that do not answer.
+                runtime.shutdown_timeout(Duration::from_secs(1));
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                tracing::error!("cannot start: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+        Err(error) => {
+            tracing::error!(%error, "cannot start: no threads");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(mut plan: Plan) -> Result<()> {
+    let started = (SystemTime::now(), Instant::now());
+    let mut signals = Signals::listen().context("cannot listen for signals")?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "sidetone starts");
+    for warning in &plan.warnings {
+        tracing::warn!("{warning}");
+    }
+    check_open_files(plan.call.max_calls);
+    std::fs::create_dir_all(&plan.data_dir).with_context(|| {
+        format!("cannot make the data folder {}; choose another with --data-dir", plan.data_dir.display())
+    })?;
+
+    let readiness = Arc::new(Readiness::default());
+    let registry = Arc::new(Registry::default());
+    {
+        let readiness = Arc::clone(&readiness);
+        registry.register(move |out| metrics::process(out, started, readiness.phase()));
+    }
+
+    let ai = AiRuntime::start(&plan.engine.stream_cpus)
+        .context("cannot start the AI stream threads; see --stream-cpus")?;
+    let (engine, events) = Engine::start_with(plan.engine.clone(), ai.doorbells())
+        .context("cannot start the media engine; see --media-cpus, --media-ports and --device")?;
+    log_device(&engine);
+    let media = Media::start(engine, events, ai).context("cannot watch the media engine")?;
+
+    let apps = {
+        let config = plan.apps.clone();
+        tokio::task::spawn_blocking(move || Apps::load(config)).await?.context("cannot load the apps")?
+    };
+
+    let (sip, incoming) = SipEndpoint::start(plan.sip.clone())
+        .await
+        .context("cannot start SIP; choose another address with --sip-bind")?;
+    let sip = Arc::new(sip);
+    plan.call.control_addresses = sip.local_addrs().into_iter().map(|(_, address)| address).collect();
+    // HTTP's own address is only known once it listens, and SDP must not point there either.
+    let http_listener = HttpListener::bind(plan.http.bind.0).await?;
+    plan.call.control_addresses.push(http_listener.local_addr());
+    let context = CallContext::new(plan.call.clone(), media.clone());
+    register_metrics(&registry, &media, &sip, &context.table);
+    let api = Api {
+        readiness: Arc::clone(&readiness),
+        metrics: Arc::clone(&registry),
+        calls: context.table.clone(),
+        allowed_hosts: plan.http.allowed_hosts.clone(),
+    };
+    let http = http_listener.serve(plan.http.connections, api.router());
+    let taking = tokio::spawn(apps::serve(Arc::clone(&context), Arc::new(apps), incoming));
+    readiness.enter(Phase::Serving);
+    greet(&plan, &sip, &http);
+
+    let reason = signals.end().await;
+    readiness.enter(Phase::Draining);
+    sip.set_draining(true);
+    drain(&context.table, plan.drain_timeout, reason, &mut signals).await;
+
+    taking.abort();
+    drop(http);
+    if let Some(sip) = Arc::into_inner(sip) {
+        sip.shutdown().await;
+    }
+    media.shutdown().await;
+    tracing::info!("sidetone ends");
+    Ok(())
+}
+
+/// Lets calls end by themselves until `patience` is over or the operator asks again, then ends them.
+async fn drain(calls: &CallTable, patience: Duration, reason: &str, signals: &mut Signals) {
+    tracing::info!(
+        calls = calls.len(),
+        timeout_s = patience.as_secs_f64(),
+        "{reason}: no new calls are taken; running calls may end by themselves, a second signal ends them at once"
+    );
+    let cut = tokio::select! {
+        cut = calls.drain(patience) => cut,
+        reason = signals.end() => {
+            tracing::info!(calls = calls.len(), "{reason} again: ending all calls");
+            calls.drain(Duration::ZERO).await
+        }
+    };
+    tracing::info!(cut, "all calls have ended");
+}
+
+fn register_metrics(registry: &Registry, media: &Media, sip: &Arc<SipEndpoint>, calls: &CallTable) {
+    let media = media.clone();
+    registry.register(move |out| metrics::media(out, &media));
+    // The endpoint ends when the process wants it to, not when the last reader of metrics is gone.
+    let sip = Arc::downgrade(sip);
+    registry.register(move |out| {
+        if let Some(sip) = sip.upgrade() {
+            metrics::sip(out, sip.counters(), sip.load());
+        }
+    });
+    let calls = calls.clone();
+    registry.register(move |out| metrics::calls(out, &calls));
+}
+
+/// Says where everything is and what to call.
+fn greet(plan: &Plan, sip: &SipEndpoint, http: &HttpServer) {
+    for (transport, address) in sip.local_addrs() {
+        tracing::info!(%address, transport = transport.name(), "listening for SIP");
+    }
+    tracing::info!("health, metrics and API: http://{}", reachable(http.local_addr()));
+    let Some((_, address)) = sip.local_addrs().into_iter().next() else { return };
+    let host = plan.sip.advertised.clone().unwrap_or_else(|| reachable(address).to_string());
+    let users: Vec<String> = plan
+        .apps
+        .routes
+        .iter()
+        .filter_map(|route| match &route.user {
+            UserPattern::Exact(user) => Some(format!("sip:{user}@{host}")),
+            UserPattern::Matching(_) => None,
+        })
+        .take(5)
+        .collect();
+    if !users.is_empty() {
+        tracing::info!("ready: call {}", users.join(" or "));
+    } else {
+        tracing::info!("ready: {} routes", plan.apps.routes.len());
+    }
+}
+
+/// An address to type in: the loopback one where we listen on all.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// Says which device was taken, and why not a better one.
+fn log_device(engine: &Engine) {
+    let device = engine.device();
+    tracing::info!(device = device.name, workers = engine.worker_counters().len(), "media engine runs");
+    for (kind, reason) in &device.refused {
+        tracing::info!(device = %kind, "better device not used: {reason}");
+    }
+}
+
+/// Raises the limit of open files as far as it goes, and says when that is not far enough.
+fn check_open_files(max_calls: usize) {
+    let limit = raise_open_files_limit();
+    // RTP, RTCP and a WebSocket per call; the rest for SIP over TCP, HTTP and the process itself.
+    let wanted = max_calls as u64 * 3 + 4096;
+    if limit < wanted {
+        tracing::warn!(
+            limit,
+            wanted,
+            "the limit of open files is too low for calls.max {max_calls}; raise it (ulimit -n, LimitNOFILE=) or lower calls.max"
+        );
+    }
+}
