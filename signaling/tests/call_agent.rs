@@ -250,3 +250,63 @@ async fn caller_hears_ringing_while_the_backend_is_slow_and_may_give_up() {
     phone.ack(None).await;
     house.is_quiet().await;
 }
+
+#[tokio::test]
+async fn key_in_rtp_reaches_the_backend() {
+    let backend = Backend::listen().await;
+    let house = open(agent(backend.url())).await;
+    let mut phone = Phone::new(&house, "bot").await;
+    let (mut bot, answer) = tokio::join!(backend.accept(), phone.call());
+    phone.talk(answer.media(), 10).await;
+    phone.press(answer.media(), 11).await;
+    phone.talk(answer.media(), 5).await;
+    assert_eq!(bot.next("dtmf").await["dtmf"]["digit"], "#");
+    phone.bye().await;
+    house.is_quiet().await;
+}
+
+#[tokio::test]
+async fn backend_that_talks_nonsense_costs_its_own_call_only() {
+    let backend = Backend::listen().await;
+    let house = open(agent(backend.url())).await;
+    let mut well = Phone::new(&house, "bot").await;
+    let (mut good, _) = tokio::join!(backend.accept(), well.call());
+    let mut ill = Phone::new(&house, "bot").await;
+    let (mut bad, _) = tokio::join!(backend.accept(), ill.call());
+
+    for garbage in ["", "{", "[]", "{\"event\":5}", "{\"event\":\"media\",\"media\":{\"payload\":\"%%%\"}}"] {
+        bad.socket.send(Message::text(garbage)).await.expect("sent");
+    }
+    bad.socket.send(Message::binary(vec![0xFF; 1000])).await.expect("sent");
+    bad.speak(200).await;
+    ill.hears_audio().await;
+    // Above the limit; the connection may break before all of it is written.
+    let _ = bad.socket.send(Message::text("x".repeat(10 << 20))).await;
+    let bye = ill.house_request("BYE").await;
+    assert!(bye.header("Reason").is_some_and(|reason| reason.contains("cause=41")), "{bye:?}");
+
+    good.speak(200).await;
+    well.hears_audio().await;
+    assert!(well.requests.is_empty(), "{:?}", well.requests);
+    well.bye().await;
+    house.is_quiet().await;
+    assert_eq!(house.context.media.ai().counters().message_too_large.value(), 1);
+}
+
+#[tokio::test]
+async fn caller_on_hold_keeps_the_backend() {
+    let backend = Backend::listen().await;
+    let house = open(agent(backend.url())).await;
+    let mut phone = Phone::new(&house, "bot").await;
+    let (mut bot, answer) = tokio::join!(backend.accept(), phone.call());
+    phone.talk(answer.media(), 10).await;
+    let offer = phone.offer("a=sendonly\r\n");
+    assert_eq!(phone.reinvite(&offer).await.status(), Some(200));
+    let offer = phone.offer("");
+    assert_eq!(phone.reinvite(&offer).await.status(), Some(200));
+    bot.speak(300).await;
+    phone.hears_audio().await;
+    phone.bye().await;
+    bot.next("stop").await;
+    house.is_quiet().await;
+}

@@ -260,3 +260,60 @@ async fn cancelled_call_leaves_nothing_behind() {
     house.is_quiet().await;
     assert_eq!(house.context.counters().cancelled.value(), 1);
 }
+
+#[tokio::test]
+async fn media_may_be_ipv6_while_signalling_is_ipv4() {
+    let house = echo_house(CallConfig::default()).await;
+    let mut phone = Phone::new(&house, "echo").await;
+    let Ok(rtp) = tokio::net::UdpSocket::bind("[::1]:0").await else {
+        eprintln!("skipped: this host has no IPv6");
+        return;
+    };
+    phone.rtp = rtp;
+    let offer = phone.offer("").replace("c=IN IP4 127.0.0.1", "c=IN IP6 ::1");
+    phone.invite(Some(&offer)).await;
+    let answer = phone.final_response().await;
+    assert_eq!(answer.status(), Some(200), "{answer:?}");
+    phone.ack(None).await;
+    assert!(answer.media().is_ipv6(), "{}", answer.body);
+    let heard = phone.talk(answer.media(), 50).await;
+    assert!(returned(&heard, 50) >= 30, "{} packets", heard.len());
+    phone.bye().await;
+    house.is_quiet().await;
+}
+
+#[tokio::test]
+async fn our_offer_in_a_running_call_changes_the_media() {
+    let house = echo_house(CallConfig::default()).await;
+    let mut phone = Phone::new(&house, "echo").await;
+    let first = phone.call().await;
+    phone.invite(None).await;
+    let offered = phone.final_response().await;
+    assert_eq!((offered.status(), offered.media()), (Some(200), first.media()));
+    phone.rtp = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+    let answer = phone.offer("").replace("RTP/AVP 0 101", "RTP/AVP 8 101");
+    phone.ack(Some(&answer)).await;
+    let moved = async {
+        while house.context.table.list()[0].codec != Some(engine::stream::Codec::Pcma) {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(call_support::PATIENCE, moved).await.expect("the answer was taken");
+    assert_eq!(house.context.table.list()[0].remote_rtp, Some(phone.rtp.local_addr().expect("an address")));
+    assert!(phone.packets_in(Duration::from_millis(500)).await > 5, "media goes to the new port");
+    phone.bye().await;
+    house.is_quiet().await;
+}
+
+#[tokio::test]
+async fn key_in_rtp_is_counted_once() {
+    let house = echo_house(CallConfig::default()).await;
+    let mut phone = Phone::new(&house, "echo").await;
+    let media = phone.call().await.media();
+    phone.talk(media, 10).await;
+    phone.press(media, 5).await;
+    phone.talk(media, 10).await;
+    phone.bye().await;
+    house.is_quiet().await;
+    assert_eq!(house.context.counters().digits_rtp.value(), 1);
+}

@@ -88,7 +88,10 @@ impl Message {
     /// Where the SDP in it wants audio.
     pub(crate) fn media(&self) -> SocketAddr {
         let line = |prefix: &str| self.body.lines().find_map(|line| line.strip_prefix(prefix));
-        let host = line("c=IN IP4 ").expect("c= in the SDP").trim();
+        let host = match line("c=IN IP6 ") {
+            Some(host) => format!("[{}]", host.trim()),
+            None => line("c=IN IP4 ").expect("c= in the SDP").trim().to_owned(),
+        };
         let port = line("m=audio ").and_then(|media| media.split(' ').next()).expect("m= in the SDP");
         format!("{host}:{port}").parse().expect("a media address")
     }
@@ -257,6 +260,24 @@ impl Phone {
         self.sequence = self.sequence.wrapping_add(1);
         self.timestamp = self.timestamp.wrapping_add(160);
         self.rtp.send_to(&packet, to).await.expect("sent");
+    }
+
+    /// Presses a key (RFC 4733): three packets while it is down, three at its end.
+    pub(crate) async fn press(&mut self, to: SocketAddr, event: u8) {
+        for packet in 0..6_u8 {
+            let end = packet >= 3;
+            let duration = 160 * (u16::from(packet.min(3)) + 1);
+            let mut bytes = vec![0x80, if packet == 0 { 0x80 | 101 } else { 101 }];
+            bytes.extend(self.sequence.to_be_bytes());
+            bytes.extend(self.timestamp.to_be_bytes());
+            bytes.extend(0x1234_5678_u32.to_be_bytes());
+            bytes.extend([event, if end { 0x8A } else { 0x0A }]);
+            bytes.extend(duration.to_be_bytes());
+            self.sequence = self.sequence.wrapping_add(1);
+            self.rtp.send_to(&bytes, to).await.expect("sent");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.timestamp = self.timestamp.wrapping_add(960);
     }
 
     /// Sends numbered frames, one each 20 ms, and returns the payloads that came back meanwhile and shortly

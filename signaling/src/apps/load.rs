@@ -1,0 +1,118 @@
+//! The apps of a configuration, checked and with their recordings in memory.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::agent::Agent;
+use super::prompt::{self, PromptError};
+use super::{AppConfig, AppsConfig};
+use crate::route::{RouteRule, route};
+
+/// Why the apps of a configuration cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum AppsError {
+    /// A recording cannot be played.
+    #[error("{0}")]
+    Prompt(#[from] PromptError),
+    /// Two agents of one name.
+    #[error("there are two agents named {0:?}; give each its own name")]
+    DuplicateAgent(String),
+    /// A rule names an agent that is not there.
+    #[error("a route leads to the agent {0:?}, and there is none of that name")]
+    UnknownAgent(String),
+    /// A status that cannot refuse a call.
+    #[error("a route rejects with status {0}; a refusal has a status from 400 to 699")]
+    RejectStatus(u16),
+}
+
+/// The apps of a configuration, their recordings loaded.
+#[derive(Debug)]
+pub struct Apps {
+    routes: Vec<RouteRule>,
+    agents: HashMap<String, Arc<Agent>>,
+    prompts: HashMap<PathBuf, Arc<[i16]>>,
+}
+
+impl Apps {
+    /// Reads the recordings and checks that every rule leads somewhere. Blocks on the file system.
+    ///
+    /// # Errors
+    /// See [`AppsError`].
+    pub fn load(config: AppsConfig) -> Result<Self, AppsError> {
+        let mut prompts = HashMap::new();
+        let mut agents = HashMap::new();
+        for config in config.agents {
+            let fallback = config.fallback_prompt.as_deref().map(|path| load_once(&mut prompts, path));
+            let name = config.name.clone();
+            let agent = Arc::new(Agent { config, fallback: fallback.transpose()? });
+            if agents.insert(name.clone(), agent).is_some() {
+                return Err(AppsError::DuplicateAgent(name));
+            }
+        }
+        for rule in &config.routes {
+            match &rule.app {
+                AppConfig::Agent(name) if !agents.contains_key(name) => {
+                    return Err(AppsError::UnknownAgent(name.clone()));
+                }
+                AppConfig::Play(play) => drop(load_once(&mut prompts, &play.file)?),
+                AppConfig::Reject(reject) if !(400..=699).contains(&reject.status) => {
+                    return Err(AppsError::RejectStatus(reject.status));
+                }
+                AppConfig::Agent(_) | AppConfig::Echo | AppConfig::Reject(_) => {}
+            }
+        }
+        Ok(Self { routes: config.routes, agents, prompts })
+    }
+
+    /// What a dialled user reaches.
+    pub(super) fn route(&self, user: &str) -> Option<&AppConfig> {
+        route(&self.routes, user)
+    }
+
+    pub(super) fn agent(&self, name: &str) -> Option<&Arc<Agent>> {
+        self.agents.get(name)
+    }
+
+    pub(super) fn prompt(&self, path: &Path) -> Option<&Arc<[i16]>> {
+        self.prompts.get(path)
+    }
+}
+
+/// A recording that several apps use is in memory once.
+fn load_once(prompts: &mut HashMap<PathBuf, Arc<[i16]>>, path: &Path) -> Result<Arc<[i16]>, PromptError> {
+    if let Some(loaded) = prompts.get(path) {
+        return Ok(Arc::clone(loaded));
+    }
+    let samples = prompt::load(path)?;
+    prompts.insert(path.to_owned(), Arc::clone(&samples));
+    Ok(samples)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apps::{AgentConfig, PlayConfig, RejectConfig};
+    use crate::route::UserPattern;
+
+    fn rule(app: AppConfig) -> RouteRule {
+        RouteRule { user: UserPattern::Exact("1".into()), app }
+    }
+
+    #[test]
+    fn rules_that_lead_nowhere_are_refused_at_start() {
+        let load = |agents: &[&str], app| {
+            let agents =
+                agents.iter().map(|&name| AgentConfig { name: name.into(), ..AgentConfig::default() });
+            Apps::load(AppsConfig { agents: agents.collect(), routes: vec![rule(app)] })
+        };
+        assert!(load(&["a"], AppConfig::Agent("a".into())).is_ok());
+        assert!(matches!(load(&["a"], AppConfig::Agent("b".into())), Err(AppsError::UnknownAgent(_))));
+        assert!(matches!(load(&["a", "a"], AppConfig::Echo), Err(AppsError::DuplicateAgent(_))));
+        let reject = |status| AppConfig::Reject(RejectConfig { status, reason: None });
+        assert!(load(&[], reject(486)).is_ok());
+        assert!(matches!(load(&[], reject(200)), Err(AppsError::RejectStatus(200))));
+        let play = AppConfig::Play(PlayConfig { file: "/nonexistent.wav".into(), repeat: false });
+        assert!(matches!(load(&[], play), Err(AppsError::Prompt(_))));
+    }
+}
