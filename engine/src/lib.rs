@@ -24,8 +24,8 @@ pub mod player;
 pub mod rtp;
 pub mod stream;
 pub mod time;
-mod worker;
 pub mod wav;
+mod worker;
 
 pub use engine::{AddStreamError, CommandRingFull, DeviceChoice, Engine, EngineEvents, StartError};
 pub use worker::WorkerCounters;
