@@ -275,6 +275,7 @@ impl Opening {
         match opened {
             Err(error) => {
                 tracing::warn!(%error, "cannot open an AI stream");
+                drop(place);
                 let _ = result.send(Err(error));
             }
             Ok((port, backend, session, pump)) => {
@@ -288,7 +289,6 @@ impl Opening {
                 pump.run().await;
             }
         }
-        drop(place);
     }
 
     async fn open(&self) -> Result<(AiPort, Arc<Shared>, AiSession, Pump), ConnectError> {

@@ -1,5 +1,5 @@
 //! Twilio Media Streams, as the side that carries the call.
-#![deny(clippy::indexing_slicing)]
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -271,7 +271,7 @@ mod tests {
     proptest! {
         #[test]
         fn decode_never_panics(text in ".{0,300}") {
-            decode(&text);
+            let _ = decode(&text);
         }
 
         #[test]
@@ -280,7 +280,7 @@ mod tests {
             key in "media|mark|streamSid|payload",
             value in r#"(null|[0-9]{1,20}|"[^"\\]{0,20}"|\{"payload":"[A-Za-z0-9+/=]{0,40}"\}|\{"name":.{0,9}\})"#,
         ) {
-            decode(&format!(r#"{{"event":"{event}","{key}":{value}}}"#));
+            let _ = decode(&format!(r#"{{"event":"{event}","{key}":{value}}}"#));
         }
 
         #[test]
