@@ -358,8 +358,8 @@ fn keys(agent: &Agent) -> Vec<String> {
 }
 
 const CAP_NET_RAW: u32 = 13;
-const RECEIVED: &str = "sidetone_rtp_received_packets_total";
-const SENT: &str = "sidetone_rtp_sent_packets_total";
+const RECEIVED: &str = "sidetone_device_received_datagrams_total";
+const SENT: &str = "sidetone_device_transmitted_datagrams_total";
 
 const ROUTES: &str = r#"
 [[routes]]

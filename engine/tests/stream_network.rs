@@ -4,9 +4,9 @@ mod support;
 
 use std::time::Duration;
 
-use sidetone_engine::codec::Codec;
-use sidetone_engine::stream::App;
-use sidetone_engine::time::Instant;
+use engine::codec::Codec;
+use engine::stream::App;
+use engine::time::Instant;
 use support::{
     CALLER, Datagram, ENGINE, Link, Phone, World, address, echo_latencies, format, parameters, percentile,
     talk,

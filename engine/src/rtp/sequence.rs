@@ -148,7 +148,7 @@ impl SequenceTracker {
         self.expected_at_report = self.expected();
         self.received_at_report = self.received;
         let lost = expected.saturating_sub(received);
-        if expected == 0 { 0 } else { ((lost << 8) / expected).min(255) as u8 }
+        (lost << 8).checked_div(expected).unwrap_or(0).min(255) as u8
     }
 
     fn expected(&self) -> u64 {

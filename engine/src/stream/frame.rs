@@ -1,5 +1,7 @@
 //! One frame: what the app hears, what the app says, what is sent.
 
+use std::net::SocketAddr;
+
 use super::send::{MAX_PAYLOAD_BYTES, Permission};
 use super::{App, PlayoutReport, Refusal, Stream, StreamEvent};
 use crate::ai::AiPort;
@@ -62,7 +64,7 @@ impl Stream {
         {
             self.ai_wakeup = Some(port.thread());
         }
-        self.send_frame(tick, heard);
+        self.send_frame(tick, samples, heard);
         self.elapsed_samples += samples as u64;
         self.sender.advance(samples as u32);
         self.check_silence(tick);
@@ -121,35 +123,34 @@ impl Stream {
         })
     }
 
-    /// While nothing is sent (hold, no address, a digit going out) the sources wait too, so that what they
-    /// count as played was really sent.
-    fn send_frame(&mut self, tick: Instant, heard: &[u8]) {
-        let Some(remote) = self.rtp_destination() else { return self.sender.pause() };
-        if !self.parameters.direction.sends() {
-            return self.sender.pause();
-        }
-        match self.sender.may_send_to(tick, remote) {
-            Permission::Granted => {}
-            Permission::Silent => return self.sender.pause(),
-            Permission::Forbidden => {
-                self.refusals.add(Refusal::ForbiddenDestination);
-                return self.sender.pause();
-            }
-        }
+    /// Sends a digit or what the app says. While nothing may be sent a player waits, so that what it counts
+    /// as played was really sent, but bot audio runs on unheard: a caller who comes back from hold wants to
+    /// hear what the bot says now. A digit holds both back.
+    fn send_frame(&mut self, tick: Instant, samples: usize, heard: &[u8]) {
         let timestamp = self.sender.timestamp();
+        let mut said = [0; MAX_PAYLOAD_BYTES];
+        let said = &mut said[..samples];
+        let Some(remote) = self.destination_now(tick) else {
+            if let App::Ai(port) = &mut self.app {
+                port.pull(timestamp, said);
+            }
+            return self.sender.pause();
+        };
         match self.parameters.telephone_event {
             Some(format) => {
-                if let Some(packet) = self.dtmf_sender.next_frame(timestamp, heard.len() as u32) {
+                if let Some(packet) = self.dtmf_sender.next_frame(timestamp, samples as u32) {
                     let payload = packet.event.write();
                     self.sender.send(tick, remote, packet.marker, format.send, packet.timestamp, &payload);
+                    if let App::Ai(port) = &mut self.app {
+                        // Without a byte of room: only marks and clears are answered.
+                        port.pull(timestamp, &mut []);
+                    }
                     return;
                 }
             }
             None => self.dtmf_sender.clear(),
         }
         let format = self.parameters.send;
-        let mut said = [0; MAX_PAYLOAD_BYTES];
-        let said = &mut said[..heard.len()];
         match &mut self.app {
             App::Silence => said.fill(format.codec.silence()),
             App::Echo => said.copy_from_slice(heard),
@@ -160,7 +161,7 @@ impl Stream {
             }
             App::Player(player) => {
                 let mut pcm = [0; MAX_PAYLOAD_BYTES];
-                let pcm = &mut pcm[..said.len()];
+                let pcm = &mut pcm[..samples];
                 let played = player.pull(pcm);
                 format.codec.encode(pcm, said);
                 if player.is_finished() && !self.player_reported {
@@ -175,6 +176,19 @@ impl Stream {
             }
         }
         self.sender.send_audio(tick, remote, format.payload_type, said);
+    }
+
+    /// Where media goes now; `None` if it must not.
+    fn destination_now(&mut self, tick: Instant) -> Option<SocketAddr> {
+        let remote = self.rtp_destination().filter(|_| self.parameters.direction.sends())?;
+        match self.sender.may_send_to(tick, remote) {
+            Permission::Granted => Some(remote),
+            Permission::Silent => None,
+            Permission::Forbidden => {
+                self.refusals.add(Refusal::ForbiddenDestination);
+                None
+            }
+        }
     }
 
     /// Reports a peer that has been silent for too long, once until it is heard again.

@@ -329,9 +329,11 @@ impl Stream {
         if !self.reports.take_due() {
             return None;
         }
-        let remote = self.rtcp_destination()?;
-        if self.sender.may_send_to(self.now, remote) != Permission::Granted {
-            return None;
+        let (rtp, remote) = (self.rtp_destination()?, self.rtcp_destination()?);
+        for remote in [rtp, remote] {
+            if self.sender.may_send_to(self.now, remote) != Permission::Granted {
+                return None;
+            }
         }
         let len = self.reports.write(self.now, self.last_tick, &self.sender, &mut self.receiver, buffer)?;
         let component = if self.parameters.rtcp_mux { Component::Rtp } else { Component::Rtcp };

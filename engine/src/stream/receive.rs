@@ -87,6 +87,7 @@ impl Receiver {
         let header = packet.header();
         let media = match payload {
             Payload::Audio(_) if bytes.is_empty() || bytes.len() > MAX_PAYLOAD_BYTES => {
+                self.handle_useless(&header);
                 return Err(Refusal::PayloadLength);
             }
             Payload::Audio(codec) => Media::Audio(codec, bytes),

@@ -66,6 +66,44 @@ impl Bucket {
     }
 }
 
+/// The calls whose caller has not shown with an ACK that it is there, by source.
+#[derive(Debug, Default)]
+pub(super) struct Unacknowledged {
+    total: usize,
+    per_source: HashMap<IpAddr, usize>,
+}
+
+impl Unacknowledged {
+    /// Takes a place. A source that holds more than a few may have no more than are left for all others,
+    /// and never the last fifth, which flooding sources so leave to those who call now and then.
+    pub(super) fn take(&mut self, source: IpAddr, cap: usize) -> bool {
+        let own = self.per_source.get(&prefix(source)).copied().unwrap_or(0);
+        let left = cap.saturating_sub(self.total);
+        let granted = left > 0 && (own < FEW || own < left.saturating_sub(cap / 5));
+        if granted {
+            *self.per_source.entry(prefix(source)).or_default() += 1;
+            self.total += 1;
+        }
+        granted
+    }
+
+    pub(super) fn release(&mut self, source: IpAddr) {
+        if let Some(own) = self.per_source.get_mut(&prefix(source)) {
+            *own -= 1;
+            self.total -= 1;
+            if *own == 0 {
+                self.per_source.remove(&prefix(source));
+            }
+        }
+    }
+
+    pub(super) fn total(&self) -> usize {
+        self.total
+    }
+}
+
+const FEW: usize = 4;
+
 fn prefix(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
@@ -101,6 +139,27 @@ mod tests {
         let rested = start + Duration::from_secs(60);
         assert!(rate.take(rested, v4(200)));
         assert_eq!(rate.buckets.len(), 1, "rested sources made room");
+    }
+
+    #[test]
+    fn flooding_sources_leave_room_for_others() {
+        let mut calls = Unacknowledged::default();
+        assert_eq!((0..1000).filter(|_| calls.take(v4(1), 1000)).count(), 400);
+        for source in 2..=20 {
+            while calls.take(v4(source), 1000) {}
+        }
+        for source in 100..=125 {
+            assert!(calls.take(v4(source), 1000), "somebody else still gets in");
+        }
+        let before = calls.total();
+        calls.release(v4(1));
+        assert_eq!(calls.total(), before - 1);
+        for source in 0..=255 {
+            for _ in 0..1000 {
+                calls.release(v4(source));
+            }
+        }
+        assert_eq!((calls.total(), calls.per_source.len()), (0, 0));
     }
 
     #[test]

@@ -43,7 +43,9 @@ impl Default for SipConfig {
 pub struct SipLimits {
     /// Calls, from INVITE to the end of BYE.
     pub calls: usize,
-    /// Calls that were answered and whose ACK has not come (each costs up to 11 copies of the 200).
+    /// Calls, ringing or answered, whose ACK has not come. A source that has more than a few may have only
+    /// as many as are left for all others, and a fifth is kept for those who have few: so two fifths of
+    /// this when it is alone.
     pub unacknowledged: usize,
     /// Transactions, running and remembered for retransmissions.
     pub transactions: usize,
@@ -69,8 +71,8 @@ impl Default for SipLimits {
             calls: 4000,
             unacknowledged: 1000,
             transactions: 40_000,
-            invites_per_second_per_source: 50,
-            invite_burst_per_source: 200,
+            invites_per_second_per_source: 100,
+            invite_burst_per_source: 300,
             sources: 4096,
             tcp_connections: 1024,
             tcp_connections_per_source: 64,

@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::admission::InviteRate;
+use super::admission::{InviteRate, Unacknowledged};
 use super::config::SipConfig;
 use super::counters::SipCounters;
 use super::dialog::{Dialog, DialogId};
@@ -34,7 +34,7 @@ pub(super) struct Core {
     pub(super) closing: CancellationToken,
     pub(super) tasks: TaskTracker,
     pub(super) tcp: Arc<TcpConnections>,
-    pub(super) unacknowledged: AtomicUsize,
+    unacknowledged: Mutex<Unacknowledged>,
     pub(super) advertised: Option<(String, Option<u16>)>,
     calls: Mutex<Calls>,
     rate: Mutex<InviteRate>,
@@ -70,7 +70,7 @@ impl Core {
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
             tcp: Arc::default(),
-            unacknowledged: AtomicUsize::new(0),
+            unacknowledged: Mutex::default(),
             advertised,
             calls: Mutex::default(),
             rate: Mutex::new(rate),
@@ -282,9 +282,7 @@ impl Core {
             self.counters.refused_draining.increment();
             return Err(overloaded());
         }
-        let full = self.call_count() >= limits.calls
-            || self.unacknowledged.load(Ordering::Relaxed) >= limits.unacknowledged
-            || self.transactions.count() >= limits.transactions;
+        let full = self.call_count() >= limits.calls || self.transactions.count() >= limits.transactions;
         let permit = self.incoming.try_reserve().ok().filter(|_| !full);
         let Some(permit) = permit else {
             self.counters.refused_overload.increment();
@@ -294,7 +292,15 @@ impl Core {
             self.counters.refused_rate.increment();
             return Err(overloaded());
         }
+        if !self.lock_unacknowledged().take(source, limits.unacknowledged) {
+            self.counters.refused_overload.increment();
+            return Err(overloaded());
+        }
         Ok(permit)
+    }
+
+    pub(super) fn lock_unacknowledged(&self) -> MutexGuard<'_, Unacknowledged> {
+        self.unacknowledged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn handle_invite(
@@ -317,10 +323,6 @@ impl Core {
             self.counters.merged_requests.increment();
             return self.refuse(flow, &invite, Refusal::new(482, ""));
         }
-        let permit = match self.admit(flow.remote.ip()) {
-            Ok(permit) => permit,
-            Err(refusal) => return self.answer(flow, &invite, refusal),
-        };
         let Some(dialog) = Dialog::from_invite(&invite, &random_token()) else {
             return self.refuse(flow, &invite, Refusal::new(400, "Missing Or Malformed Contact"));
         };
@@ -332,6 +334,10 @@ impl Core {
             Ok(timer) => timer,
             Err(refusal) => return self.refuse(flow, &invite, refusal),
         };
+        let permit = match self.admit(flow.remote.ip()) {
+            Ok(permit) => permit,
+            Err(refusal) => return self.answer(flow, &invite, refusal),
+        };
         let transaction = self.transactions.new_server(key.clone(), bought, flow);
         let (to_call, mailbox) = mpsc::channel(64);
         {
@@ -340,7 +346,7 @@ impl Core {
             calls.invites.insert(identity.clone(), key.clone());
         }
         self.counters.invites.increment();
-        let new = NewCall { dialog, invite, offer, timer, key, identity, transaction, flow: flow.clone() };
+        let new = NewCall { dialog, invite, offer, timer, identity, transaction, flow: flow.clone() };
         permit.send(task::start(self.clone(), new, to_call, mailbox));
     }
 }

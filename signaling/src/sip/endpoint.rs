@@ -41,7 +41,7 @@ pub enum SipError {
 pub struct SipLoad {
     /// Calls, from INVITE to the end of BYE.
     pub calls: usize,
-    /// Answered calls whose ACK has not come.
+    /// Calls, ringing or answered, whose ACK has not come.
     pub unacknowledged: usize,
     /// Transactions, running and remembered.
     pub transactions: usize,
@@ -117,7 +117,7 @@ impl SipEndpoint {
     pub fn load(&self) -> SipLoad {
         SipLoad {
             calls: self.core.call_count(),
-            unacknowledged: self.core.unacknowledged.load(Ordering::Relaxed),
+            unacknowledged: self.core.lock_unacknowledged().total(),
             transactions: self.core.transactions.count(),
             tcp_connections: self.core.tcp.count(),
         }

@@ -10,6 +10,7 @@ mod core;
 mod counters;
 mod dialog;
 mod endpoint;
+mod fuzz;
 mod incoming;
 mod message;
 mod negotiation;
@@ -25,6 +26,7 @@ mod validate;
 pub use config::{SipConfig, SipLimits};
 pub use counters::SipCounters;
 pub use endpoint::{SipEndpoint, SipError, SipLoad};
+pub use fuzz::fuzz_message;
 pub use incoming::{CallError, IncomingCall, InviteInfo, Party, Rejection, Transport};
 pub use session::{
     ByeReason, EndCause, OfferRequest, OfferWanted, RequestError, Session, SessionEvent, SessionHandle,

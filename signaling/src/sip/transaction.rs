@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::config::SipConfig;
-use super::message::{HeaderField, Message, StartLine, reason_phrase};
+use super::message::{HeaderField, Message, NameAddr, StartLine, reason_phrase};
 use super::transport::Flow;
 
 /// What a transaction is known by. Retransmissions, ACK and CANCEL share the one of their request.
@@ -112,7 +112,7 @@ impl ServerTransaction {
         wrap: impl Fn(InviteReport) -> T + Send + 'static,
     ) -> InviteServer {
         let mut transaction = self.inner;
-        let sender = transaction.tu_sender.clone();
+        let (sender, key) = (transaction.tu_sender.clone(), transaction.key.clone());
         tokio::spawn(async move {
             while let Some(message) = transaction.receive().await {
                 let SipMessage::Request(request) = message else { continue };
@@ -128,7 +128,7 @@ impl ServerTransaction {
             }
             let _ = report.send(wrap(InviteReport::Ended)).await;
         });
-        InviteServer { sender, last_status: 0 }
+        InviteServer { sender, key, last_status: 0 }
     }
 }
 
@@ -141,9 +141,10 @@ pub(super) enum InviteReport {
     Ended,
 }
 
-/// The answering end of a running INVITE server transaction. Dropped without a final answer, it sends 500.
+/// The answering end of a running INVITE server transaction.
 pub(super) struct InviteServer {
     sender: TransactionEventSender,
+    key: Key,
     last_status: u16,
 }
 
@@ -164,8 +165,17 @@ impl InviteServer {
     }
 
     /// Stops repeating the 2xx: the peer has hung up.
-    pub(super) fn stop(&self, key: &Key) {
-        let _ = self.sender.send(TransactionEvent::Terminate(key.clone()));
+    pub(super) fn stop(&self) {
+        let _ = self.sender.send(TransactionEvent::Terminate(self.key.clone()));
+    }
+}
+
+impl Drop for InviteServer {
+    fn drop(&mut self) {
+        // Only reached unanswered when the call's task died: its transaction would wait forever.
+        if !self.is_final() {
+            self.stop();
+        }
     }
 }
 
@@ -194,7 +204,7 @@ impl ClientTransaction {
 pub(super) fn to_bought(message: &Message) -> Option<SipMessage> {
     let mut headers = Headers::default();
     for HeaderField { name, value } in message.headers.iter().filter(|field| field.name != "Content-Length") {
-        headers.push(make_header(name, value.clone()));
+        headers.push(make_header(name, plain(name, value)));
     }
     headers.push(make_header("Content-Length", message.body.len().to_string()));
     let body = message.body.clone();
@@ -218,6 +228,13 @@ pub(super) fn to_bought(message: &Message) -> Option<SipMessage> {
             })
         }
     })
+}
+
+/// From and To without the white space around `;` and `=` that hides a tag from the bought reader.
+fn plain(name: &str, value: &str) -> String {
+    let spaced = ["; ", " ;", "= ", " =", "\t"].iter().any(|space| value.contains(space));
+    let address = (spaced && matches!(name, "From" | "To")).then(|| NameAddr::parse(value)).flatten();
+    address.map_or_else(|| value.to_owned(), |address| address.write())
 }
 
 /// A URI that is written exactly as it was given. The bought type would take it apart at the first `;`,

@@ -94,6 +94,9 @@ pub struct Options {
     /// Exit with 1 unless at least this share of the returned audio is what was sent.
     #[arg(long, value_name = "PERCENT")]
     pub expect_audio_above: Option<f64>,
+    /// A packet sent later than this counts as late; with more than 0.1 % late packets the run is not to be trusted.
+    #[arg(long, value_name = "MS", default_value_t = 5)]
+    pub late_ms: u64,
     /// Failed calls to tolerate.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub max_failed: u64,

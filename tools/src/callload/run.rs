@@ -83,7 +83,7 @@ pub fn run(options: Options) -> anyhow::Result<ExitCode> {
         }
         anyhow::Ok(total)
     })?;
-    let report = Report::new(&options, destination, local, stats, clock::now_ns() - start_ns);
+    let report = Report::new(&options, destination, local, stats, start_ns);
     report.write(&options)?;
     Ok(report.exit_code(&options))
 }
@@ -149,6 +149,7 @@ fn worker(
         hold_ns: options.hold.map(|hold| hold.as_nanos() as u64),
         duration_ns: options.duration.as_nanos() as u64,
         linger_ns: options.linger_ms * 1_000_000,
+        late_ms: options.late_ms,
     };
     Worker::new(plan, config, Arc::clone(speech), calls, sip, (part as usize, parts as usize))
 }

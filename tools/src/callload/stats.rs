@@ -101,6 +101,8 @@ counters! {
 #[derive(Clone)]
 pub(super) struct Stats {
     pub(super) counters: Counters,
+    /// When the last call was answered (monotonic).
+    pub(super) last_answer_ns: u64,
     /// Failed calls by reason.
     pub(super) failures: BTreeMap<String, u64>,
     /// INVITE to the first 18x.
@@ -129,6 +131,7 @@ impl Stats {
     pub(super) fn new() -> Self {
         Self {
             counters: Counters::default(),
+            last_answer_ns: 0,
             failures: BTreeMap::new(),
             ringing: Histogram::new(),
             setup: Histogram::new(),
@@ -145,6 +148,7 @@ impl Stats {
 
     pub(super) fn add(&mut self, other: &Self) {
         self.counters.add(&other.counters);
+        self.last_answer_ns = self.last_answer_ns.max(other.last_answer_ns);
         for (reason, count) in &other.failures {
             *self.failures.entry(reason.clone()).or_default() += count;
         }

@@ -42,6 +42,7 @@ pub(super) struct Plan {
     pub(super) hold_ns: Option<u64>,
     pub(super) duration_ns: u64,
     pub(super) linger_ns: u64,
+    pub(super) late_ms: u64,
 }
 
 /// What the progress line shows of a worker.
@@ -304,6 +305,7 @@ impl Worker {
         match remote {
             Ok(remote) => {
                 self.stats.counters.calls_answered += 1;
+                self.stats.last_answer_ns = now_ns;
                 self.stats.setup.record_ns(now_ns.saturating_sub(call.invite_ns));
                 if let Some(remote) = remote {
                     call.adopt(remote);
@@ -311,7 +313,7 @@ impl Worker {
                 call.phase = Phase::Talking;
                 call.until_ns = match self.plan.hold_ns {
                     Some(hold_ns) => now_ns + hold_ns,
-                    None if self.plan.with_rtp => u64::MAX,
+                    None if self.plan.with_rtp && !self.stopping => u64::MAX,
                     None => now_ns,
                 };
                 if !self.plan.with_rtp && call.until_ns <= now_ns {
@@ -404,6 +406,12 @@ impl Worker {
             match call.phase {
                 Phase::Talking if now_ns >= call.until_ns => self.linger(at, now_ns),
                 Phase::Lingering if now_ns >= call.until_ns => self.leave(at, now_ns),
+                Phase::Setup if now_ns >= call.until_ns => {
+                    call.phase = Phase::Leaving;
+                    call.bye_ns = now_ns;
+                    call.uac.hang_up(now_ns, &mut self.outputs);
+                    self.handle_outputs(at, now_ns);
+                }
                 _ => {}
             }
             let call = &mut self.calls[at];
@@ -442,12 +450,8 @@ impl Worker {
                     let until_ns = now_ns + at as u64 * apart_ns;
                     self.calls[at].until_ns = self.calls[at].until_ns.min(until_ns);
                 }
-                Phase::Setup => {
-                    self.calls[at].phase = Phase::Leaving;
-                    self.calls[at].bye_ns = now_ns;
-                    self.calls[at].uac.hang_up(now_ns, &mut self.outputs);
-                    self.handle_outputs(at, now_ns);
-                }
+                // An answer that is on its way is the shorter end: SIP has no CANCEL before a provisional response.
+                Phase::Setup => self.calls[at].until_ns = now_ns + SECOND_NS,
                 Phase::Free | Phase::Lingering | Phase::Leaving => {}
             }
         }
@@ -466,15 +470,13 @@ impl Worker {
                 .count() as u64,
             latency_p50_ms: self.stats.recent_latency.ms(50.0),
             latency_p99_ms: self.stats.recent_latency.ms(99.0),
-            late_packets: self.stats.lateness.above_ms(LATE_MS),
+            late_packets: self.stats.lateness.above_ms(self.plan.late_ms),
         };
         self.stats.recent_latency.reset();
         *progress.lock().expect("the progress printer does not panic") = snapshot;
     }
 }
 
-/// A packet sent later than this counts as late in the report.
-pub(super) const LATE_MS: u64 = 5;
 const TICK_NS: u64 = 500_000;
 const SLOTS: usize = 40;
 /// SIP timers and phases are looked at every 5 ms.

@@ -132,7 +132,8 @@ pub(crate) fn frame(data: &[u8], scanned: usize) -> Frame {
     match reader.content_length().map(|length| end + length.unwrap_or(0)) {
         Ok(length) if length <= MAX_MESSAGE_BYTES && !lost => match data.len() >= length {
             true => Frame::Message { length },
-            false => Frame::Incomplete { scanned: end },
+            // So that the next search finds the same end again.
+            false => Frame::Incomplete { scanned: end - 1 },
         },
         _ => Frame::Broken,
     }

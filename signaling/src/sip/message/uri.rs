@@ -123,6 +123,13 @@ impl NameAddr {
         Some(Self { display, uri: uri.to_owned(), params: parse_params(params)? })
     }
 
+    /// In one form without optional white space.
+    pub(crate) fn write(&self) -> String {
+        let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+        let display = self.display.as_deref().map(|text| quoted(text) + " ").unwrap_or_default();
+        format!("{display}<{}>{}", self.uri, write_params(&self.params))
+    }
+
     pub(crate) fn tag(&self) -> Option<&str> {
         let tag = self.params.iter().find(|(name, _)| name.eq_ignore_ascii_case("tag"))?;
         tag.1.as_deref().filter(|tag| !tag.is_empty())
@@ -194,20 +201,25 @@ impl Via {
         if let Some(port) = self.port {
             out.push_str(&format!(":{port}"));
         }
-        for (name, value) in &self.params {
-            match value {
-                Some(value) if value.bytes().all(|b| is_token_byte(b) || b"[]:".contains(&b)) => {
-                    out.push_str(&format!(";{name}={value}"));
-                }
-                Some(value) => {
-                    let value = value.replace('\\', "\\\\").replace('"', "\\\"");
-                    out.push_str(&format!(";{name}=\"{value}\""));
-                }
-                None => out.push_str(&format!(";{name}")),
-            }
-        }
-        out
+        out + &write_params(&self.params)
     }
+}
+
+fn write_params(params: &Params) -> String {
+    let mut out = String::new();
+    for (name, value) in params {
+        match value {
+            Some(value) if value.bytes().all(|b| is_token_byte(b) || b"[]:".contains(&b)) => {
+                out.push_str(&format!(";{name}={value}"));
+            }
+            Some(value) => {
+                let value = value.replace('\\', "\\\\").replace('"', "\\\"");
+                out.push_str(&format!(";{name}=\"{value}\""));
+            }
+            None => out.push_str(&format!(";{name}")),
+        }
+    }
+    out
 }
 
 /// IPv6 addresses need brackets wherever a port may follow.

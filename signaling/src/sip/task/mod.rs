@@ -8,7 +8,7 @@
 mod outgoing;
 mod requests;
 
-use std::sync::atomic::Ordering;
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ use super::negotiation::Negotiation;
 use super::reliable::{Provisional, ReliableProvisional};
 use super::session::{ByeReason, Decision, EndCause, RequestError, SessionEvent};
 use super::session_timer::{Negotiated, SessionTimeout, SessionTimer, negotiate};
-use super::transaction::{InviteReport, InviteServer, Key, ServerTransaction};
+use super::transaction::{InviteReport, InviteServer, ServerTransaction};
 use super::transport::Flow;
 use super::validate::{ALLOW, Refusal, SUPPORTED};
 
@@ -45,6 +45,7 @@ pub(super) enum Asked {
     Bye,
     Reinvite {
         cseq: u32,
+        sdp: String,
         reply: Option<oneshot::Sender<Result<String, RequestError>>>,
     },
     /// A refresh of the session timer by UPDATE.
@@ -60,7 +61,6 @@ pub(super) struct NewCall {
     pub(super) invite: Message,
     pub(super) offer: Option<String>,
     pub(super) timer: Negotiated,
-    pub(super) key: Key,
     pub(super) identity: (String, String, u32),
     pub(super) transaction: ServerTransaction,
     pub(super) flow: Flow,
@@ -84,13 +84,15 @@ struct CallTask {
     dialog: Dialog,
     invite: Message,
     identity: (String, String, u32),
+    /// The INVITE's source, and whether the call still counts as unacknowledged there.
+    source: IpAddr,
+    holds_place: bool,
     /// The way the peer's last request came.
     flow: Flow,
     contact_user: String,
-    /// The INVITE server transaction in progress, the first one's included, and its number and request.
+    /// The INVITE server transaction in progress, the first one's included, with its number and request.
     server: InviteServer,
     server_number: u32,
-    server_key: Key,
     server_request: Message,
     /// The 2xx of that transaction held our offer.
     offered_in_answer: bool,
@@ -147,7 +149,7 @@ pub(super) fn start(
     let (cancelled, cancelled_receiver) = watch::channel(false);
     let ended = Arc::new(OnceLock::new());
     let info = Arc::new(info(&new));
-    let NewCall { dialog, invite, offer, timer, key, identity, transaction, flow } = new;
+    let NewCall { dialog, invite, offer, timer, identity, transaction, flow } = new;
     let mut server = transaction.run_invite(to_self.clone(), |report| ToCall::Invite { number: 0, report });
     server.respond(&Message::response_to(&invite, 100, "", None));
     let mut negotiation = Negotiation::Stable;
@@ -158,12 +160,13 @@ pub(super) fn start(
     let task = CallTask {
         phase: Phase::Early,
         identity,
+        source: flow.remote.ip(),
+        holds_place: true,
         contact_user: info.request_uri.user.clone(),
         peer_allows_update: invite.lists("Allow", "UPDATE"),
         server_request: invite.clone(),
         server,
         server_number: 0,
-        server_key: key,
         offered_in_answer: false,
         reinvite_answered: false,
         min_se: 0,
@@ -394,7 +397,6 @@ impl CallTask {
         self.timer.start_as_uas(Instant::now(), self.negotiated);
         self.phase = Phase::Answered;
         self.core.counters.calls_accepted.increment();
-        self.core.unacknowledged.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -424,7 +426,8 @@ impl CallTask {
             InviteReport::Ended if self.unacknowledged() => {
                 self.core.counters.ack_timeouts.increment();
                 let text = "no ACK".to_owned();
-                self.leave_answered();
+                // It keeps its place among the unacknowledged: whoever floods does not answer a BYE either.
+                self.phase = Phase::Confirmed;
                 self.send_bye(EndCause::AckTimeout, Some(ByeReason { protocol: "SIP", cause: 408, text }));
             }
             InviteReport::Ended => {}
@@ -462,7 +465,13 @@ impl CallTask {
     fn leave_answered(&mut self) {
         if self.phase == Phase::Answered {
             self.phase = Phase::Confirmed;
-            self.core.unacknowledged.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.release_place();
+    }
+
+    fn release_place(&mut self) {
+        if std::mem::take(&mut self.holds_place) {
+            self.core.lock_unacknowledged().release(self.source);
         }
     }
 
@@ -530,9 +539,7 @@ impl CallTask {
 
 impl Drop for CallTask {
     fn drop(&mut self) {
-        if self.phase == Phase::Answered {
-            self.core.unacknowledged.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.release_place();
         self.core.forget_call(&self.dialog.id, &self.identity);
     }
 }

@@ -51,19 +51,18 @@ impl CallTask {
         {
             return drop(reply.send(Err(RequestError::Pending)));
         }
-        self.local_sdp = sdp;
-        self.send_reinvite(Some(reply));
+        self.send_reinvite(sdp, Some(reply));
     }
 
-    fn send_reinvite(&mut self, reply: Option<oneshot::Sender<Result<String, RequestError>>>) {
+    fn send_reinvite(&mut self, sdp: String, reply: Option<oneshot::Sender<Result<String, RequestError>>>) {
         self.client_invite = true;
         let mut invite = self.dialog.request("INVITE");
         let cseq = invite.cseq().map_or(0, |(number, _)| number);
         self.add_timer(&mut invite);
         invite.push("Allow", ALLOW);
         invite.push("Supported", SUPPORTED);
-        invite.set_body("application/sdp", self.local_sdp.clone());
-        self.send(invite, true, Asked::Reinvite { cseq, reply });
+        invite.set_body("application/sdp", sdp.clone());
+        self.send(invite, true, Asked::Reinvite { cseq, sdp, reply });
     }
 
     pub(super) fn send_info(
@@ -94,7 +93,7 @@ impl CallTask {
             update.push("Supported", SUPPORTED);
             self.send(update, true, Asked::Update);
         } else if self.negotiation.offer() {
-            self.send_reinvite(None);
+            self.send_reinvite(self.local_sdp.clone(), None);
         }
     }
 
@@ -149,7 +148,12 @@ impl CallTask {
             self.timer.start_as_uac(Instant::now(), answered);
         }
         match asked {
-            Asked::Reinvite { cseq, reply } => self.handle_reinvite_response(cseq, reply, response),
+            Asked::Reinvite { cseq, sdp, reply } => {
+                if status / 100 == 2 {
+                    self.local_sdp = sdp;
+                }
+                self.handle_reinvite_response(cseq, reply, response);
+            }
             Asked::Update => self.handle_refresh_failure(status, response),
             Asked::Info { reply } => drop(reply.send(outcome(response))),
             Asked::Bye => {}

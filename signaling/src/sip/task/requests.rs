@@ -1,6 +1,5 @@
 //! What the peer asks for inside the dialog.
 
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -76,9 +75,14 @@ impl CallTask {
         let response = self.response(request, 200, "");
         transaction.answer(&response).await;
         let reason = request.header("Reason").map(str::to_owned);
+        if let Some(PendingOffer { of: PendingIn::Other { transaction, request }, .. }) = self.pending.take()
+        {
+            // RFC 3261 15.1.2: what is still pending is answered 487.
+            let response = self.response(&request, 487, "");
+            transaction.answer(&response).await;
+        }
         match self.phase.clone() {
             Phase::Early => {
-                // RFC 3261 15.1.2: what is still pending is answered 487.
                 self.core.counters.calls_cancelled.increment();
                 self.answer_invite(487, "", |response| response);
                 let _ = self.cancelled.send(true);
@@ -87,7 +91,7 @@ impl CallTask {
             Phase::Ending(cause) => self.finish(cause),
             _ => {
                 if self.server.is_final() {
-                    self.server.stop(&self.server_key);
+                    self.server.stop();
                 } else {
                     self.answer_invite(487, "", |response| response);
                 }
@@ -132,9 +136,6 @@ impl CallTask {
         }
         self.server_number = self.server_number.wrapping_add(1) & 0x7fff_ffff;
         let number = self.server_number;
-        if let Some(key) = request_key(&request) {
-            self.server_key = key;
-        }
         self.server =
             transaction.run_invite(self.to_self.clone(), move |report| ToCall::Invite { number, report });
         self.server.respond(&Message::response_to(&request, 100, "", None));
@@ -298,12 +299,7 @@ impl CallTask {
 
     pub(super) fn server_acknowledged(&mut self) {
         self.reinvite_answered = false;
-        debug_assert!(self.core.unacknowledged.load(Ordering::Relaxed) < usize::MAX / 2);
     }
-}
-
-fn request_key(request: &Message) -> Option<crate::sip::transaction::Key> {
-    crate::sip::transaction::to_bought(request).as_ref().and_then(crate::sip::transaction::key_of)
 }
 
 /// 500 with a Retry-After of 0 to 10 s (RFC 3261 14.2).

@@ -193,7 +193,13 @@ async fn write_loop(
         }
     }
     closing.cancel();
+    drop(bytes);
     let _ = write.shutdown().await;
+    drop(write);
+    // Transactions go on sending until their timers end them, which a failed send would prevent.
+    while messages.recv().await.is_some() {
+        counters.transmit_errors.increment();
+    }
 }
 
 struct Reader<H> {

@@ -88,11 +88,12 @@ impl BoughtUdpSocket for CountingSocket {
     }
 
     async fn send_to(&self, bytes: &[u8], address: SocketAddr) -> rsipstack::Result<usize> {
-        let sent = self.socket.send_to(bytes, address).await;
-        if sent.is_err() {
+        // A datagram that the kernel refuses is a lost one: the transaction's timers must go on as they
+        // would, or it never ends.
+        if self.socket.send_to(bytes, address).await.is_err() {
             self.counters.transmit_errors.increment();
         }
-        Ok(sent?)
+        Ok(bytes.len())
     }
 
     fn local_addr(&self) -> rsipstack::Result<SocketAddr> {
