@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use support::audio::{align, rms, silence};
+use support::audio::{align, align_in_parts, rms, silence};
 use support::baresip::{Baresip, speech};
 use support::ports::free_loopback_port;
 use support::server::{Server, Setup};
@@ -35,7 +35,7 @@ fn baresip_hears_its_own_speech_from_sipps_echo() {
     let recording = Baresip::call(server, "echo", &spoken(), PCMU).recording(LIMIT);
     let _ = sipp.kill();
     let _ = sipp.wait();
-    let found = align(&speech(), &recording.heard);
+    let found = align_in_parts(&speech(), &recording.heard);
     assert!(found.correlation > 0.95, "{found:?}\n{}", recording.log);
 }
 
@@ -46,7 +46,7 @@ fn echo_returns_the_callers_speech() {
     }
     let server = shared();
     let recording = Baresip::call(server.sip, "echo", &spoken(), PCMU).recording(LIMIT);
-    let found = align(&speech(), &recording.heard);
+    let found = align_in_parts(&speech(), &recording.heard);
     assert!(found.correlation > 0.95, "{found:?}\n{}", recording.log);
 }
 
@@ -58,7 +58,7 @@ fn echo_returns_the_callers_speech_in_a_law() {
     let server = shared();
     let recording = Baresip::call(server.sip, "echo", &spoken(), "audio_codecs=PCMA/8000/1").recording(LIMIT);
     assert!(recording.log.contains("Set audio decoder: PCMA"), "{}", recording.log);
-    let found = align(&speech(), &recording.heard);
+    let found = align_in_parts(&speech(), &recording.heard);
     assert!(found.correlation > 0.95, "{found:?}\n{}", recording.log);
 }
 
@@ -69,7 +69,7 @@ fn a_played_file_is_heard_from_its_start_to_its_end() {
     }
     let server = shared();
     let recording = Baresip::call(server.sip, "play", &silence(8000), PCMU).recording(LIMIT);
-    let found = align(&speech(), &recording.heard);
+    let found = align_in_parts(&speech(), &recording.heard);
     assert!(found.correlation > 0.95, "{found:?}\n{}", recording.log);
     assert!(recording.heard.len() < 8 * 7000, "the call ends after the file, not with the caller");
 }
@@ -85,10 +85,10 @@ fn the_demo_agent_greets_then_repeats_what_it_heard() {
     microphone.extend(speech());
     microphone.extend(silence(speech().len() / 8 + 4000));
     let recording = Baresip::call(server.sip, "agent", &microphone, PCMU).recording(LIMIT);
-    let greeted = align(&greeting, &recording.heard);
+    let greeted = align_in_parts(&greeting, &recording.heard);
     assert!(greeted.correlation > 0.95, "greeting: {greeted:?}\n{}", recording.log);
     let rest = &recording.heard[(greeted.offset + greeting.len()).min(recording.heard.len())..];
-    let repeated = align(&speech(), rest);
+    let repeated = align_in_parts(&speech(), rest);
     assert!(repeated.correlation > 0.9, "repetition: {repeated:?}\n{}", recording.log);
 }
 

@@ -10,12 +10,10 @@ mod agent;
 mod demo;
 mod load;
 mod prepare;
-mod prompt;
 mod service;
 
 pub use demo::DemoAgent;
 pub use load::{Apps, AppsError};
-pub use prompt::{PromptError, PromptErrorReason};
 pub use service::serve;
 
 pub use crate::call::CallConfig;
@@ -50,7 +48,7 @@ impl AppConfig {
 /// A recording to play.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlayConfig {
-    /// A WAV file: 8 kHz, mono, 16-bit PCM, A-law or mu-law. It is read once, at start.
+    /// A WAV file of any common encoding and rate. It is read once, at start.
     pub file: PathBuf,
     /// Plays it again and again until the caller hangs up.
     pub repeat: bool,

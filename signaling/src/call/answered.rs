@@ -137,7 +137,7 @@ impl Call {
                     Some(CallEvent::Ended(CallEnd::OfferFailed))
                 }
                 Err(error) => {
-                    warn!(%error, "the caller's answer to our offer does not fit; the call goes on as it was");
+                    info!(%error, "the caller's answer to our offer does not fit; the call goes on as it was");
                     self.context.counters().offers_refused.increment();
                     None
                 }
@@ -162,7 +162,7 @@ impl Call {
                 self.tell_table();
             }
             Err(error) => {
-                warn!(%error, "an offer was refused; the call goes on as it was");
+                info!(%error, "an offer was refused; the call goes on as it was");
                 self.context.counters().offers_refused.increment();
                 let rejection = error.rejection(&self.context);
                 // Inside a session a description that makes no sense is refused like one that does not fit.

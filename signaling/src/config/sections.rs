@@ -95,7 +95,7 @@ impl Default for Sip {
 pub struct SipLimits {
     /// Dialogs, from INVITE to the end of BYE.
     pub dialogs: usize,
-    /// Answered calls that wait for their ACK.
+    /// Calls, ringing or answered, whose ACK has not come; a lone source may have two fifths of it.
     pub unacknowledged: usize,
     /// Transactions, running and remembered.
     pub transactions: usize,
@@ -121,8 +121,8 @@ impl Default for SipLimits {
             dialogs: 4000,
             unacknowledged: 1000,
             transactions: 40_000,
-            invites_per_second_per_source: 50,
-            invite_burst_per_source: 200,
+            invites_per_second_per_source: 100,
+            invite_burst_per_source: 300,
             sources: 4096,
             tcp_connections: 1024,
             tcp_connections_per_source: 64,

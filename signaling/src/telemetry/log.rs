@@ -71,12 +71,12 @@ fn filter(level: &str) -> Result<EnvFilter, LogError> {
             return Err(wrong());
         }
     }
-    // Our crates are known by their folders.
+    // Our crates are known by their folders, whatever their full name is.
     let full = level.split(',').map(|part| {
         let part = part.trim();
         let ours =
             OURS.iter().any(|name| part.strip_prefix(name).is_some_and(|rest| rest.starts_with([':', '='])));
-        if ours { format!("sidetone_{part}") } else { part.to_owned() }
+        if ours { format!("{part},sidetone_{part}") } else { part.to_owned() }
     });
     let full: Vec<_> = full.collect();
     EnvFilter::try_new(format!("info,{QUIET},{}", full.join(","))).map_err(|_| wrong())
