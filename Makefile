@@ -20,7 +20,7 @@ test: setup
 
 ## bench: criterion benches, then the load figures of docs/performance.md are one tool away (tools/)
 bench: setup-build
-	cargo bench --workspace
+	cargo bench --bench engine --bench signaling
 
 ## fmt: format in place
 fmt:
