@@ -12,7 +12,13 @@ pub(crate) fn redacted(text: &str, show: bool) -> String {
     clean.iter().enumerate().map(|(index, character)| if index < masked { '*' } else { *character }).collect()
 }
 
+/// An identifier that the peer chose, cut to what a line can hold.
+pub(crate) fn shortened(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).take(MAX_IDENTIFIER_CHARS).collect()
+}
+
 const MAX_CHARS: usize = 64;
+const MAX_IDENTIFIER_CHARS: usize = 128;
 
 #[cfg(test)]
 mod tests {
