@@ -20,7 +20,7 @@ test: setup
 
 ## bench: criterion benches, then the load figures of docs/performance.md are one tool away (tools/)
 bench: setup-build
-	cargo bench --bench engine --bench signaling
+	cargo bench --bench engine --bench signaling --bench rings
 
 ## fmt: format in place
 fmt:

@@ -29,7 +29,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Subcommands {
     /// Checks the configuration, prints what would run and ends: 0 if it would start, 1 with the errors if not
-    CheckConfig(RunFlags),
+    CheckConfig(Box<RunFlags>),
     /// Prints the version and ends
     Version,
 }

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use cli::{Cli, RunFlags, Subcommands};
+use signaling::apps::Apps;
 use signaling::config::{self, ConfigError, Plan};
 
 fn main() -> ExitCode {
@@ -30,6 +31,11 @@ fn main() -> ExitCode {
 fn check_config(flags: &RunFlags) -> ExitCode {
     match read_plan(flags) {
         Ok(plan) => {
+            // The audio files are read as they would be at start.
+            if let Err(error) = Apps::load(plan.apps.clone()) {
+                eprintln!("error: {error}");
+                return ExitCode::FAILURE;
+            }
             print!("{}", config::report(&plan));
             for warning in &plan.warnings {
                 println!("warning: {warning}");

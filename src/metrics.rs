@@ -86,12 +86,7 @@ fn ai(out: &mut Exposition, counters: &AiCounters) {
 pub(crate) fn sip(out: &mut Exposition, counters: &SipCounters, load: SipLoad) {
     counters.for_each(|name, help, value| out.counter(&format!("sidetone_sip_{name}"), help, &[], value));
     out.gauge("sidetone_sip_dialogs", "Dialogs, from INVITE to the end of BYE", &[], load.calls);
-    out.gauge(
-        "sidetone_sip_unacknowledged",
-        "Answered calls that wait for their ACK",
-        &[],
-        load.unacknowledged,
-    );
+    out.gauge("sidetone_sip_unacknowledged", "Calls whose ACK has not come", &[], load.unacknowledged);
     let help = "Transactions, running and remembered for retransmissions";
     out.gauge("sidetone_sip_transactions", help, &[], load.transactions);
     out.gauge("sidetone_sip_tcp_connections", "Open TCP connections", &[], load.tcp_connections);

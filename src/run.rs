@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use engine::Engine;
 use engine::ai::AiRuntime;
 use signaling::api::{Api, HttpListener, HttpServer};
-use signaling::apps::{self, Apps};
+use signaling::apps::{self, Apps, DemoAgent};
 use signaling::call::{CallContext, CallTable};
 use signaling::config::Plan;
 use signaling::media::Media;
@@ -71,6 +71,15 @@ async fn serve(mut plan: Plan) -> Result<()> {
     log_device(&engine);
     let media = Media::start(engine, events, ai).context("cannot watch the media engine")?;
 
+    // Only when a route leads there; it ends when this function does.
+    let _demo = match plan.demo_agent_mut() {
+        Some(agent) => {
+            let demo = DemoAgent::start().context("cannot start the demo agent on 127.0.0.1")?;
+            agent.url.clone_from(&demo.url);
+            Some(demo)
+        }
+        None => None,
+    };
     let apps = {
         let config = plan.apps.clone();
         tokio::task::spawn_blocking(move || Apps::load(config)).await?.context("cannot load the apps")?

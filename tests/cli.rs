@@ -109,6 +109,17 @@ fn check_config_refuses_with_the_place_and_the_nearest_key() {
 }
 
 #[test]
+fn check_config_reads_the_audio_files() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("sidetone.toml");
+    std::fs::write(folder.path().join("a.wav"), b"not audio").expect("written");
+    std::fs::write(&file, "[[routes]]\nmatch = \"a\"\napp = \"play\"\nfile = \"a.wav\"\n").expect("written");
+    let output = sidetone().arg("check-config").arg("--config").arg(&file).output().expect("the binary runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("a.wav"), "{}", text(&output.stderr));
+}
+
+#[test]
 fn wrong_flags_are_refused_by_name() {
     for (flag, value, expected) in [
         ("--sip-bind", "localhost", "--sip-bind: sip.bind: `localhost` is not an address with a port"),

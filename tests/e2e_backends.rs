@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use support::agent::Agent;
-use support::audio::{align, rms};
+use support::audio::{align_in_parts, rms};
 use support::baresip::speech;
 use support::bystander::Bystander;
 use support::phone::Phone;
@@ -22,7 +22,7 @@ fn a_backend_that_refuses_is_answered_by_the_fallback_prompt_and_bye() {
     let server = shared();
     let phone = Phone::dial(server.sip, "refusing").expect("the call is answered for the prompt");
     assert!(within(Duration::from_secs(12), || phone.ended().is_some()), "BYE comes after the prompt");
-    let found = align(&speech(), &phone.audio());
+    let found = align_in_parts(&speech(), &phone.audio());
     assert!(found.correlation > 0.95, "the fallback prompt is heard: {found:?}");
 }
 
@@ -45,7 +45,7 @@ fn a_backend_that_closes_in_mid_call_ends_it_after_its_audio() {
     let server = shared();
     let phone = Phone::dial(server.sip, "closing").expect("the call is answered");
     assert!(within(Duration::from_secs(10), || phone.ended().is_some()), "BYE comes");
-    let found = align(&speech(), &phone.audio());
+    let found = align_in_parts(&speech(), &phone.audio());
     assert!(found.correlation > 0.95, "what it said before is heard to the end: {found:?}");
 }
 
@@ -65,7 +65,7 @@ fn garbage_from_a_backend_is_counted_and_the_call_goes_on() {
     let phone = Phone::dial(server.sip, "garbage").expect("the call is answered");
     std::thread::sleep(Duration::from_secs(3));
     assert!(phone.ended().is_none(), "garbage does not end a call");
-    let found = align(&speech(), &phone.audio());
+    let found = align_in_parts(&speech(), &phone.audio());
     assert!(found.correlation > 0.95, "what is good in between is heard: {found:?}");
     assert!(BACKENDS.garbage.events("media").len() > 100, "caller audio goes on");
     assert_eq!(phone.hang_up(), Some(200));

@@ -16,7 +16,8 @@ use support::within;
 
 #[test]
 fn garbage_over_udp_is_counted_and_harms_nobody() {
-    let server = Server::start(&Setup::new(ECHO));
+    // A short T1, so that the calls that some of it makes by chance end soon for want of an ACK.
+    let server = Server::start(&Setup::new(&format!("[sip]\nt1 = \"100ms\"\n{ECHO}")));
     let bystander = Bystander::start(server.sip, 20);
     let socket = udp();
     let mut sent = 0;
@@ -31,7 +32,7 @@ fn garbage_over_udp_is_counted_and_harms_nobody() {
     bystander.finish().is_below(0.005);
     assert!(refused_messages(&server) > 20.0, "counted:\n{}", sip_counters(&server));
     assert!(
-        within(Duration::from_secs(40), || server.calls().is_empty()),
+        within(Duration::from_secs(10), || server.calls().is_empty()),
         "no half call stays: {:?}",
         server.calls()
     );
@@ -86,7 +87,7 @@ fn a_message_in_pieces_over_tcp_is_answered_once_whole() {
 
 #[test]
 fn idle_tcp_connections_do_not_lock_others_out() {
-    let server = shared();
+    let server = Server::start(&Setup::new(ECHO));
     // From one address, more than it may have; another address is still served (AST-2016-005).
     let idle: Vec<TcpStream> = (0..100).filter_map(|_| TcpStream::connect(server.sip).ok()).collect();
     assert!(idle.len() > 60);
@@ -158,7 +159,6 @@ fn bad_rtp_is_counted_by_reason_and_harms_no_call() {
     let bystander = Bystander::start(server.sip, 15);
     let victim = Phone::dial(server.sip, "echo").expect("the call is answered");
     std::thread::sleep(Duration::from_millis(400));
-    let before = rtp_refusals(&server);
     let mut header = Header { payload_type: 0, marker: false, sequence_number: 9000, timestamp: 99, ssrc: 1 }
         .packet(&[0xFF; 160]);
     for kind in 0..6 {
@@ -193,23 +193,29 @@ fn bad_rtp_is_counted_by_reason_and_harms_no_call() {
     }
     header[0] = 0x80;
     bystander.finish().is_below(0.005);
-    let counted = rtp_refusals(&server) - before;
-    assert!(
-        counted >= 80.0,
-        "{counted} of 100 unusable packets are counted:\n{}",
-        server.metrics_like("rtp")
-    );
+    let refused = |server: &Server| -> u64 {
+        server.calls().iter().filter_map(|call| server.call(call)["media"]["refused_packets"].as_u64()).sum()
+    };
+    assert!(within(Duration::from_secs(2), || refused(&server) >= 80), "the API shows {}", refused(&server));
     // The call that got them still works.
     let heard = victim.heard_count();
     assert!(within(Duration::from_secs(2), || victim.heard_count() > heard + 20), "the victim still hears");
     assert_eq!(victim.hang_up(), Some(200));
+    let counted = || server.metric_like("rtp_refused");
+    assert!(
+        within(Duration::from_secs(3), || counted() >= 80.0),
+        "{} counted of 100 unusable packets",
+        counted()
+    );
 }
 
+/// Nothing counts the strangers here: the socket is connected to the source by now, so the kernel drops them.
 #[test]
 fn a_strangers_rtp_is_neither_heard_nor_answered() {
     let server = Server::start(&Setup::new(ECHO));
     let bystander = Bystander::start(server.sip, 8);
-    let stranger = udp();
+    // Another host than the caller's, as far as loopback has hosts.
+    let stranger = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, 99), 0)).expect("loopback is a /8");
     stranger.set_read_timeout(Some(Duration::from_millis(1))).expect("a timeout");
     let strange = noise_payloads(77, 200);
     let target = bystander.phone().remote_media();
@@ -226,7 +232,8 @@ fn a_strangers_rtp_is_neither_heard_nor_answered() {
         let _ = stranger.send_to(&header.packet(payload), target);
         let _ = stranger
             .send_to(&[0x80, 200, 0, 1, 0, 0, 2, 154], SocketAddr::new(target.ip(), target.port() + 1));
-        while stranger.recv_from(&mut buffer).is_ok() {
+        while let Ok((size, from)) = stranger.recv_from(&mut buffer) {
+            eprintln!("leaked from {from}: {:02x?}", &buffer[..size.min(40)]);
             leaked += 1;
         }
         std::thread::sleep(Duration::from_millis(10));
@@ -235,7 +242,6 @@ fn a_strangers_rtp_is_neither_heard_nor_answered() {
     let strange_heard = heard.iter().filter(|packet| strange.contains(&packet.payload)).count();
     assert_eq!((strange_heard, leaked), (0, 0), "(strange packets heard, packets leaked)");
     bystander.finish().is_below(0.005);
-    assert!(server.metric_like("strang") >= 190.0, "counted:\n{}", server.metrics_like("strang"));
 }
 
 static SHARED: Mutex<Weak<Server>> = Mutex::new(Weak::new());
@@ -364,10 +370,6 @@ fn refused_messages(server: &Server) -> f64 {
         + server.metric_like("parse")
         + server.metric_like("invalid")
         + server.metric_like("oversized")
-}
-
-fn rtp_refusals(server: &Server) -> f64 {
-    server.metric_like("rtp")
 }
 
 const ECHO: &str = "[[routes]]\nmatch = \"echo\"\napp = \"echo\"\n";

@@ -5,7 +5,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::audio::{align, rms, share_at, silence, tone};
+use support::audio::{align_in_parts, rms, share_at, silence, tone};
 use support::baresip::speech;
 use support::phone::{Dial, Phone};
 use support::pipecat::Pipecat;
@@ -92,7 +92,7 @@ fn echoes(phone: &Phone, longest_delay: Duration) {
     std::thread::sleep(longest_delay + Duration::from_millis(300));
     let heard = phone.audio();
     let heard = &heard[before.min(heard.len())..];
-    let found = align(&speech, heard);
+    let found = align_in_parts(&speech, heard);
     assert!(found.correlation > 0.9, "{found:?}");
     let copy = &heard[found.offset..(found.offset + speech.len()).min(heard.len())];
     let ratio = rms(copy) / rms(&speech);
@@ -151,7 +151,7 @@ fn a_burst_is_played_in_real_time(phone: &Phone, pipecat: &Pipecat) {
     assert!((2.94..3.25).contains(&took), "the mark of 3 s of audio came back after {took} s");
     std::thread::sleep(Duration::from_millis(300));
     let heard = phone.audio();
-    let found = align(&tone(440.0, 2900, 8000.0), &heard[from..]);
+    let found = align_in_parts(&tone(440.0, 2900, 8000.0), &heard[from..]);
     assert!(found.correlation > 0.9, "3 s of tone without gaps: {found:?}");
     // And then nothing but the echo of silence.
     let after = &heard[(from + found.offset + 8 * 3100).min(heard.len())..];

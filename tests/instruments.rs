@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::audio::{align, share_at, tone};
+use support::audio::{align, align_in_parts, share_at, tone};
 use support::rtp::{noise_payloads, telephone_event};
 use support::wav::{Wav, decode_mu_law, encode_mu_law};
 
@@ -24,6 +24,20 @@ fn different_audio_does_not_correlate() {
     assert!(align(&reference, &recording).correlation < 0.2);
     assert!(align(&reference, &[]).correlation <= 0.0);
     assert!(align(&reference, &reference[..5000]).correlation < 0.95, "a part is not the whole");
+}
+
+#[test]
+fn a_moved_part_correlates_in_parts_and_a_missing_one_does_not() {
+    let reference: Vec<i16> = noise(1).take(16_000).collect();
+    let mut recording = reference[..8000].to_vec();
+    recording.extend([0; 320]);
+    recording.extend(&reference[8000..]);
+    assert!(align(&reference, &recording).correlation < 0.9);
+    assert!(align_in_parts(&reference, &recording).correlation > 0.95);
+    let mut swapped = reference[8000..].to_vec();
+    swapped.extend(&reference[..8000]);
+    assert!(align_in_parts(&reference, &swapped).correlation < 0.7);
+    assert!(align_in_parts(&reference, &reference[..12_000]).correlation < 0.9);
 }
 
 #[test]

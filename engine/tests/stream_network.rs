@@ -286,3 +286,37 @@ fn pace_is_the_monotonic_clock_when_nothing_arrives() {
     assert_eq!(packets.len(), 500);
     assert_eq!(packets[499].0 - packets[0].0, Duration::from_millis(499 * 20));
 }
+
+/// A click is a step that the signal itself never makes.
+#[test]
+fn concealed_tone_has_no_clicks() {
+    for (hertz, loss_percent, jitter_us) in [(120.0, 5, 0), (200.0, 10, 0), (200.0, 2, 30_000)] {
+        let link = Link { loss_percent, jitter_us, ..Link::default() };
+        let mut world = world(link, 21);
+        let mut phone = Phone::new(CALLER, 1, 1, 160);
+        for n in 0..1000usize {
+            let mut payload = [0; 160];
+            let pcm: Vec<i16> = (n * 160..(n + 1) * 160)
+                .map(|n| (8000.0 * (n as f64 * hertz * std::f64::consts::TAU / 8000.0).sin()) as i16)
+                .collect();
+            Codec::Pcmu.encode(&pcm, &mut payload);
+            let datagram = phone.say(&payload);
+            phone.header.timestamp += 160;
+            world.send(datagram);
+            world.run_for(20);
+        }
+        let mut out = vec![];
+        for (.., payload) in world.rtp_from(address(ENGINE)) {
+            let mut pcm = [0; 160];
+            Codec::Pcmu.decode(&payload, &mut pcm);
+            out.extend_from_slice(&pcm);
+        }
+        // The very first sample begins at once, as the tone does.
+        let steps = out[2000..].windows(2).map(|w| (i32::from(w[1]) - i32::from(w[0])).abs());
+        let natural = 8000.0 * hertz * std::f64::consts::TAU / 8000.0;
+        let largest = steps.max().expect("samples");
+        println!("{hertz} Hz, {loss_percent} %: largest step {largest}, natural {natural:.0}");
+        assert!(world.nodes[0].stream.statistics().concealed_frames > 10);
+        assert!(f64::from(largest) < natural * 1.5 + 512.0, "{hertz} Hz: {largest}");
+    }
+}

@@ -10,7 +10,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use call_support::{House, PATIENCE, Phone};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use sidetone_signaling::apps::{AgentConfig, AppConfig, AppsConfig, OnClose, RouteRule, UserPattern};
+use sidetone_signaling::apps::{
+    AgentConfig, AppConfig, AppsConfig, DemoAgent, OnClose, RouteRule, UserPattern,
+};
 use sidetone_signaling::call::CallConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
@@ -308,5 +310,35 @@ async fn caller_on_hold_keeps_the_backend() {
     phone.hears_audio().await;
     phone.bye().await;
     bot.next("stop").await;
+    house.is_quiet().await;
+}
+
+#[tokio::test]
+async fn demo_agent_greets_stops_when_talked_over_and_repeats() {
+    let demo = DemoAgent::start().expect("a demo agent");
+    let house = open(agent(demo.url.clone())).await;
+    let mut phone = Phone::new(&house, "bot").await;
+    let media = phone.call().await.media();
+    phone.hears_audio().await;
+
+    let loud: Vec<u8> = (0..160).map(|index| if index / 4 % 2 == 0 { 0x10 } else { 0x90 }).collect();
+    let begun = Instant::now();
+    let (mut quiet, mut stopped, mut repeated) = (0, false, false);
+    for frame in 0_u32..500 {
+        phone.send_rtp(media, if frame < 60 { &loud } else { &[0xFF; 160] }).await;
+        while let Some((_, payload)) = phone.hear_until(begun + Duration::from_millis(20) * (frame + 1)).await
+        {
+            let silent = payload.iter().all(|byte| byte & 0x7F >= 0x60);
+            quiet = if silent { quiet + 1 } else { 0 };
+            stopped |= quiet >= 10;
+            repeated |= stopped && frame > 60 && !silent;
+        }
+        if repeated {
+            break;
+        }
+    }
+    assert!(stopped, "the greeting goes on while the caller talks");
+    assert!(repeated, "the caller hears nothing back");
+    phone.bye().await;
     house.is_quiet().await;
 }

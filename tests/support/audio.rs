@@ -36,6 +36,28 @@ pub(crate) fn align(reference: &[i16], recording: &[i16]) -> Alignment {
     best
 }
 
+/// Like [`align`], but each 200 ms of the reference may lie up to 100 ms off the first alignment: an adaptive
+/// jitter buffer, or a backend that talks in bursts, moves audio by some frames in mid-speech. What is missing
+/// or in the wrong order does not correlate all the same.
+pub(crate) fn align_in_parts(reference: &[i16], recording: &[i16]) -> Alignment {
+    let whole = align(reference, recording);
+    let as_floats =
+        |samples: &[i16]| -> Vec<f32> { samples.iter().map(|&sample| f32::from(sample)).collect() };
+    let (reference, mut recording) = (as_floats(reference), as_floats(recording));
+    recording.resize(recording.len() + reference.len(), 0.0);
+    let (mut sum, mut weight) = (0.0, 0.0);
+    for (number, part) in reference.chunks(PART).enumerate() {
+        let energy: f64 = part.iter().map(|&sample| f64::from(sample).powi(2)).sum();
+        let middle = whole.offset + number * PART;
+        let best = (middle.saturating_sub(LARGEST_MOVE)..=middle + LARGEST_MOVE)
+            .map(|lag| correlation_at(part, &recording, lag))
+            .fold(-1.0, f64::max);
+        sum += best * energy;
+        weight += energy;
+    }
+    Alignment { offset: whole.offset, correlation: if weight == 0.0 { 0.0 } else { sum / weight } }
+}
+
 /// Root mean square of the samples; 0 for none.
 pub(crate) fn rms(samples: &[i16]) -> f64 {
     if samples.is_empty() {
@@ -99,5 +121,7 @@ fn decimate(samples: &[i16]) -> Vec<f32> {
         .collect()
 }
 
+const PART: usize = 1600;
+const LARGEST_MOVE: usize = 800;
 const DECIMATION: usize = 4;
 const CANDIDATES: usize = 12;

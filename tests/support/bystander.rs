@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::phone::Phone;
 use super::rtp::noise_payloads;
+use super::within;
 
 /// An echo call that sends noise.
 pub(crate) struct Bystander {
@@ -31,10 +32,12 @@ impl Bystander {
 
     /// Ends the call and says how it fared.
     pub(crate) fn finish(self) -> Harm {
+        // Four seconds at least, so that a share of them means something.
+        assert!(within(Duration::from_secs(6), || self.sent.len() - self.phone.unspoken() >= 200));
         // What was not sent yet is not counted; what was sent comes back within a second.
         self.phone.mute(true);
         std::thread::sleep(Duration::from_secs(1));
-        let sent = self.sent.len().min(self.sent.len() - self.phone.unspoken());
+        let sent = self.sent.len() - self.phone.unspoken();
         let heard = self.phone.heard();
         let echoed: HashSet<&[u8]> = heard.iter().map(|packet| packet.payload.as_slice()).collect();
         let lost = self.sent[..sent].iter().filter(|payload| !echoed.contains(payload.as_slice())).count();

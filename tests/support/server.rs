@@ -151,6 +151,13 @@ impl Server {
         list.as_array().unwrap_or_else(|| panic!("no list of calls in {body}")).clone()
     }
 
+    /// All that the API says about one call of [`Self::calls`].
+    pub(crate) fn call(&self, listed: &serde_json::Value) -> serde_json::Value {
+        let path = format!("/v1/calls/{}", listed["id"]);
+        let body = self.get(&path).map(|(_, body)| body).unwrap_or_default();
+        serde_json::from_str(&body).unwrap_or_default()
+    }
+
     /// Resident memory in bytes.
     pub(crate) fn resident_bytes(&self) -> u64 {
         let status =

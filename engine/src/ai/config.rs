@@ -18,7 +18,8 @@ pub struct AiConfig {
     pub custom_parameters: BTreeMap<String, String>,
     /// `AC` and 32 hexadecimal digits; a fixed one is used if empty.
     pub account_sid: String,
-    /// The value of an `Authorization` header on the upgrade.
+    /// The value of an `Authorization` header on the upgrade, with its scheme; a token alone is sent as
+    /// `Bearer`.
     pub authorization: Option<Secret>,
     /// Signs the upgrade as Twilio does: `X-Twilio-Signature`, the HMAC-SHA1 of the URL.
     pub auth_token: Option<Secret>,

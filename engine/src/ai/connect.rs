@@ -325,7 +325,10 @@ fn upgrade_request(config: &AiConfig) -> Result<Request, ConnectError> {
     }
     let read = |secret: &Secret| secret.read().map_err(ConnectError::Config);
     if let Some(secret) = &config.authorization {
-        set("Authorization", &read(secret)?, true)?;
+        let secret = read(secret)?;
+        // A token alone is a bearer token (RFC 6750 section 2.1).
+        let value = if secret.contains(' ') { secret } else { format!("Bearer {secret}") };
+        set("Authorization", &value, true)?;
     }
     if let Some(secret) = &config.auth_token {
         set("X-Twilio-Signature", &twilio_signature(&read(secret)?, &config.url), true)?;

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use engine::wav::{self, LoadError};
+
 use super::agent::Agent;
-use super::prompt::{self, PromptError};
 use super::{AppConfig, AppsConfig};
 use crate::route::{RouteRule, route};
 
@@ -14,7 +15,7 @@ use crate::route::{RouteRule, route};
 pub enum AppsError {
     /// A recording cannot be played.
     #[error("{0}")]
-    Prompt(#[from] PromptError),
+    Prompt(#[from] LoadError),
     /// Two agents of one name.
     #[error("there are two agents named {0:?}; give each its own name")]
     DuplicateAgent(String),
@@ -80,11 +81,11 @@ impl Apps {
 }
 
 /// A recording that several apps use is in memory once.
-fn load_once(prompts: &mut HashMap<PathBuf, Arc<[i16]>>, path: &Path) -> Result<Arc<[i16]>, PromptError> {
+fn load_once(prompts: &mut HashMap<PathBuf, Arc<[i16]>>, path: &Path) -> Result<Arc<[i16]>, LoadError> {
     if let Some(loaded) = prompts.get(path) {
         return Ok(Arc::clone(loaded));
     }
-    let samples = prompt::load(path)?;
+    let samples = wav::load(path)?;
     prompts.insert(path.to_owned(), Arc::clone(&samples));
     Ok(samples)
 }

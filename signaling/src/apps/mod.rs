@@ -10,12 +10,10 @@ mod agent;
 mod demo;
 mod load;
 mod prepare;
-mod prompt;
 mod service;
 
-pub use self::demo::DemoAgent;
+pub use demo::DemoAgent;
 pub use load::{Apps, AppsError};
-pub use prompt::{PromptError, PromptErrorReason};
 pub use service::serve;
 
 pub use crate::call::CallConfig;
@@ -50,7 +48,7 @@ impl AppConfig {
 /// A recording to play.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlayConfig {
-    /// A WAV file: 8 kHz, mono, 16-bit PCM, A-law or mu-law. It is read once, at start.
+    /// A WAV file of any common encoding and rate. It is read once, at start.
     pub file: PathBuf,
     /// Plays it again and again until the caller hangs up.
     pub repeat: bool,
@@ -107,8 +105,16 @@ pub struct AgentConfig {
     /// SIP headers of the INVITE to pass on in the start message, as custom parameters of the same name.
     /// Values are cut at 256 bytes and stripped of control characters.
     pub sip_headers: Vec<String>,
-    /// HTTP headers of the WebSocket handshake, such as `Authorization`.
+    /// HTTP headers of the WebSocket handshake.
     pub http_headers: Vec<(String, String)>,
+    /// Sent as `Authorization: Bearer` in the handshake.
+    pub bearer_token: Option<engine::ai::Secret>,
+    /// Signs the handshake as Twilio does (`X-Twilio-Signature`), for backends that check it.
+    pub signing_token: Option<engine::ai::Secret>,
+    /// A file of PEM certificates to trust besides the public authorities, for `wss://`.
+    pub ca_file: Option<PathBuf>,
+    /// The name that the backend's certificate must have, if not the URL's host.
+    pub tls_server_name: Option<String>,
     /// How long the backend may take to accept the WebSocket; the caller hears ringing meanwhile.
     pub connect_timeout: Duration,
     /// Played, before BYE, to a caller whose backend cannot be reached; without it they get 503.
@@ -130,6 +136,10 @@ impl Default for AgentConfig {
             custom_parameters: Vec::new(),
             sip_headers: Vec::new(),
             http_headers: Vec::new(),
+            bearer_token: None,
+            signing_token: None,
+            ca_file: None,
+            tls_server_name: None,
             connect_timeout: Duration::from_secs(5),
             fallback_prompt: None,
             on_close: OnClose::HangUp,

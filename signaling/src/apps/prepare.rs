@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use engine::ai::AiSession;
 use engine::stream;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::AppConfig;
 use super::agent::Agent;
@@ -52,7 +52,11 @@ pub(super) async fn prepare(
     tracing::Span::current().record("id", entry.id());
     let (leg, sdp) = Leg::new(context, &info, incoming.offer()).await.map_err(|error| {
         let rejection = error.rejection(context);
-        warn!(%error, status = rejection.status, "no media for the call");
+        if error.is_ours() {
+            warn!(%error, status = rejection.status, "no media for the call");
+        } else {
+            debug!(%error, status = rejection.status, "the offer cannot be accepted");
+        }
         if rejection.status == 488 {
             counters.refused_media.increment();
         }

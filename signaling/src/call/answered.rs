@@ -100,7 +100,11 @@ impl Call {
             let _ = timeout(BYE_PATIENCE, ended).await;
         };
         let ((), statistics) = tokio::join!(bye, leg.into_stream().remove());
-        log_end(end, statistics.ok().as_ref());
+        let statistics = statistics.ok();
+        if let Some(statistics) = &statistics {
+            context.counters().count_media(statistics);
+        }
+        log_end(end, statistics.as_ref());
     }
 
     async fn handle_session(&mut self, event: SessionEvent) -> Option<CallEvent> {
@@ -137,7 +141,7 @@ impl Call {
                     Some(CallEvent::Ended(CallEnd::OfferFailed))
                 }
                 Err(error) => {
-                    warn!(%error, "the caller's answer to our offer does not fit; the call goes on as it was");
+                    info!(%error, "the caller's answer to our offer does not fit; the call goes on as it was");
                     self.context.counters().offers_refused.increment();
                     None
                 }
@@ -162,7 +166,7 @@ impl Call {
                 self.tell_table();
             }
             Err(error) => {
-                warn!(%error, "an offer was refused; the call goes on as it was");
+                info!(%error, "an offer was refused; the call goes on as it was");
                 self.context.counters().offers_refused.increment();
                 let rejection = error.rejection(&self.context);
                 // Inside a session a description that makes no sense is refused like one that does not fit.

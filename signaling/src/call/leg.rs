@@ -44,6 +44,11 @@ pub(crate) enum NegotiationError {
 }
 
 impl NegotiationError {
+    /// Whether somebody on this side should look into it.
+    pub(crate) const fn is_ours(&self) -> bool {
+        matches!(self, Self::Media(_) | Self::NoAddress(_))
+    }
+
     /// What SIP answers.
     pub(crate) fn rejection(&self, context: &CallContext) -> Rejection {
         match self {

@@ -2,7 +2,9 @@
 
 use super::plan::{Check, DEMO_AGENT};
 use super::sections::{Agent, Dialect, OnClose};
-use super::types::Secret;
+use super::types::FilePath;
+use engine::ai::Secret;
+
 use crate::apps::{self, AgentConfig, AgentDialect};
 
 /// The agents that can be called. A faulty one is reported and left out.
@@ -105,8 +107,19 @@ fn one(
             http_headers.push((header.clone(), value.clone()));
         }
     }
-    if let Some(token) = token(check, environment, name, agent) {
-        http_headers.push(("Authorization".to_owned(), format!("Bearer {}", token.reveal())));
+    let bearer = Token { kind: "auth_token", env: &agent.auth_token_env, file: &agent.auth_token_file };
+    // Tokens are read for every connection, but they must be there from the start.
+    let bearer_token = bearer.place(check, environment, name);
+    let signing =
+        Token { kind: "signing_token", env: &agent.signing_token_env, file: &agent.signing_token_file };
+    let signing_token = signing.place(check, environment, name);
+    if let Some(file) = &agent.ca_file
+        && let Err(error) = std::fs::read(file)
+    {
+        check.error(&at("ca_file"), format!("{}: {file} cannot be read: {error}", at("ca_file")));
+    }
+    if agent.tls_server_name.as_ref().is_some_and(|host| host.port.is_some()) {
+        check.error(&at("tls_server_name"), format!("{}: is a name without a port", at("tls_server_name")));
     }
     Some(AgentConfig {
         name: name.to_owned(),
@@ -117,6 +130,10 @@ fn one(
         custom_parameters: agent.parameters.clone().into_iter().collect(),
         sip_headers: agent.sip_headers.clone(),
         http_headers,
+        bearer_token,
+        signing_token,
+        ca_file: agent.ca_file.as_ref().map(|file| file.0.clone()),
+        tls_server_name: agent.tls_server_name.as_ref().map(|host| host.name.clone()),
         connect_timeout: agent.connect_timeout.0,
         fallback_prompt: agent.fallback_prompt.as_ref().map(|file| file.0.clone()),
         on_close: match agent.on_close {
@@ -137,55 +154,53 @@ fn unknown_templates(value: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// What [`engine::ai::CallMeta::expand`] fills in, besides `{header:NAME}`.
-const TEMPLATES: [&str; 4] = ["call_id", "from_number", "from_name", "to_number"];
+/// What is filled in, besides `{header:NAME}`.
+const TEMPLATES: [&str; 6] = ["call_id", "from", "to", "from_display", "from_uri", "to_uri"];
 
 const fn has_token(agent: &Agent) -> bool {
     agent.auth_token_env.is_some() || agent.auth_token_file.is_some()
 }
 
-/// The bearer token, from wherever the configuration says it is.
-fn token(
-    check: &mut Check<'_>,
-    environment: &[(String, String)],
-    name: &str,
-    agent: &Agent,
-) -> Option<Secret> {
-    let (key, found) = match (&agent.auth_token_env, &agent.auth_token_file) {
-        (None, None) => return None,
-        (Some(_), Some(_)) => (
-            format!("agents.{name}.auth_token_env"),
-            Err("give auth_token_env or auth_token_file, not both".to_owned()),
-        ),
-        (Some(variable), None) => (
-            format!("agents.{name}.auth_token_env"),
-            environment
-                .iter()
-                .find(|(known, _)| known == variable)
-                .map(|(_, value)| value.clone())
-                .ok_or_else(|| format!("the environment variable `{variable}` is not set")),
-        ),
-        (None, Some(file)) => (
-            format!("agents.{name}.auth_token_file"),
-            std::fs::read_to_string(file).map_err(|error| format!("{file} cannot be read: {error}")),
-        ),
-    };
-    let found = found.and_then(|token| {
-        let token = token.trim().to_owned();
-        if token.is_empty() {
-            Err("the token is empty".to_owned())
-        } else if is_header_value(&token) {
-            Ok(token)
-        } else {
-            Err("the token has characters that no header can hold".to_owned())
-        }
-    });
-    match found {
-        Ok(token) => Some(Secret::new(token)),
-        Err(message) => {
+/// A token by the name of a variable or a file.
+struct Token<'a> {
+    kind: &'static str,
+    env: &'a Option<String>,
+    file: &'a Option<FilePath>,
+}
+
+impl Token<'_> {
+    /// Where the token is, if it is there and can be sent.
+    fn place(&self, check: &mut Check<'_>, environment: &[(String, String)], name: &str) -> Option<Secret> {
+        let kind = self.kind;
+        let (suffix, found) = match (self.env, self.file) {
+            (None, None) => return None,
+            (Some(_), Some(_)) => ("env", Err(format!("give {kind}_env or {kind}_file, not both"))),
+            (Some(variable), None) => {
+                let value = environment.iter().find(|(known, _)| known == variable);
+                let missing = || format!("the environment variable `{variable}` is not set");
+                ("env", value.map(|(_, value)| value.clone()).ok_or_else(missing))
+            }
+            (None, Some(file)) => {
+                let unreadable = |error| format!("{file} cannot be read: {error}");
+                ("file", std::fs::read_to_string(file).map_err(unreadable))
+            }
+        };
+        let found = found.and_then(|token| {
+            if token.trim().is_empty() {
+                Err("the token is empty".to_owned())
+            } else if is_header_value(token.trim()) {
+                Ok(())
+            } else {
+                Err("the token has characters that no header can hold".to_owned())
+            }
+        });
+        if let Err(message) = found {
+            let key = format!("agents.{name}.{kind}_{suffix}");
             check.error(&key, format!("{key}: {message}"));
-            None
+            return None;
         }
+        let env = self.env.clone().map(Secret::Env);
+        env.or_else(|| self.file.as_ref().map(|file| Secret::File(file.0.clone())))
     }
 }
 

@@ -66,7 +66,7 @@ impl Document {
             located
         })?;
         let mut table: toml::Table = toml::from_str(text).map_err(|error| located(&error))?;
-        let folder = path.parent().unwrap_or(Path::new(""));
+        let folder = path.parent().unwrap_or_else(|| Path::new(""));
         rebase(&mut table, &mut Vec::new(), folder);
         Ok(Self { table, lines: walk.lines, path: path.to_owned() })
     }

@@ -128,7 +128,12 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         .map_err(|error| ConfigError::one(Origin::Default, error.message()))?;
     // Not an error: orchestrators put variables of their own beside ours (`SIDETONE_SERVICE_HOST`).
     for name in unknown {
-        if !config.agents.values().any(|agent| agent.auth_token_env.as_ref() == Some(name)) {
+        let holds_token = config
+            .agents
+            .values()
+            .flat_map(|agent| [&agent.auth_token_env, &agent.signing_token_env])
+            .any(|variable| variable.as_ref() == Some(name));
+        if !holds_token {
             warnings.push(environment::unknown_variable(name));
         }
     }

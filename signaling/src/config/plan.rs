@@ -192,7 +192,7 @@ fn media(check: &mut Check<'_>) {
         ));
     }
     let milliseconds = media.ptime.0.as_millis();
-    if !(10..=60).contains(&milliseconds) || milliseconds % 10 != 0 {
+    if !(10..=60).contains(&milliseconds) || !milliseconds.is_multiple_of(10) {
         check.error("media.ptime", "media.ptime: must be 10ms, 20ms, 30ms, 40ms, 50ms or 60ms");
     }
     if media.codecs.is_empty() {

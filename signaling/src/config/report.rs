@@ -54,7 +54,7 @@ pub fn report(plan: &Plan) -> String {
         } else {
             without_query(&agent.url)
         };
-        let token = agent.http_headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+        let token = agent.bearer_token.is_some() || agent.signing_token.is_some();
         let _ = writeln!(out, "  {:<16} {url}{}", agent.name, if token { ", with a token" } else { "" });
     }
     if plan.apps.agents.is_empty() {

@@ -95,7 +95,7 @@ impl Default for Sip {
 pub struct SipLimits {
     /// Dialogs, from INVITE to the end of BYE.
     pub dialogs: usize,
-    /// Answered calls that wait for their ACK.
+    /// Calls, ringing or answered, whose ACK has not come; a lone source may have two fifths of it.
     pub unacknowledged: usize,
     /// Transactions, running and remembered.
     pub transactions: usize,
@@ -121,8 +121,8 @@ impl Default for SipLimits {
             dialogs: 4000,
             unacknowledged: 1000,
             transactions: 40_000,
-            invites_per_second_per_source: 50,
-            invite_burst_per_source: 200,
+            invites_per_second_per_source: 100,
+            invite_burst_per_source: 300,
             sources: 4096,
             tcp_connections: 1024,
             tcp_connections_per_source: 64,
@@ -324,8 +324,8 @@ pub struct Agent {
     pub url: String,
     /// The protocol.
     pub dialect: Dialect,
-    /// Sent in the start message; values may hold `{call_id}`, `{from_number}`, `{from_name}`,
-    /// `{to_number}` and `{header:NAME}`.
+    /// Sent in the start message; values may hold `{call_id}`, `{from}`, `{to}`,
+    /// `{from_display}`, `{from_uri}`, `{to_uri}` and `{header:NAME}`.
     pub parameters: BTreeMap<String, String>,
     /// SIP headers of the INVITE passed on in the start message.
     pub sip_headers: Vec<String>,
@@ -335,6 +335,14 @@ pub struct Agent {
     pub auth_token_env: Option<String>,
     /// The file that holds the bearer token.
     pub auth_token_file: Option<FilePath>,
+    /// The environment variable that holds the token that signs the handshake as Twilio does.
+    pub signing_token_env: Option<String>,
+    /// The file that holds the token that signs the handshake as Twilio does.
+    pub signing_token_file: Option<FilePath>,
+    /// A file of PEM certificates to trust besides the public authorities.
+    pub ca_file: Option<FilePath>,
+    /// The name that the backend's certificate must have.
+    pub tls_server_name: Option<Host>,
     /// How long the backend may take to accept the WebSocket.
     pub connect_timeout: Span,
     /// A WAV file played to a caller whose backend cannot be reached; without it they get 503.
@@ -357,6 +365,10 @@ impl Default for Agent {
             http_headers: BTreeMap::new(),
             auth_token_env: None,
             auth_token_file: None,
+            signing_token_env: None,
+            signing_token_file: None,
+            ca_file: None,
+            tls_server_name: None,
             connect_timeout: Span::seconds(5),
             fallback_prompt: None,
             on_close: OnClose::HangUp,

@@ -355,25 +355,38 @@ fn unknown_variable_is_a_warning_and_not_an_error() {
 }
 
 #[test]
-fn token_becomes_a_header_and_is_not_reported() {
+fn token_stays_where_it_is_and_is_not_reported() {
     let text = "[agents.a]\nurl = \"wss://user:pass@h/p?key=secret\"\nauth_token_env = \"TOKEN\"\n\
                 [[routes]]\nmatch = \"a\"\napp = \"agent\"\nagent = \"a\"\n";
     let plan = plan_text(text, &[("TOKEN", " abc123\n")]).expect("a plan");
-    assert_eq!(plan.apps.agents[0].http_headers, [("Authorization".to_owned(), "Bearer abc123".to_owned())]);
+    assert_eq!(plan.apps.agents[0].bearer_token, Some(engine::ai::Secret::Env("TOKEN".into())));
     let printed = report(&plan);
-    for secret in ["abc123", "pass", "secret"] {
+    for secret in ["abc123", "user:pass", "key=secret"] {
         assert!(!printed.contains(secret), "{secret} in\n{printed}");
     }
     assert!(printed.contains("wss://h/p, with a token"), "{printed}");
 }
 
 #[test]
-fn token_file_is_read_and_trimmed() {
+fn token_file_is_checked_at_start() {
     let folder = Folder::with("[agents.a]\nurl = \"ws://h\"\nauth_token_file = \"token\"\n");
     std::fs::write(folder.0.join("token"), "from-file\n").expect("written");
     let loaded = load(&Sources { file: Some(folder.file()), ..Sources::default() }).expect("good");
     let plan = plan(&loaded, &[]).expect("a plan");
-    assert_eq!(plan.apps.agents[0].http_headers[0].1, "Bearer from-file");
+    let place = engine::ai::Secret::File(folder.0.join("token"));
+    assert_eq!(plan.apps.agents[0].bearer_token, Some(place));
+    std::fs::write(folder.0.join("token"), " \n").expect("written");
+    let error = super::plan(&loaded, &[]).expect_err("an empty token").to_string();
+    assert!(error.contains("agents.a.auth_token_file: the token is empty"), "{error}");
+}
+
+#[test]
+fn unknown_template_is_warned_about() {
+    let text = "[agents.a]\nurl = \"ws://h\"\nparameters = { x = \"{from} {form} {header:X-A} {1}\" }\n\
+                [[routes]]\nmatch = \"a\"\napp = \"agent\"\nagent = \"a\"\n";
+    let plan = plan_text(text, &[]).expect("a plan");
+    assert_eq!(plan.warnings.len(), 1, "{:?}", plan.warnings);
+    assert!(plan.warnings[0].starts_with("agents.a.parameters.x: `{form}` is sent as it stands"));
 }
 
 #[test]
@@ -408,6 +421,16 @@ fn hosts_are_names_or_addresses_with_an_optional_port() {
     for bad in ["", "a b", "-x", "x-", "host:99999", "192.0.2.999", "a..b", "sip:me@h", "h\r\nVia: x"] {
         assert!(bad.parse::<Host>().is_err(), "{bad}");
     }
+}
+
+#[test]
+fn signing_token_stays_where_it_is() {
+    let text =
+        "[agents.a]\nurl = \"ws://h\"\nsigning_token_env = \"TOKEN\"\ntls_server_name = \"h.example.com\"\n";
+    let plan = plan_text(text, &[("TOKEN", "abc123")]).expect("a plan");
+    assert_eq!(plan.apps.agents[0].signing_token, Some(engine::ai::Secret::Env("TOKEN".into())));
+    assert_eq!(plan.apps.agents[0].tls_server_name.as_deref(), Some("h.example.com"));
+    assert!(!format!("{plan:?}").contains("abc123"));
 }
 
 #[test]

@@ -40,7 +40,10 @@ async fn run(
                 shared.dispatch(event);
             }
             let mut removals = shared.removals.lock().unwrap_or_else(PoisonError::into_inner);
-            removals.retain(|&id| shared.engine.send(Command::RemoveStream { id }).is_err());
+            removals.retain(|&id| {
+                shared.streams().contains_key(&id)
+                    && shared.engine.send(Command::RemoveStream { id }).is_err()
+            });
             blocked |= !removals.is_empty();
         }
         tokio::select! {

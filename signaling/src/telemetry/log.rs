@@ -71,8 +71,18 @@ fn filter(level: &str) -> Result<EnvFilter, LogError> {
             return Err(wrong());
         }
     }
-    EnvFilter::try_new(format!("info,{QUIET},{level}")).map_err(|_| wrong())
+    // Our crates are known by their folders, whatever their full name is.
+    let full = level.split(',').map(|part| {
+        let part = part.trim();
+        let ours =
+            OURS.iter().any(|name| part.strip_prefix(name).is_some_and(|rest| rest.starts_with([':', '='])));
+        if ours { format!("{part},sidetone_{part}") } else { part.to_owned() }
+    });
+    let full: Vec<_> = full.collect();
+    EnvFilter::try_new(format!("info,{QUIET},{}", full.join(","))).map_err(|_| wrong())
 }
+
+const OURS: [&str; 3] = ["signaling", "engine", "xdp"];
 
 const QUIET: &str =
     "rsipstack=warn,hyper=warn,hyper_util=warn,tungstenite=warn,tokio_tungstenite=warn,rustls=warn";
@@ -80,6 +90,15 @@ const QUIET: &str =
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn folders_stand_for_crates() {
+        let shown = filter("warn,signaling::sip=debug").expect("good").to_string();
+        assert!(
+            shown.contains("sidetone_signaling::sip=debug") && shown.contains("rsipstack=warn"),
+            "{shown}"
+        );
+    }
 
     #[test]
     fn levels_and_filters_are_told_from_typing_errors() {

@@ -116,7 +116,10 @@ impl Twilio {
     }
 
     pub(super) fn decode(&self, text: &str, audio: &mut Vec<u8>) -> Decoded {
-        let Ok(message) = serde_json::from_str::<Message<'_>>(text) else {
+        // An array would do for a struct too.
+        let is_object = text.trim_start().starts_with('{');
+        let message = serde_json::from_str::<Message<'_>>(text).ok().filter(|_| is_object);
+        let Some(message) = message else {
             return Decoded { message: Err(Ignored::BadJson), wrong_stream: false };
         };
         let wrong_stream = message.stream_sid.as_ref().is_some_and(|sid| sid.0 != self.start.stream_sid);
@@ -239,6 +242,7 @@ mod tests {
         for (text, expected) in [
             ("", Ignored::BadJson),
             ("[]", Ignored::BadJson),
+            (r#"["clear"]"#, Ignored::BadJson),
             ("{\"event\":", Ignored::BadJson),
             (r#"{"event":"media","media":5}"#, Ignored::BadJson),
             (r#"{"event":"clear","event":"clear"}"#, Ignored::BadJson),

@@ -376,7 +376,7 @@ mod tests {
     fn goodbye_ends_even_without_its_mark() {
         let mut phone = Phone::listening();
         phone.tell(json!({"event": "dtmf", "dtmf": {"digit": "#"}}));
-        assert_eq!(phone.hear(&[0xff; LEAVING_SAMPLES]), [Act::Close]);
+        assert_eq!(phone.hear(&vec![0xff; LEAVING_SAMPLES]), [Act::Close]);
     }
 
     #[test]

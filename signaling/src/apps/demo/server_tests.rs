@@ -117,7 +117,7 @@ async fn garbage_ends_at_most_its_own_call() {
     let address = agent.url.trim_start_matches("ws://").trim_end_matches("/demo");
     for _ in 0..20 {
         let mut tcp = TcpStream::connect(address).await.expect("a connection");
-        let _ = tcp.write_all(&[0xa5; 50_000]).await;
+        let _ = tcp.write_all(&vec![0xa5; 50_000]).await;
     }
     assert_eq!(call.hear(8000).await, greeting()[..8000]);
 }

@@ -187,7 +187,7 @@ fn bodies_are_sdp_or_not() {
     assert_eq!(with("Application / SDP;charset=utf-8", "", b"v=0"), Content::Sdp("v=0".to_owned()));
     assert_eq!(with("application/sdp", "", b"\r\n"), Content::None);
     assert_eq!(with("application/sdp", "", b"v=\xff"), Content::Broken);
-    assert_eq!(with("application/sdp", "", &[b'a'; 40_000]), Content::Broken);
+    assert_eq!(with("application/sdp", "", &vec![b'a'; 40_000]), Content::Broken);
     assert_eq!(with("application/sdp", "Content-Encoding: gzip", b"v=0"), Content::Unsupported);
     assert_eq!(with("application/unknown", "", b"v=0"), Content::Unsupported);
     assert_eq!(with("x/y", "Content-Disposition: icon;handling=optional", b"v=0"), Content::None);
