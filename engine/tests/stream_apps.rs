@@ -12,7 +12,7 @@ use engine::command::Digit;
 use engine::dtmf::TelephoneEvent;
 use engine::player::Player;
 use engine::rtp::rtcp::{Compound, Packet};
-use engine::stream::{App, Direction, StreamEvent, StreamParameters};
+use engine::stream::{App, Component, Direction, StreamEvent, StreamParameters};
 use support::{CALLER, ENGINE, Link, Phone, World, address, format, parameters, rtcp_of, talk};
 
 fn world(own: StreamParameters, app: App) -> World {
@@ -110,6 +110,65 @@ fn ai_hears_blocks_of_20_ms_without_gap_whatever_arrives() {
         Codec::Pcma.transcode(Codec::Pcmu, &sent[50].2, &mut speech);
         assert!(audio.windows(160).any(|w| w == speech), "{ours_ms}");
     }
+}
+
+#[test]
+fn ai_that_listens_late_counts_from_zero_and_hears_all_of_a_worker_that_stood_still() {
+    let mut world = world(own(), App::Silence);
+    let mut phone = Phone::new(CALLER, 1, 1, 160);
+    talk(&mut world, &mut phone, 100);
+    let (app, mut backend) = ai();
+    let now = world.local(0);
+    world.nodes[0].stream.attach(now, app);
+    let first_heard = world.rtp_from(phone.at).len();
+    talk(&mut world, &mut phone, 50);
+    // A quarter of a second in which packets come and nobody runs the stream.
+    world.now += Duration::from_millis(240);
+    let now = world.local(0);
+    for _ in 0..12 {
+        let mut datagram = phone.talk();
+        world.sent.push((world.now, datagram.clone()));
+        world.nodes[0].stream.handle_packet(now, Component::Rtp, datagram.from, &mut datagram.bytes);
+    }
+    world.nodes[0].stream.handle_timeout(now);
+    world.drain();
+    assert!(world.nodes[0].stream.take_ai_wakeup().is_some());
+    talk(&mut world, &mut phone, 30);
+    let blocks = caller_audio(&mut backend);
+    assert_eq!(blocks[0].0, 0);
+    assert!(blocks.windows(2).all(|pair| pair[1].0 == pair[0].0 + 160), "without gap");
+    assert!(blocks.len().abs_diff(92) <= 2, "{}", blocks.len());
+    let heard: Vec<u8> = blocks.into_iter().flat_map(|(_, audio)| audio).collect();
+    let sent = world.rtp_from(phone.at);
+    let said: Vec<u8> =
+        sent[first_heard + 2..first_heard + 88].iter().flat_map(|(.., p)| p.clone()).collect();
+    let start = heard.windows(160).position(|window| *window == said[..160]).expect("it is heard");
+    assert!(heard[start..start + said.len()] == said[..], "all of it, in one piece");
+}
+
+#[test]
+fn player_end_is_told_whatever_the_caller_has_pressed() {
+    let mut world = world(own(), App::Player(Box::new(Player::new(vec![100; 4000].into(), false))));
+    let mut phone = Phone::new(CALLER, 1, 1, 160);
+    talk(&mut world, &mut phone, 2);
+    // Nobody takes the events while the peer floods the stream with keys.
+    for key in 0..100u32 {
+        phone.header.payload_type = 101;
+        phone.header.timestamp += 160;
+        let event = TelephoneEvent { event: 5, end: true, volume: 10, duration: 400 + key as u16 };
+        let mut datagram = phone.say(&event.write());
+        let now = world.local(0);
+        world.nodes[0].stream.handle_packet(now, Component::Rtp, datagram.from, &mut datagram.bytes);
+    }
+    for _ in 0..40 {
+        world.now += Duration::from_millis(20);
+        let now = world.local(0);
+        world.nodes[0].stream.handle_timeout(now);
+    }
+    let stream = &mut world.nodes[0].stream;
+    let events: Vec<_> = std::iter::from_fn(|| stream.poll_event()).collect();
+    assert!(events.iter().any(|event| matches!(event, StreamEvent::PlayFinished(report) if report.complete)));
+    assert!(events.len() <= 16);
 }
 
 #[test]

@@ -5,11 +5,12 @@ mod support;
 use std::time::Duration;
 
 use engine::codec::Codec;
-use engine::stream::App;
+use engine::rtp::Header;
+use engine::stream::{App, Component};
 use engine::time::Instant;
 use support::{
-    CALLER, Datagram, ENGINE, Link, Phone, World, address, echo_latencies, format, parameters, percentile,
-    talk,
+    CALLER, Datagram, ENGINE, Link, Phone, World, address, echo_latencies, format, ms, parameters,
+    percentile, talk,
 };
 
 fn world(link: Link, seed: u64) -> World {
@@ -275,6 +276,90 @@ fn worker_that_comes_late_sends_two_frames_and_moves_the_timeline() {
     let elapsed = moved.1.timestamp.wrapping_sub(last.1.timestamp);
     assert!((160 * 22..=160 * 26).contains(&elapsed), "{elapsed}");
     assert!(moved.1.marker);
+}
+
+/// A busy sender: its packets leave up to 9 ms late now and then. The link is clean.
+#[test]
+fn late_packets_are_waited_for_and_nothing_moves() {
+    let mut world = world(Link::default(), 5);
+    let mut phone = Phone::new(CALLER, 1, 1, 160);
+    talk(&mut world, &mut phone, 50);
+    for n in 0..2000u64 {
+        let late = if world.random.percent(3) { world.random.next() % 9000 } else { 0 };
+        let datagram = phone.talk();
+        world.sent.push((world.now, datagram.clone()));
+        world.send_at(world.now + Duration::from_micros(late), datagram);
+        world.run_until(ms(2000) + Duration::from_millis(20 * (n + 1)));
+    }
+    let statistics = world.nodes[0].stream.statistics();
+    assert_eq!((statistics.concealed_frames, statistics.late_packets), (0, 0));
+    let (sent, echoed) = (world.rtp_from(phone.at), world.rtp_from(address(ENGINE)));
+    let payloads = |packets: &[(Instant, Header, Vec<u8>)]| -> Vec<u8> {
+        packets.iter().flat_map(|(.., payload)| payload.clone()).collect()
+    };
+    let (sent, spoken) = (payloads(&sent), payloads(&echoed));
+    let first = spoken.windows(160).position(|window| *window == sent[..160]).expect("the first packet");
+    let common = (sent.len() - 160).min(spoken.len() - first);
+    assert!(sent[..common] == spoken[first..first + common], "one piece");
+    for pair in echoed.windows(2) {
+        assert_eq!(pair[1].1.timestamp.wrapping_sub(pair[0].1.timestamp), 160);
+        let apart = pair[1].0 - pair[0].0;
+        assert!((10..=31).contains(&apart.as_millis()), "{apart:?}");
+    }
+}
+
+/// One pause of the sender is no reason to be slower for the next ten seconds.
+#[test]
+fn one_hiccup_of_the_sender_costs_no_lasting_delay() {
+    let mut world = world(Link::default(), 5);
+    let mut phone = Phone::new(CALLER, 1, 1, 160);
+    talk(&mut world, &mut phone, 200);
+    for _ in 0..4 {
+        let datagram = phone.talk();
+        world.send_at(ms(1000) + Duration::from_millis(204 * 20), datagram);
+    }
+    world.run_for(80);
+    talk(&mut world, &mut phone, 150);
+    let buffered = world.nodes[0].stream.statistics().jitter_buffer;
+    assert!(buffered < Duration::from_millis(25), "{buffered:?}");
+    assert!(world.nodes[0].stream.statistics().concealed_frames <= 5);
+}
+
+#[test]
+fn lost_packet_delays_no_frame_by_more_than_half_of_it() {
+    let mut world = world(Link::default(), 5);
+    let mut phone = Phone::new(CALLER, 1, 1, 160);
+    talk(&mut world, &mut phone, 100);
+    phone.skip();
+    world.run_for(20);
+    talk(&mut world, &mut phone, 100);
+    let echoed = world.rtp_from(address(ENGINE));
+    let gaps: Vec<_> = echoed.windows(2).map(|pair| (pair[1].0 - pair[0].0).as_millis()).collect();
+    assert!(gaps.iter().all(|gap| (9..=31).contains(gap)), "{gaps:?}");
+    assert_eq!(world.nodes[0].stream.statistics().concealed_frames, 1);
+}
+
+/// What came while the worker stood still is in time for the frames that are due, so it is no jitter.
+#[test]
+fn worker_that_stands_still_takes_its_own_lateness_for_nobodys_jitter() {
+    let mut world = world(Link::default(), 1);
+    let mut phone = Phone::new(CALLER, 1, 1, 160);
+    talk(&mut world, &mut phone, 100);
+    for _ in 0..20 {
+        world.now += Duration::from_millis(39);
+        let now = world.local(0);
+        for _ in 0..2 {
+            let mut datagram = phone.talk();
+            world.nodes[0].stream.handle_packet(now, Component::Rtp, datagram.from, &mut datagram.bytes);
+        }
+        world.nodes[0].stream.handle_timeout(now);
+        world.drain();
+        world.now += Duration::from_millis(1);
+        talk(&mut world, &mut phone, 8);
+    }
+    let statistics = world.nodes[0].stream.statistics();
+    assert_eq!((statistics.concealed_frames, statistics.late_packets), (0, 0));
+    assert!(statistics.jitter_buffer < Duration::from_millis(45), "{:?}", statistics.jitter_buffer);
 }
 
 #[test]

@@ -104,8 +104,7 @@ impl Uplink {
             if self.partial.timestamp + self.partial.len as u64 > 0 {
                 self.counters.caller_audio_gaps.increment();
             }
-            self.finish_block();
-            self.partial.timestamp = timestamp;
+            self.fill_gap(at, expected, timestamp);
         }
         let mut rest = audio;
         while !rest.is_empty() {
@@ -120,6 +119,22 @@ impl Uplink {
                 self.finish_block();
             }
         }
+    }
+
+    /// Backends count the time by the audio (ai-streams 9.3), so a gap is silence, unless it is so long that
+    /// the timestamp has to tell.
+    fn fill_gap(&mut self, at: Instant, expected: u64, timestamp: u64) {
+        let missing = timestamp.checked_sub(expected).filter(|&missing| missing <= MAX_FILLED_SAMPLES);
+        let Some(missing) = missing.filter(|_| expected > 0) else {
+            self.finish_block();
+            self.partial.timestamp = timestamp;
+            return;
+        };
+        for _ in 0..missing / BLOCK_BYTES as u64 {
+            self.push_audio(at, self.partial.timestamp + self.partial.len as u64, &[SILENCE; BLOCK_BYTES]);
+        }
+        let rest = (missing % BLOCK_BYTES as u64) as usize;
+        self.push_audio(at, timestamp - rest as u64, &[SILENCE; BLOCK_BYTES][..rest]);
     }
 
     /// Queues the partial block, if there is one, padded with silence.
@@ -155,6 +170,8 @@ impl Uplink {
 /// Digits and marks that may wait for a backend that does not read; the names of marks are limited too,
 /// see [`super::Backend`].
 const MAX_CONTROL_ITEMS: usize = 4096;
+/// Ten seconds.
+const MAX_FILLED_SAMPLES: u64 = 80_000;
 
 #[cfg(test)]
 mod tests {
@@ -196,14 +213,34 @@ mod tests {
     }
 
     #[test]
-    fn gap_keeps_the_timeline() {
+    fn gap_is_filled_with_silence() {
         let (mut uplink, counters) = uplink(100);
         for timestamp in [0, 160, 480, 560, 900] {
             uplink.push_audio(Instant::ZERO, timestamp, &[7; 80]);
         }
         uplink.finish_block();
-        assert_eq!(timestamps(&drain(&mut uplink)), ["0", "20", "60", "112"]);
+        let messages = drain(&mut uplink);
+        assert_eq!(timestamps(&messages), ["0", "20", "40", "60", "80", "100", "120"]);
+        let audio: Vec<u8> = messages
+            .iter()
+            .flat_map(|message| {
+                let payload = message["media"]["payload"].as_str().expect("a payload");
+                base64::Engine::decode(&base64::engine::general_purpose::STANDARD, payload).expect("base64")
+            })
+            .collect();
+        for (at, &byte) in audio.iter().enumerate() {
+            let spoken = [0, 160, 480, 560, 900].iter().any(|&from| (from..from + 80).contains(&at));
+            assert_eq!(byte, if spoken { 7 } else { SILENCE }, "{at}");
+        }
         assert!(counters.caller_audio_gaps.value() >= 2);
+    }
+
+    #[test]
+    fn very_long_gap_is_told_by_the_timestamp_alone() {
+        let (mut uplink, _) = uplink(100);
+        uplink.push_audio(Instant::ZERO, 0, &[7; 160]);
+        uplink.push_audio(Instant::ZERO, 1_000_000, &[7; 160]);
+        assert_eq!(timestamps(&drain(&mut uplink)), ["0", "125000"]);
     }
 
     #[test]

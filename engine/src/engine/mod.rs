@@ -15,7 +15,8 @@ use self::ports::PortPool;
 use crate::command::{Command, StreamId};
 use crate::config::{DeviceKind, EngineConfig};
 use crate::event::Event;
-use crate::stream::Stream;
+use crate::stream::{Stream, StreamOptions};
+use crate::time::Duration;
 use crate::worker::{self, Worker, WorkerCounters};
 
 pub use self::error::{AddStreamError, CommandRingFull, StartError};
@@ -27,6 +28,7 @@ pub struct Engine {
     control: Arc<Mutex<Control>>,
     stop: Arc<AtomicBool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    silent_peer_limit: Duration,
     device: DeviceChoice,
 }
 
@@ -130,6 +132,7 @@ impl Engine {
             control: Arc::clone(&control),
             stop: Arc::default(),
             threads: Mutex::default(),
+            silent_peer_limit: config.silent_peer_limit,
             device: DeviceChoice {
                 name: devices.first().map_or("none", |device| device.name()),
                 refused: Vec::new(),
@@ -167,6 +170,12 @@ impl Engine {
             rings.push(event_consumer);
         }
         Ok((engine, EngineEvents { control, rings, next: 0, doorbell }))
+    }
+
+    /// The options that streams of this engine are to be made with.
+    #[must_use]
+    pub fn stream_options(&self) -> StreamOptions {
+        StreamOptions { silent_peer_limit: self.silent_peer_limit, ..StreamOptions::default() }
     }
 
     /// Gives a stream to the worker with the fewest streams: picks the slot and an even port for RTP

@@ -163,7 +163,7 @@ impl JitterBuffer {
             }
         }
         let need = self.need(timestamp, arrival.at, clock);
-        self.estimator.record(need);
+        self.estimator.record(arrival.at, need);
         let end = timestamp + payload.len() as i64;
         if timestamp < self.position && is_newest && self.slots.audio_end().is_none() {
             self.move_back(timestamp.max(self.played_until), clock);
@@ -226,6 +226,33 @@ impl JitterBuffer {
         pulled
     }
 
+    /// Whether the next frame of `samples` lacks audio that may be on its way: it was flowing until now, and
+    /// nothing later has come.
+    #[must_use]
+    pub fn is_short(&self, now: Instant, samples: usize) -> bool {
+        if self.newest.is_none()
+            || self.paused
+            || self.dry_samples > 0
+            || now - self.last_arrival > STALE_AFTER
+        {
+            return false;
+        }
+        match self.slots.newest() {
+            None => true,
+            Some(slot) => {
+                matches!(slot.content, Content::Audio(_)) && slot.end() < self.position + samples as i64
+            }
+        }
+    }
+
+    /// Leaves out what belongs to frames that are not made.
+    pub fn skip(&mut self, samples: u64) {
+        if self.newest.is_some() {
+            self.position += samples as i64;
+            self.played_until = self.position;
+        }
+    }
+
     /// How far the tick after the one at `tick` shall move, in nanoseconds: towards the right delay, later
     /// if positive. Zero while nothing arrives. Called after [`JitterBuffer::pull`] of `samples`.
     #[must_use]
@@ -260,7 +287,7 @@ impl JitterBuffer {
         self.place(timestamp, arrival.at, clock);
         if matches!(arrival.media, Media::Audio(..)) {
             let need = self.need(timestamp, arrival.at, clock);
-            self.estimator.record(need);
+            self.estimator.record(arrival.at, need);
         }
         match self.store(arrival, timestamp) {
             Inserted::Waiting => Inserted::Align(arrival.at + CUSHION),
@@ -273,7 +300,7 @@ impl JitterBuffer {
         if let Some(newest) = self.newest {
             self.position = newest;
             self.estimator.reset();
-            self.estimator.record(nanos(self.last_arrival) - to_nanos(newest));
+            self.estimator.record(self.last_arrival, nanos(self.last_arrival) - to_nanos(newest));
         }
     }
 
@@ -345,7 +372,7 @@ impl JitterBuffer {
         }
         let skip = if excess > MAX_DELAY {
             excess / frame * samples as i64
-        } else if (excess > frame + SLEWABLE && self.is_quiet(samples))
+        } else if (excess > frame + SLEWABLE && self.is_quiet(samples) && self.is_quiet_next(samples))
             || (excess > LOUD_SKIP_NANOS && self.since_skip >= LOUD_SKIP_PAUSE_SAMPLES)
         {
             samples as i64
@@ -359,11 +386,17 @@ impl JitterBuffer {
     }
 
     fn is_quiet(&self, samples: usize) -> bool {
-        let mut pcm = [0; HISTORY_SAMPLES];
-        let last = &self.history[HISTORY_SAMPLES.saturating_sub(samples)..];
-        self.history_codec.decode(last, &mut pcm);
-        let sum: u32 = pcm[..last.len()].iter().map(|&sample| u32::from(sample.unsigned_abs())).sum();
-        sum < QUIET_MEAN * last.len() as u32
+        is_quiet(self.history_codec, &self.history[HISTORY_SAMPLES.saturating_sub(samples)..])
+    }
+
+    /// Whether nothing is lost by leaving the next frame out: not the beginning of a word.
+    fn is_quiet_next(&mut self, samples: usize) -> bool {
+        let position = self.position;
+        let Some(slot) = self.slots.next(position) else { return true };
+        let Content::Audio(codec) = slot.content else { return true };
+        let offset = usize::try_from(position - slot.timestamp).unwrap_or(0);
+        let next = slot.payload().get(offset..).unwrap_or_default();
+        is_quiet(codec, &next[..samples.min(next.len())])
     }
 
     /// What comes at the position and how many samples of it, at most `room`.
@@ -476,6 +509,14 @@ enum Source {
     Dry,
 }
 
+fn is_quiet(codec: Codec, audio: &[u8]) -> bool {
+    let mut pcm = [0; MAX_PAYLOAD_BYTES];
+    let pcm = &mut pcm[..audio.len()];
+    codec.decode(audio, pcm);
+    let sum: u32 = pcm.iter().map(|&sample| u32::from(sample.unsigned_abs())).sum();
+    sum <= QUIET_MEAN * pcm.len() as u32
+}
+
 fn nanos(instant: Instant) -> i64 {
     instant.as_nanos() as i64
 }
@@ -498,7 +539,8 @@ const SLEWABLE: i64 = 5_000_000;
 const IDLE_SAMPLES: u32 = 4000;
 const LATE_BEFORE_RESTART: u8 = 5;
 const LOUD_SKIP_NANOS: i64 = 60_000_000;
-const LOUD_SKIP_PAUSE_SAMPLES: u32 = 4000;
+/// Five seconds: until then the slew has done most of it.
+const LOUD_SKIP_PAUSE_SAMPLES: u32 = 40_000;
 /// About -48 dBFS.
 const QUIET_MEAN: u32 = 128;
 const STALE_AFTER: Duration = Duration::from_millis(200);

@@ -133,6 +133,14 @@ impl Slots {
             .map(Slot::end)
     }
 
+    /// The newest packet that waits, in order of sequence. At most [`SLOTS`] steps.
+    pub(super) fn newest(&self) -> Option<&Slot> {
+        (self.first..=self.highest)
+            .rev()
+            .map(|sequence| &self.slots[(sequence % SLOTS) as usize])
+            .find(|slot| slot.sequence >= self.first.max(1))
+    }
+
     fn slot_mut(&mut self, sequence: u64) -> &mut Slot {
         &mut self.slots[(sequence % SLOTS) as usize]
     }

@@ -15,30 +15,42 @@ use crate::time::{Duration, Instant};
 pub(super) struct AiEar {
     block: [u8; AI_BLOCK_BYTES],
     filled: usize,
+    /// Samples since the backend began to listen.
+    position: u64,
 }
 
 impl AiEar {
     pub(super) const fn new() -> Self {
-        Self { block: [0; AI_BLOCK_BYTES], filled: 0 }
+        Self { block: [0; AI_BLOCK_BYTES], filled: 0, position: 0 }
     }
 
-    /// Another backend listens, from the next sample on.
+    /// Another backend listens, from the next sample on, and counts from there.
     pub(super) fn clear(&mut self) {
-        self.filled = 0;
+        (self.filled, self.position) = (0, 0);
     }
 
-    /// Hands audio over whose first sample is number `timestamp`; true if a block was completed.
-    fn hear(&mut self, port: &mut AiPort, tick: Instant, timestamp: u64, mut audio: &[u8]) -> bool {
+    /// Nothing is heard for so many samples: the timeline goes on, and what began a block ends it.
+    fn skip(&mut self, port: &mut AiPort, tick: Instant, samples: u64) {
+        let silence = [Codec::Pcmu.silence(); AI_BLOCK_BYTES];
+        let padding = (AI_BLOCK_BYTES - self.filled) % AI_BLOCK_BYTES;
+        let padding = samples.min(padding as u64);
+        self.hear(port, tick, &silence[..padding as usize]);
+        self.position += (samples - padding) / AI_BLOCK_BYTES as u64 * AI_BLOCK_BYTES as u64;
+        let rest = (samples - padding) % AI_BLOCK_BYTES as u64;
+        self.hear(port, tick, &silence[..rest as usize]);
+    }
+
+    /// Hands audio over; true if a block was completed.
+    fn hear(&mut self, port: &mut AiPort, tick: Instant, mut audio: &[u8]) -> bool {
         let mut pushed = false;
-        let mut position = timestamp;
         while !audio.is_empty() {
             let (now, later) = audio.split_at(audio.len().min(AI_BLOCK_BYTES - self.filled));
             self.block[self.filled..self.filled + now.len()].copy_from_slice(now);
             self.filled += now.len();
-            position += now.len() as u64;
+            self.position += now.len() as u64;
             audio = later;
             if self.filled == AI_BLOCK_BYTES {
-                port.push_audio(tick, position - AI_BLOCK_BYTES as u64, &self.block);
+                port.push_audio(tick, self.position - AI_BLOCK_BYTES as u64, &self.block);
                 self.filled = 0;
                 pushed = true;
             }
@@ -60,21 +72,33 @@ impl Stream {
             self.handle_digit(digit);
         }
         if let App::Ai(port) = &mut self.app
-            && self.ear.hear(port, tick, self.elapsed_samples, heard)
+            && self.ear.hear(port, tick, heard)
         {
             self.ai_wakeup = Some(port.thread());
         }
         self.send_frame(tick, samples, heard);
-        self.elapsed_samples += samples as u64;
         self.sender.advance(samples as u32);
         self.check_silence(tick);
     }
 
-    /// Frames that were not made because the worker came too late.
-    pub(super) fn skip_frames(&mut self, frames: u64) {
-        let samples = frames * self.frame_samples() as u64;
-        self.elapsed_samples += samples;
-        self.sender.advance(samples as u32);
+    /// Frames from `tick` on that are not sent because the worker came too late. What came in for them is
+    /// left out, but a backend hears all of it: it counts the time by it.
+    pub(super) fn skip_frames(&mut self, tick: Instant, frames: u64) {
+        let (samples, duration) = (self.frame_samples(), self.frame_duration());
+        let (mut left, mut at) = (frames, tick);
+        if let App::Ai(port) = &mut self.app {
+            let mut heard = [0; MAX_PAYLOAD_BYTES];
+            for _ in 0..frames.min(FRAMES_HEARD_LATE) {
+                self.receiver.pull(at, Codec::Pcmu, &mut heard[..samples]);
+                self.ear.hear(port, at, &heard[..samples]);
+                left -= 1;
+                at += duration;
+            }
+            self.ear.skip(port, at, left * samples as u64);
+            self.ai_wakeup = Some(port.thread());
+        }
+        self.receiver.skip(left * samples as u64);
+        self.sender.advance((frames * samples as u64) as u32);
         self.sender.pause();
     }
 
@@ -89,7 +113,7 @@ impl Stream {
     pub(super) fn tell_app(&mut self, digit: ReceivedDigit) {
         match &mut self.app {
             App::Ai(port) => {
-                port.push_digit(self.elapsed_samples, digit.digit, digit.duration);
+                port.push_digit(self.ear.position, digit.digit, digit.duration);
                 self.ai_wakeup = Some(port.thread());
             }
             App::Echo => {
@@ -208,5 +232,7 @@ impl Stream {
 
 /// 20 ms.
 const AI_BLOCK_BYTES: usize = 160;
+/// Frames that a late worker catches up on for a backend to hear: about what the jitter buffer holds.
+const FRAMES_HEARD_LATE: u64 = 50;
 /// 5 ms; no peer may ask for less.
 const SHORTEST_FRAME: usize = 40;

@@ -9,7 +9,8 @@
 //!
 //! After any input or mutator the owner drains [`Stream::poll_transmit`] and [`Stream::poll_event`] and
 //! reads [`Stream::poll_timeout`]. One timeout makes at most two frames; a worker that comes later than
-//! that moves the timeline instead of sending a burst.
+//! that moves the timeline instead of sending a burst. A frame whose audio is late by a few milliseconds
+//! waits for it, and those after it keep their time.
 
 mod frame;
 mod parameters;
@@ -177,12 +178,12 @@ pub struct Stream {
     events: Events,
     refusals: Refusals,
     digits_received: u64,
-    /// Samples since the start.
-    elapsed_samples: u64,
     now: Instant,
     last_tick: Instant,
     /// `None` before the start and after the end.
     next_tick: Option<Instant>,
+    /// Until when the frame that is due waits for its audio.
+    waiting: Option<Instant>,
     last_align: Option<Instant>,
     last_heard: Instant,
     silence_reported: bool,
@@ -218,10 +219,10 @@ impl Stream {
             events: Events::default(),
             refusals: Refusals::default(),
             digits_received: 0,
-            elapsed_samples: 0,
             now: Instant::ZERO,
             last_tick: Instant::ZERO,
             next_tick: None,
+            waiting: None,
             last_align: None,
             last_heard: Instant::ZERO,
             silence_reported: false,
@@ -256,6 +257,10 @@ impl Stream {
         self.reports.handle_timeout(now);
         for _ in 0..FRAMES_PER_TIMEOUT {
             let Some(tick) = self.next_tick.filter(|&tick| tick <= now) else { return };
+            self.waiting = self.patience(now, tick);
+            if self.waiting.is_some() {
+                return;
+            }
             self.run_frame(tick);
             let samples = self.frame_samples();
             let slew = self.receiver.slew(tick, samples);
@@ -266,7 +271,7 @@ impl Stream {
         if let Some(tick) = self.next_tick.filter(|&tick| tick <= now) {
             let frame = self.frame_duration().as_nanos() as u64;
             let missed = (now - tick).as_nanos() as u64 / frame + 1;
-            self.skip_frames(missed);
+            self.skip_frames(tick, missed);
             self.next_tick = Some(Instant::from_nanos(tick.as_nanos() + missed * frame));
         }
     }
@@ -317,7 +322,7 @@ impl Stream {
         if let Some(report) = self.player_report() {
             self.push_event(StreamEvent::PlayFinished(report));
         }
-        self.next_tick = None;
+        (self.next_tick, self.waiting) = (None, None);
         self.reports.close(&self.sender);
     }
 
@@ -350,7 +355,7 @@ impl Stream {
     /// When to call [`Stream::handle_timeout`] next: the next frame, or a report before that.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        match (self.next_tick, self.reports.next()) {
+        match (self.waiting.or(self.next_tick), self.reports.next()) {
             (Some(tick), Some(report)) => Some(tick.min(report)),
             (tick, report) => tick.or(report),
         }
@@ -429,8 +434,13 @@ impl Stream {
         }
         let clock = FrameClock { next: next_tick, samples: self.frame_samples() };
         let restart = verdict == Verdict::Locked;
-        let received = self.receiver.handle_packet(now, &packet, payload, clock, restart)?;
+        // A worker that is late reads late, too; but what it reads is in time for the frame that is due.
+        let arrived = if self.waiting.is_some() { now } else { now.min(next_tick) };
+        let received = self.receiver.handle_packet(now, arrived, &packet, payload, clock, restart)?;
         self.handle_heard(now, remote);
+        if self.waiting.is_some() && !self.receiver.is_short(now, clock.samples) {
+            self.waiting = Some(now);
+        }
         if let Some(moment) = received.align {
             self.align(now, moment);
         }
@@ -464,9 +474,17 @@ impl Stream {
         let recently = self.last_align.is_some_and(|last| now.saturating_duration_since(last) < ALIGN_PAUSE);
         if !recently && self.next_tick.is_some() {
             self.last_align = Some(now);
-            self.next_tick = Some(moment);
+            (self.next_tick, self.waiting) = (Some(moment), None);
             self.receiver.align();
         }
+    }
+
+    /// Until when the frame of `tick` shall wait for audio that is late, if it shall: rather than make audio
+    /// up and play the real one after it, send a packet that is late by as much.
+    fn patience(&self, now: Instant, tick: Instant) -> Option<Instant> {
+        let until = tick + PATIENCE.min(self.frame_duration() / 2);
+        let hears = matches!(self.app, App::Echo | App::Ai(_)) && self.parameters.direction.receives();
+        (hears && now < until && self.receiver.is_short(now, self.frame_samples())).then_some(until)
     }
 
     fn handle_heard(&mut self, now: Instant, remote: SocketAddr) {
@@ -499,7 +517,9 @@ impl Stream {
     }
 
     fn push_event(&mut self, event: StreamEvent) {
-        if !self.events.push(event) {
+        // What a call may wait for finds room whatever the peer has sent.
+        let vital = matches!(event, StreamEvent::PlayFinished(_) | StreamEvent::MediaTimeout);
+        if !self.events.push(event, if vital { 0 } else { Events::RESERVED }) {
             self.refusals.add(Refusal::QueueFull);
         }
     }
@@ -515,9 +535,11 @@ struct Events {
 
 impl Events {
     const CAPACITY: usize = 16;
+    const RESERVED: usize = 4;
 
-    fn push(&mut self, event: StreamEvent) -> bool {
-        if self.count == Self::CAPACITY {
+    /// False if no more than `reserved` places are left.
+    fn push(&mut self, event: StreamEvent, reserved: usize) -> bool {
+        if self.count + reserved >= Self::CAPACITY {
             return false;
         }
         self.queue[(self.first + self.count) % Self::CAPACITY] = Some(event);
@@ -539,3 +561,5 @@ fn random_seed() -> u64 {
 
 const FRAMES_PER_TIMEOUT: usize = 2;
 const ALIGN_PAUSE: Duration = Duration::from_secs(1);
+/// The most that a frame waits for late audio.
+const PATIENCE: Duration = Duration::from_millis(10);

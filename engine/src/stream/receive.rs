@@ -74,10 +74,11 @@ impl Receiver {
         }
     }
 
-    /// Takes a packet of the believed source. `restart` says that the source itself is new.
+    /// Takes a packet of the believed source, which `arrived` at the latest then. `restart` says that the source itself is new.
     pub(super) fn handle_packet(
         &mut self,
         now: Instant,
+        arrived: Instant,
         packet: &Packet<'_>,
         payload: Payload,
         clock: FrameClock,
@@ -112,7 +113,7 @@ impl Receiver {
                 }
             }
         }
-        let arrival = Arrival { at: now, sequence, timestamp: header.timestamp, media };
+        let arrival = Arrival { at: arrived, sequence, timestamp: header.timestamp, media };
         match self.jitter.insert(&arrival, clock) {
             Inserted::Align(moment) => received.align = Some(moment),
             Inserted::Late if matches!(media, Media::Audio(..)) => self.late += 1,
@@ -136,6 +137,16 @@ impl Receiver {
         if self.dtmf.is_active() {
             frame.fill(codec.silence());
         }
+    }
+
+    /// Whether the audio of the next frame may still be on its way.
+    pub(super) fn is_short(&self, now: Instant, samples: usize) -> bool {
+        self.jitter.is_short(now, samples)
+    }
+
+    /// Leaves out what belongs to frames that are not made.
+    pub(super) fn skip(&mut self, samples: u64) {
+        self.jitter.skip(samples);
     }
 
     /// A key whose packets have ceased.

@@ -38,10 +38,15 @@ impl Outbox {
         }
     }
 
-    /// Hands out what happened in a stream: dropped and counted if it does not fit.
+    /// Whether there is room for what happens in streams. Nothing overtakes an answer: a stream's first
+    /// event is that it was added.
+    pub(super) fn has_room(&self) -> bool {
+        self.kept.is_empty() && self.ring.slots() > 0
+    }
+
+    /// Hands out what happened in a stream, where [`Outbox::has_room`].
     pub(super) fn tell(&mut self, event: Event, counters: &WorkerCounters) {
-        // Nothing overtakes an answer: a stream's first event is that it was added.
-        if self.kept.is_empty() && self.ring.push(event).is_ok() {
+        if self.ring.push(event).is_ok() {
             self.news = true;
         } else {
             counters.events_dropped.increment();

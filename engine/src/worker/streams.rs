@@ -16,7 +16,7 @@ use super::wheel::Wheel;
 use crate::command::{Command, StreamId};
 use crate::event::Event;
 use crate::stream::{Component, Stream, StreamEvent};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// What [`Streams`] is made of.
 pub(super) struct Parts {
@@ -195,6 +195,11 @@ impl Streams {
 
     pub(super) fn kept_answers(&self) -> usize {
         self.outbox.kept()
+    }
+
+    /// Whether a deadline is overdue by more than a turn takes.
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        self.wheel.next_deadline().is_some_and(|deadline| now - deadline > LATE)
     }
 
     pub(super) fn has_touched(&self) -> bool {
@@ -389,8 +394,12 @@ fn transmit(
     true
 }
 
+/// What does not fit the ring stays in the stream, which keeps a place for what a call may wait for, until
+/// its next frame.
 fn tell_events(id: StreamId, stream: &mut Stream, outbox: &mut Outbox, counters: &WorkerCounters) {
-    while let Some(event) = stream.poll_event() {
+    while outbox.has_room()
+        && let Some(event) = stream.poll_event()
+    {
         let event = match event {
             StreamEvent::Latched(remote) => Event::Latched { id, remote },
             StreamEvent::Dtmf { digit, duration } => Event::Dtmf { id, digit, duration },
@@ -414,3 +423,5 @@ fn rtcp_address(rtp: SocketAddr) -> SocketAddr {
 
 /// Packets that a stream may send per turn: far more than it has due, unless it is broken.
 const PACKETS_PER_SETTLE: usize = 64;
+
+const LATE: Duration = Duration::from_millis(5);

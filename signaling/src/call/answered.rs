@@ -100,7 +100,11 @@ impl Call {
             let _ = timeout(BYE_PATIENCE, ended).await;
         };
         let ((), statistics) = tokio::join!(bye, leg.into_stream().remove());
-        log_end(end, statistics.ok().as_ref());
+        let statistics = statistics.ok();
+        if let Some(statistics) = &statistics {
+            context.counters().count_media(statistics);
+        }
+        log_end(end, statistics.as_ref());
     }
 
     async fn handle_session(&mut self, event: SessionEvent) -> Option<CallEvent> {

@@ -111,7 +111,14 @@ impl Shared {
     }
 
     fn tell(&self, id: StreamId, event: MediaEvent) {
-        let sent = self.streams().get(&id).map(|stream| stream.events.try_send(event));
+        let vital = matches!(event, MediaEvent::PlayFinished(_) | MediaEvent::Timeout | MediaEvent::Lost);
+        let sent = self.streams().get(&id).map(|stream| {
+            // What a call may wait for finds room whatever the peer has sent.
+            if !vital && stream.events.capacity() <= EVENTS_RESERVED {
+                return Err(TrySendError::Full(event));
+            }
+            stream.events.try_send(event)
+        });
         match sent {
             Some(Ok(())) => {}
             Some(Err(TrySendError::Full(_))) => self.counters.events_dropped.increment(),
@@ -120,5 +127,7 @@ impl Shared {
     }
 }
 
+/// Places in a stream's queue that keys and the like leave free.
+const EVENTS_RESERVED: usize = 8;
 /// Events dispatched before other tasks of the thread get their turn.
 const EVENTS_PER_TURN: usize = 1024;

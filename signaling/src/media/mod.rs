@@ -162,7 +162,7 @@ impl Media {
         parameters: StreamParameters,
     ) -> Result<MediaStream, MediaError> {
         let deadline = Instant::now() + COMMAND_PATIENCE;
-        let mut stream = Stream::new(parameters);
+        let mut stream = Stream::with_options(parameters, self.shared.engine.stream_options());
         let mut last = io::ErrorKind::Other;
         for _ in 0..PORT_ATTEMPTS {
             let (id, local, events, added) = loop {
