@@ -200,8 +200,9 @@ impl CallTask {
                 self.peer_allows_update = false;
                 self.timer.retry_at(now);
             }
-            // The session timer itself ends what cannot be refreshed.
-            _ => self.timer.retry_at(now + retry_delay()),
+            491 => self.timer.retry_at(now + retry_delay()),
+            // The session timer itself ends what cannot be refreshed; a peer that says no is not pestered.
+            _ => self.timer.retry_at(now + REFUSED_PAUSE + retry_delay()),
         }
     }
 
@@ -245,4 +246,5 @@ fn retry_delay() -> Duration {
     Duration::from_millis(10 * (random() % 201))
 }
 
+const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 const TRANSPORT_FAILED: &str = "Transport Failed";

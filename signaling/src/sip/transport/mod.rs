@@ -55,7 +55,16 @@ impl TcpSender {
         let Ok(room) = self.room.clone().try_acquire_many_owned(length) else { return false };
         self.queue.try_send((bytes, room)).is_ok()
     }
+
+    /// Waits until at most half of the room is taken.
+    async fn drained(&self) {
+        // It is never closed, and half of it is given back as soon as it is had.
+        let _ = self.room.acquire_many(WRITE_QUEUE_BYTES as u32 / 2).await;
+    }
 }
+
+/// What may wait to be written to a connection: room for one of the largest messages and some more.
+const WRITE_QUEUE_BYTES: usize = 128 * 1024;
 
 impl Flow {
     pub(super) fn connection(&self) -> SipConnection {
@@ -100,6 +109,13 @@ impl Flow {
         match &self.raw {
             RawSender::Udp(_) => true,
             RawSender::Tcp(sender) => sender.queue.strong_count() > 1,
+        }
+    }
+
+    /// Waits until a peer has read enough of our answers to be asked for more.
+    async fn drained(&self) {
+        if let RawSender::Tcp(sender) = &self.raw {
+            sender.drained().await;
         }
     }
 

@@ -15,16 +15,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Flow, Handle, RawSender, TcpSender, sip_addr};
+use super::{Flow, Handle, RawSender, TcpSender, WRITE_QUEUE_BYTES, sip_addr};
 use crate::sip::config::SipLimits;
 use crate::sip::counters::SipCounters;
 use crate::sip::incoming::Transport;
 use crate::sip::message::{Frame, frame};
 
 /// Messages that may wait for a slow reader before the connection is given up.
-const WRITE_QUEUE: usize = 128;
-/// And their bytes: room for one of the largest and some more.
-const WRITE_QUEUE_BYTES: usize = 128 * 1024;
+const WRITE_QUEUE: usize = 512;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -219,6 +217,8 @@ impl<H: Handle> Reader<H> {
         let mut idle_since = Instant::now();
         let mut chunk = vec![0; 8192];
         loop {
+            // Who does not read is not read from; the writer gives up on them in time.
+            self.flow.drained().await;
             let limits = &self.context.limits;
             let wait = if self.buffer.is_empty() { limits.tcp_idle } else { limits.tcp_message };
             let deadline = idle_since + wait;
