@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 use super::end::CallEnd;
 use super::leg::Leg;
 use super::table::{CallEntry, CallState, HangUp};
-use super::{CallContext, info};
+use super::{CallContext, info, milliseconds};
 use crate::media::{MediaError, MediaEvent};
 use crate::sip::{OfferRequest, OfferWanted, Session, SessionEvent};
 
@@ -156,7 +156,7 @@ impl Call {
                 }
                 let parameters = self.leg.parameters();
                 debug!(
-                    remote_rtp = ?parameters.remote_rtp, direction = ?parameters.direction, codec = ?parameters.send.codec,
+                    remote_rtp = ?parameters.remote_rtp, direction = ?parameters.direction, codec = parameters.send.codec.name(),
                     "the session was changed"
                 );
                 self.tell_table();
@@ -242,10 +242,10 @@ fn log_end(end: &CallEnd, statistics: Option<&StreamStatistics>) {
         lost_packets = statistics.lost_packets,
         late_packets = statistics.late_packets,
         stranger_packets = statistics.stranger_packets,
-        jitter_ms = statistics.jitter.as_secs_f64() * 1000.0,
+        jitter_ms = milliseconds(statistics.jitter),
         sent_packets = statistics.sent_packets,
         remote_lost_packets = statistics.remote_lost_packets,
-        round_trip_ms = statistics.round_trip.map(|time| time.as_secs_f64() * 1000.0),
+        round_trip_ms = statistics.round_trip.map(milliseconds),
         "call ended"
     );
 }

@@ -25,7 +25,7 @@ pub use table::{CallState, CallSummary, CallTable, HangUp};
 pub(crate) use answered::{Call, CallEvent};
 pub(crate) use end::CallEnd;
 pub(crate) use leg::Leg;
-pub(crate) use redact::redacted;
+pub(crate) use redact::{milliseconds, redacted};
 pub(crate) use table::CallEntry;
 
 /// What all calls share.
