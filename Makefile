@@ -18,9 +18,9 @@ build: setup-build
 test: setup
 	tests/run
 
-## bench: criterion benches, then the load figures of docs/performance.md are one tool away (tools/)
+## bench: criterion benches; the commands of the load figures are in docs/performance.md
 bench: setup-build
-	cargo bench --workspace
+	cargo bench --bench engine --bench signaling --bench rings
 
 ## fmt: format in place
 fmt:

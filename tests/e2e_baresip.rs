@@ -11,7 +11,7 @@ use support::audio::{align, align_in_parts, rms, silence};
 use support::baresip::{Baresip, speech};
 use support::ports::free_loopback_port;
 use support::server::{Server, Setup};
-use support::wav::Wav;
+use support::wav::decode_mu_law;
 use support::{fixture, program};
 
 /// The instrument itself: baresip, its recordings and the correlation, without a line of ours in the path.
@@ -102,25 +102,23 @@ fn the_demo_agent_stops_when_the_caller_talks_over_it() {
     // The caller begins half a second into the greeting.
     let mut microphone = silence(500);
     microphone.extend(speech());
-    microphone.extend(silence(1000));
+    microphone.extend(silence(2000));
     let recording = Baresip::call(server.sip, "agent", &microphone, PCMU).recording(LIMIT);
     let head = &greeting[..4000.min(greeting.len())];
     let start = align(head, &recording.heard[..recording.heard.len().min(8 * 4000)]);
     assert!(start.correlation > 0.9, "the greeting begins: {start:?}\n{}", recording.log);
-    // Half a second is said before the caller begins, and half a second is generous for noticing it.
-    let tail = &greeting[8 * 1300.min(greeting.len() / 8)..];
-    assert!(rms(tail) > 200.0, "the greeting is long enough for this test");
-    let heard =
-        recording.heard.get(start.offset + greeting.len() - tail.len()..start.offset + greeting.len());
-    let heard = heard.expect("the call lasts longer than the greeting would");
-    assert!(rms(heard) < rms(tail) / 10.0, "{} heard of the tail of {}", rms(heard), rms(tail));
+    // From 0.8 s after the caller has begun until the caller has ended (then the repetition comes).
+    let silent = 8 * 1300..8 * 500 + speech().len();
+    let missed = greeting.get(silent.clone()).expect("the greeting is longer than the caller's words");
+    let heard = &recording.heard[start.offset + silent.start..start.offset + silent.end];
+    assert!(rms(missed) > 500.0, "the greeting is not silent there");
+    assert!(rms(heard) < rms(missed) / 10.0, "{} heard where the greeting has {}", rms(heard), rms(missed));
 }
 
-/// The prompt that the demo agent ships.
+/// The prompt that the demo agent ships, without the silence around it.
 fn greeting() -> Vec<i16> {
-    let wav = Wav::read(&fixture("../signaling/assets/greeting.wav"));
-    assert_eq!(wav.rate_hz, 8000);
-    wav.samples
+    let bytes = std::fs::read(fixture("../assets/demo-greeting.ulaw")).expect("the shipped greeting");
+    bytes.into_iter().map(decode_mu_law).collect()
 }
 
 /// A second of silence, the speech, and time for it to come back.

@@ -209,6 +209,7 @@ fn bad_rtp_is_counted_by_reason_and_harms_no_call() {
     );
 }
 
+/// Nothing counts the strangers here: the socket is connected to the source by now, so the kernel drops them.
 #[test]
 fn a_strangers_rtp_is_neither_heard_nor_answered() {
     let server = Server::start(&Setup::new(ECHO));
@@ -241,7 +242,6 @@ fn a_strangers_rtp_is_neither_heard_nor_answered() {
     let strange_heard = heard.iter().filter(|packet| strange.contains(&packet.payload)).count();
     assert_eq!((strange_heard, leaked), (0, 0), "(strange packets heard, packets leaked)");
     bystander.finish().is_below(0.005);
-    assert!(server.metric_like("strang") >= 190.0, "counted:\n{}", server.metrics_like("strang"));
 }
 
 static SHARED: Mutex<Weak<Server>> = Mutex::new(Weak::new());

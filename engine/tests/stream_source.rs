@@ -256,6 +256,87 @@ fn address_that_never_answers_gets_media_for_ten_seconds_and_again_when_it_speak
 }
 
 #[test]
+fn host_that_never_answers_gets_no_more_however_signalling_turns() {
+    let mut world = world();
+    let sent_to = |world: &World, port| world.rtp_to(address(&format!("192.0.2.9:{port}"))).len();
+    let update = |world: &mut World, remote: &str| {
+        let now = world.local(0);
+        world.nodes[0].stream.update(now, parameters(address(remote)));
+    };
+    // Other ports of the same host share its ten seconds; the caller's own packets between them, from its
+    // signalled address or from another one, do not win it more.
+    for round in 0..6u16 {
+        update(&mut world, &format!("192.0.2.9:{}", 4000 + 2 * round));
+        world.run_for(6000);
+        if round % 2 == 0 {
+            update(&mut world, CALLER);
+        }
+        let mut phone =
+            Phone::new(if round % 2 == 0 { CALLER } else { "203.0.113.9:5" }, 1 + round * 100, 1, 160);
+        talk(&mut world, &mut phone, 5);
+    }
+    let total: usize = (0..6).map(|round| sent_to(&world, 4000 + 2 * round)).sum();
+    assert!((300..=500).contains(&total), "{total} packets");
+    // And no call reaches many hosts.
+    world.sent.clear();
+    for host in 100..120 {
+        update(&mut world, &format!("192.0.2.{host}:4000"));
+        world.run_for(2000);
+    }
+    let reached: std::collections::BTreeSet<_> = world.sent.iter().map(|(_, sent)| sent.to.ip()).collect();
+    assert!(reached.len() <= 4, "{reached:?}");
+}
+
+#[test]
+fn rtcp_from_one_host_wins_no_media_for_another() {
+    let mut world = World::new(Link::default(), 1);
+    let mut own = parameters(address(CALLER));
+    let reporter = address("203.0.113.5:4001");
+    own.remote_rtcp = Some(reporter);
+    world.add(address(ENGINE), own, App::Silence, 0);
+    let report = [0x80, 201, 0, 1, 0, 0, 0, 77, 0x81, 202, 0, 2, 0, 0, 0, 77, 1, 1, b'a', 0];
+    for _ in 0..30 {
+        world.send(Datagram { from: reporter, to: rtcp_of(address(ENGINE)), bytes: report.to_vec() });
+        world.run_for(1000);
+    }
+    assert!(world.rtp_to(address(CALLER)).len() <= 501, "{}", world.rtp_to(address(CALLER)).len());
+    assert_eq!(world.nodes[0].stream.statistics().refusals.count(Refusal::RtcpStranger), 0);
+}
+
+#[test]
+fn rtcp_goes_to_another_host_than_media_only_after_it_has_spoken() {
+    let mut world = World::new(Link::default(), 1);
+    let mut own = parameters(address(CALLER));
+    let reporter = address("203.0.113.5:4001");
+    own.remote_rtcp = Some(reporter);
+    world.add(address(ENGINE), own, App::Echo, 0);
+    let mut phone = Phone::new(CALLER, 1, 1, 160);
+    talk(&mut world, &mut phone, 1000);
+    let reports = |world: &World| world.sent.iter().filter(|(_, sent)| sent.to == reporter).count();
+    assert_eq!(reports(&world), 0);
+    let report = [0x80, 201, 0, 1, 0, 0, 0, 77, 0x81, 202, 0, 2, 0, 0, 0, 77, 1, 1, b'a', 0];
+    world.send(Datagram { from: reporter, to: rtcp_of(address(ENGINE)), bytes: report.to_vec() });
+    talk(&mut world, &mut phone, 1000);
+    assert!(reports(&world) >= 2);
+}
+
+#[test]
+fn caller_takes_the_stream_back_from_a_stranger_who_was_faster() {
+    let mut world = world();
+    let mut phone = Phone::new(CALLER, 1, 1, 160);
+    let mut stranger = stranger();
+    talk(&mut world, &mut stranger, 5);
+    assert_eq!(world.nodes[0].stream.latched(), Some(stranger.at));
+    assert_eq!(world.nodes[0].stream.settled(), None, "no socket is connected to it");
+    let leaked = world.rtp_to(stranger.at).len();
+    talk_together(&mut world, &mut phone, &mut stranger, 100);
+    assert_eq!(world.nodes[0].stream.settled(), Some(phone.at));
+    assert!(heard(&world, &phone) >= 98, "{}", heard(&world, &phone));
+    assert!(heard(&world, &stranger) <= 5);
+    assert!(world.rtp_to(stranger.at).len() <= leaked + 1);
+}
+
+#[test]
 fn forbidden_addresses_get_nothing() {
     for text in ["224.0.0.1:4000", "255.255.255.255:4000", "0.0.0.0:4000", "[ff02::1]:4000", "192.0.2.1:0"] {
         let mut world = World::new(Link::default(), 1);

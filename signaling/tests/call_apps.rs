@@ -317,3 +317,22 @@ async fn key_in_rtp_is_counted_once() {
     house.is_quiet().await;
     assert_eq!(house.context.counters().digits_rtp.value(), 1);
 }
+
+#[tokio::test]
+async fn media_of_ours_is_never_sent_to_a_stream_of_ours() {
+    let house = echo_house(CallConfig::default()).await;
+    let mut phone = Phone::new(&house, "echo").await;
+    let media = phone.call().await.media();
+    // Another call that would be fed by the first, and the first turned upon itself.
+    let mut other = Phone::new(&house, "echo").await;
+    let offer = other.offer_to(media.port(), "");
+    other.invite(Some(&offer)).await;
+    let refusal = other.final_response().await;
+    assert_eq!(refusal.status(), Some(488));
+    assert!(refusal.header("Warning").is_some_and(|warning| warning.starts_with("399 ")), "{refusal:?}");
+    let offer = phone.offer_to(media.port(), "");
+    assert_eq!(phone.reinvite(&offer).await.status(), Some(488));
+    assert!(returned(&phone.talk(media, 30).await, 30) >= 15, "the call goes on");
+    phone.bye().await;
+    house.is_quiet().await;
+}

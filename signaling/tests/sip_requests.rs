@@ -145,11 +145,11 @@ async fn mandatory_headers_are_missed() {
 async fn answers_go_back_to_the_sender_whatever_the_via_says() {
     let (_endpoint, _calls, address) = endpoint(|_| {}).await;
     let peer = Peer::new(address).await;
-    let bystander = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let bystander = tokio::net::UdpSocket::bind("127.0.0.9:0").await.unwrap();
     let elsewhere = bystander.local_addr().unwrap();
     let options = peer.request("OPTIONS", 1, "", "");
     let via =
-        format!("Via: SIP/2.0/UDP {elsewhere};maddr=127.0.0.1;received=127.0.0.1;branch=z9hG4bKx\r\nX-Old: ");
+        format!("Via: SIP/2.0/UDP {elsewhere};maddr=127.0.0.9;received=127.0.0.9;branch=z9hG4bKx\r\nX-Old: ");
     peer.send(options.replace("Via: ", &via)).await;
     let answer = peer.recv().await;
     assert_eq!(answer.status(), 200);

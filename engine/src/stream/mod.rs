@@ -32,7 +32,7 @@ use crate::time::{Duration, Instant, WallClock};
 use frame::AiEar;
 use receive::{Payload, Receiver};
 use report::Reports;
-use send::{Permission, Sender};
+use send::{Permission, Sender, SilentPeerGuard};
 use source::{SourceFilter, Verdict};
 
 pub use crate::codec::Codec;
@@ -203,11 +203,12 @@ impl Stream {
         let numbers = report::next_random(seed);
         let ssrc = (report::next_random(numbers) >> 32) as u32;
         let (sequence, timestamp) = ((numbers >> 48) as u16, numbers as u32);
+        let guard = SilentPeerGuard::new(options.silent_peer_limit, parameters.remote_rtp);
         Box::new(Self {
             filter: SourceFilter::new(parameters.source_policy, parameters.remote_rtp),
             parameters,
             receiver: Receiver::new(),
-            sender: Sender::new(ssrc, sequence, timestamp, options.silent_peer_limit),
+            sender: Sender::new(ssrc, sequence, timestamp, guard),
             dtmf_sender: DtmfSender::new(),
             reports: Reports::new(seed.rotate_left(32)),
             rtcp_source: None,
@@ -280,7 +281,7 @@ impl Stream {
         self.now = now;
         let before = std::mem::replace(&mut self.parameters, parameters);
         if self.filter.retarget(parameters.source_policy, parameters.remote_rtp) {
-            self.sender.retarget();
+            self.sender.retarget(parameters.remote_rtp);
             self.rtcp_source = None;
         }
         if before.direction.receives() != parameters.direction.receives() {
@@ -366,10 +367,16 @@ impl Stream {
         self.ai_wakeup.take()
     }
 
-    /// The locked source of media, for [`xdp::Device::connect`].
+    /// The locked source of media.
     #[must_use]
     pub fn latched(&self) -> Option<SocketAddr> {
         self.filter.locked()
+    }
+
+    /// The locked source once no other packet can change it, for [`xdp::Device::connect`].
+    #[must_use]
+    pub fn settled(&self) -> Option<SocketAddr> {
+        self.filter.locked().filter(|_| self.filter.is_settled(self.now))
     }
 
     /// Whether RTCP shares the RTP port, so that no second port is opened.
@@ -414,11 +421,11 @@ impl Stream {
             if !self.filter.is_source(remote) {
                 return Err(Refusal::Stranger);
             }
-            self.handle_heard(now);
+            self.handle_heard(now, remote);
             self.receiver.handle_useless(&header);
             return Err(Refusal::NotReceiving);
         }
-        let verdict = self.filter.judge(remote, &header);
+        let verdict = self.filter.judge(now, remote, &header);
         match verdict {
             Verdict::Believed => {}
             Verdict::Locked => self.push_event(StreamEvent::Latched(remote)),
@@ -430,7 +437,7 @@ impl Stream {
         // A worker that is late reads late, too; but what it reads is in time for the frame that is due.
         let arrived = if self.waiting.is_some() { now } else { now.min(next_tick) };
         let received = self.receiver.handle_packet(now, arrived, &packet, payload, clock, restart)?;
-        self.handle_heard(now);
+        self.handle_heard(now, remote);
         if self.waiting.is_some() && !self.receiver.is_short(now, clock.samples) {
             self.waiting = Some(now);
         }
@@ -449,7 +456,12 @@ impl Stream {
         }
         let left = self.reports.handle_packet(now, datagram, self.sender.ssrc(), &mut self.receiver)?;
         self.rtcp_source = Some(remote);
-        self.handle_heard(now);
+        // Reports prove that somebody is there, but only at the host that they come from: signalling may have
+        // named one host for RTCP and another, who never asked for it, for media.
+        let media = self.rtp_destination().map(|media| media.ip().to_canonical());
+        if media.is_none_or(|media| media == remote.ip().to_canonical()) {
+            self.handle_heard(now, remote);
+        }
         if left {
             self.push_event(StreamEvent::RemoteBye);
         }
@@ -475,10 +487,10 @@ impl Stream {
         (hears && now < until && self.receiver.is_short(now, self.frame_samples())).then_some(until)
     }
 
-    fn handle_heard(&mut self, now: Instant) {
+    fn handle_heard(&mut self, now: Instant, remote: SocketAddr) {
         self.last_heard = now;
         self.silence_reported = false;
-        self.sender.handle_heard();
+        self.sender.handle_heard(remote);
     }
 
     /// Symmetric RTP (RFC 4961): back to the source once it is known.
@@ -499,7 +511,8 @@ impl Stream {
         match (self.rtcp_source, self.filter.locked(), port) {
             (Some(source), ..) => Some(source),
             (None, Some(locked), Some(port)) if behind_nat => Some(SocketAddr::new(locked.ip(), port)),
-            _ => Some(signalled),
+            // Another host than that of the media has to speak first.
+            _ => self.parameters.remote_rtp.filter(|rtp| rtp.ip() == signalled.ip()).and(Some(signalled)),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The sending half of a stream: one sequence and one timestamp line from a random start.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::source::is_forbidden;
 use crate::rtp::{Header, SequenceNumber};
@@ -30,12 +30,7 @@ struct Pending {
 }
 
 impl Sender {
-    pub(super) fn new(
-        ssrc: u32,
-        first_sequence: u16,
-        first_timestamp: u32,
-        silent_peer_limit: Duration,
-    ) -> Self {
+    pub(super) fn new(ssrc: u32, first_sequence: u16, first_timestamp: u32, guard: SilentPeerGuard) -> Self {
         let nowhere = SocketAddr::new(std::net::Ipv4Addr::UNSPECIFIED.into(), 0);
         Self {
             ssrc,
@@ -48,7 +43,7 @@ impl Sender {
                 PENDING],
             first: 0,
             count: 0,
-            guard: SilentPeerGuard { limit: silent_peer_limit, first_sent: None, heard: false },
+            guard,
         }
     }
 
@@ -110,15 +105,14 @@ impl Sender {
         None
     }
 
-    /// Something valid came from the peer.
-    pub(super) fn handle_heard(&mut self) {
-        self.guard.heard = true;
+    /// Something valid came from `remote`, which media goes to or is going to.
+    pub(super) fn handle_heard(&mut self, remote: SocketAddr) {
+        self.guard.handle_heard(remote.ip());
     }
 
     /// Signalling has named another address.
-    pub(super) fn retarget(&mut self) {
-        self.guard.first_sent = None;
-        self.guard.heard = false;
+    pub(super) fn retarget(&mut self, signalled: Option<SocketAddr>) {
+        self.guard.retarget(signalled.map(|signalled| signalled.ip()));
     }
 
     /// Whether anything may go to `remote` now.
@@ -160,24 +154,68 @@ pub(super) enum Permission {
     Forbidden,
 }
 
-/// Against reflection: an address from which nothing ever came gets media for a limited time only.
+/// Against reflection: a host from which nothing ever came gets media for a limited time only, however often
+/// signalling changes the port or goes away and comes back, and one call reaches a few such hosts at most.
 #[derive(Clone, Copy, Debug)]
-struct SilentPeerGuard {
+pub(super) struct SilentPeerGuard {
     limit: Duration,
-    first_sent: Option<Instant>,
     heard: bool,
+    /// Which of `silent` media goes to now; `None` if there have been too many of them.
+    current: Option<usize>,
+    silent: [SilentHost; SILENT_HOSTS],
+}
+
+/// A host that has not answered, and when the first packet went there.
+#[derive(Clone, Copy, Debug, Default)]
+struct SilentHost {
+    ip: Option<IpAddr>,
+    first_sent: Option<Instant>,
 }
 
 impl SilentPeerGuard {
+    pub(super) fn new(limit: Duration, signalled: Option<SocketAddr>) -> Self {
+        let mut guard =
+            Self { limit, heard: false, current: None, silent: [SilentHost::default(); SILENT_HOSTS] };
+        guard.retarget(signalled.map(|signalled| signalled.ip()));
+        guard
+    }
+
+    fn retarget(&mut self, ip: Option<IpAddr>) {
+        let ip = ip.map(|ip| ip.to_canonical());
+        self.heard = false;
+        let known = self.silent.iter().position(|host| ip.is_some() && host.ip == ip);
+        self.current = known.or_else(|| self.silent.iter().position(|host| host.first_sent.is_none()));
+        if let Some(index) = self.current {
+            self.silent[index].ip = ip;
+        }
+    }
+
+    fn handle_heard(&mut self, ip: IpAddr) {
+        self.heard = true;
+        // A caller behind NAT proves nothing about the address that its SDP names.
+        let host = self.current.map(|index| &mut self.silent[index]);
+        if let Some(host) = host.filter(|host| host.ip == Some(ip.to_canonical())) {
+            host.first_sent = None;
+        }
+    }
+
     fn handle_sent(&mut self, now: Instant) {
-        self.first_sent.get_or_insert(now);
+        if let Some(index) = self.current.filter(|_| !self.heard) {
+            self.silent[index].first_sent.get_or_insert(now);
+        }
     }
 
     fn is_open(&self, now: Instant) -> bool {
-        self.heard || self.first_sent.is_none_or(|first| now.saturating_duration_since(first) < self.limit)
+        self.heard
+            || self.current.is_some_and(|index| {
+                let first = self.silent[index].first_sent;
+                first.is_none_or(|first| now.saturating_duration_since(first) < self.limit)
+            })
     }
 }
 
+/// Hosts that one call may name and that never answer.
+const SILENT_HOSTS: usize = 4;
 /// Two frames are the most that one timeout makes.
 const PENDING: usize = 4;
 /// 60 ms of G.711.

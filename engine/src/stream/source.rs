@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::SourcePolicy;
 use crate::rtp::{Header, SequenceNumber};
+use crate::time::{Duration, Instant};
 
 /// The source filter of a stream.
 #[derive(Clone, Copy, Debug)]
@@ -12,6 +13,8 @@ pub(super) struct SourceFilter {
     policy: SourcePolicy,
     signalled: Option<SocketAddr>,
     locked: Option<SocketAddr>,
+    /// When an address that signalling did not name was locked; the one that it did may still take over.
+    learned_at: Option<Instant>,
     candidates: [Option<Candidate>; CANDIDATES],
     next: usize,
 }
@@ -40,7 +43,7 @@ struct Candidate {
 impl SourceFilter {
     pub(super) fn new(policy: SourcePolicy, signalled: Option<SocketAddr>) -> Self {
         let signalled = signalled.map(canonical);
-        Self { policy, signalled, locked: None, candidates: [None; CANDIDATES], next: 0 }
+        Self { policy, signalled, locked: None, learned_at: None, candidates: [None; CANDIDATES], next: 0 }
     }
 
     /// Takes a new offer/answer outcome. Learning starts over only if the address has changed; returns
@@ -55,18 +58,21 @@ impl SourceFilter {
     }
 
     /// Judges a packet with a payload type that was negotiated.
-    pub(super) fn judge(&mut self, remote: SocketAddr, header: &Header) -> Verdict {
+    ///
+    /// Somebody who sprays packets at all ports may be faster than the caller's first packet. So the address
+    /// that signalling has named takes the stream back from a learned one for some seconds.
+    pub(super) fn judge(&mut self, now: Instant, remote: SocketAddr, header: &Header) -> Verdict {
         let remote = canonical(remote);
-        if let Some(locked) = self.locked {
-            return if remote == locked { Verdict::Believed } else { Verdict::Stranger };
+        if self.locked == Some(remote) {
+            return Verdict::Believed;
         }
-        if self.signalled == Some(remote) {
-            return self.lock(remote);
+        if self.signalled == Some(remote) && !self.is_settled(now) {
+            return self.lock(remote, None);
         }
-        if self.policy == SourcePolicy::Strict {
+        if self.locked.is_some() || self.policy == SourcePolicy::Strict {
             return Verdict::Stranger;
         }
-        if self.learn(remote, header) { self.lock(remote) } else { Verdict::Learning }
+        if self.learn(remote, header) { self.lock(remote, Some(now)) } else { Verdict::Learning }
     }
 
     /// Whether RTCP may come from `remote`: the host of the locked source, or what signalling has named.
@@ -81,13 +87,20 @@ impl SourceFilter {
         self.locked
     }
 
+    /// Whether nothing but signalling can change the source any more.
+    pub(super) fn is_settled(&self, now: Instant) -> bool {
+        let disputable = self.learned_at.is_some_and(|at| now.saturating_duration_since(at) < TAKE_BACK)
+            && self.signalled.is_some();
+        self.locked.is_some() && !disputable
+    }
+
     /// Whether `remote` is the locked or, before that, the signalled address.
     pub(super) fn is_source(&self, remote: SocketAddr) -> bool {
         self.locked.or(self.signalled) == Some(canonical(remote))
     }
 
-    fn lock(&mut self, remote: SocketAddr) -> Verdict {
-        self.locked = Some(remote);
+    fn lock(&mut self, remote: SocketAddr, learned_at: Option<Instant>) -> Verdict {
+        (self.locked, self.learned_at) = (Some(remote), learned_at);
         self.candidates = [None; CANDIDATES];
         Verdict::Locked
     }
@@ -129,6 +142,8 @@ pub(super) fn is_forbidden(address: SocketAddr) -> bool {
 
 /// Packets in a row that an address which signalling has not named has to send.
 const IN_SEQUENCE: u8 = 3;
+/// For how long the signalled address may take the stream back from a learned one.
+const TAKE_BACK: Duration = Duration::from_secs(10);
 /// Addresses that are watched at a time; more push the oldest out.
 const CANDIDATES: usize = 8;
 
@@ -144,6 +159,7 @@ mod tests {
         Header { sequence_number: SequenceNumber(sequence), ssrc, ..Header::default() }
     }
 
+    const EARLY: Instant = Instant::from_millis(1000);
     const SIGNALLED: &str = "192.0.2.1:4000";
     const OTHER: &str = "198.51.100.7:5000";
 
@@ -154,11 +170,11 @@ mod tests {
     #[test]
     fn signalled_address_is_believed_at_once_and_then_alone() {
         let mut filter = latching();
-        assert_eq!(filter.judge(address(SIGNALLED), &header(1, 1)), Verdict::Locked);
+        assert_eq!(filter.judge(EARLY, address(SIGNALLED), &header(1, 1)), Verdict::Locked);
         for n in 0..10 {
-            assert_eq!(filter.judge(address(OTHER), &header(n, 2)), Verdict::Stranger);
+            assert_eq!(filter.judge(EARLY, address(OTHER), &header(n, 2)), Verdict::Stranger);
         }
-        assert_eq!(filter.judge(address(SIGNALLED), &header(2, 1)), Verdict::Believed);
+        assert_eq!(filter.judge(EARLY, address(SIGNALLED), &header(2, 1)), Verdict::Believed);
     }
 
     #[test]
@@ -166,40 +182,57 @@ mod tests {
         let mut filter = latching();
         let sequence = [(1, 1), (2, 1), (4, 1), (5, 1), (6, 2), (7, 2)];
         for (number, ssrc) in sequence {
-            assert_eq!(filter.judge(address(OTHER), &header(number, ssrc)), Verdict::Learning);
+            assert_eq!(filter.judge(EARLY, address(OTHER), &header(number, ssrc)), Verdict::Learning);
         }
-        assert_eq!(filter.judge(address(OTHER), &header(8, 2)), Verdict::Locked);
-        assert_eq!(filter.judge(address(SIGNALLED), &header(1, 1)), Verdict::Stranger);
+        assert_eq!(filter.judge(EARLY, address(OTHER), &header(8, 2)), Verdict::Locked);
+        let late = EARLY + TAKE_BACK;
+        assert!(!filter.is_settled(EARLY) && filter.is_settled(late));
+        assert_eq!(filter.judge(late, address(SIGNALLED), &header(1, 1)), Verdict::Stranger);
+    }
+
+    #[test]
+    fn signalled_address_takes_the_stream_back_from_who_was_faster() {
+        let mut filter = latching();
+        for number in 1..=3 {
+            filter.judge(EARLY, address(OTHER), &header(number, 666));
+        }
+        assert_eq!(filter.locked(), Some(address(OTHER)));
+        assert_eq!(filter.judge(EARLY, address("203.0.113.1:9"), &header(1, 3)), Verdict::Stranger);
+        let soon = EARLY + TAKE_BACK / 2;
+        assert_eq!(filter.judge(soon, address(SIGNALLED), &header(1, 1)), Verdict::Locked);
+        assert!(filter.is_settled(soon));
+        assert_eq!(filter.judge(soon, address(OTHER), &header(4, 666)), Verdict::Stranger);
+        assert_eq!(filter.judge(soon, address(SIGNALLED), &header(2, 1)), Verdict::Believed);
     }
 
     #[test]
     fn signalled_address_wins_while_another_is_being_learned() {
         let mut filter = latching();
-        filter.judge(address(OTHER), &header(1, 1));
-        filter.judge(address(OTHER), &header(2, 1));
-        assert_eq!(filter.judge(address(SIGNALLED), &header(9, 9)), Verdict::Locked);
-        assert_eq!(filter.judge(address(OTHER), &header(3, 1)), Verdict::Stranger);
+        filter.judge(EARLY, address(OTHER), &header(1, 1));
+        filter.judge(EARLY, address(OTHER), &header(2, 1));
+        assert_eq!(filter.judge(EARLY, address(SIGNALLED), &header(9, 9)), Verdict::Locked);
+        assert_eq!(filter.judge(EARLY, address(OTHER), &header(3, 1)), Verdict::Stranger);
     }
 
     #[test]
     fn strict_policy_never_learns() {
         let mut filter = SourceFilter::new(SourcePolicy::Strict, Some(address(SIGNALLED)));
         for n in 0..10 {
-            assert_eq!(filter.judge(address(OTHER), &header(n, 1)), Verdict::Stranger);
+            assert_eq!(filter.judge(EARLY, address(OTHER), &header(n, 1)), Verdict::Stranger);
         }
-        assert_eq!(filter.judge(address(SIGNALLED), &header(1, 1)), Verdict::Locked);
+        assert_eq!(filter.judge(EARLY, address(SIGNALLED), &header(1, 1)), Verdict::Locked);
     }
 
     #[test]
     fn only_another_signalled_address_starts_learning_over() {
         let mut filter = latching();
-        filter.judge(address(SIGNALLED), &header(1, 1));
+        filter.judge(EARLY, address(SIGNALLED), &header(1, 1));
         assert!(!filter.retarget(SourcePolicy::Latch, Some(address(SIGNALLED))));
         assert_eq!(filter.locked(), Some(address(SIGNALLED)));
         assert!(filter.retarget(SourcePolicy::Latch, Some(address(OTHER))));
         assert_eq!(filter.locked(), None);
-        assert_eq!(filter.judge(address(SIGNALLED), &header(2, 1)), Verdict::Learning);
-        assert_eq!(filter.judge(address(OTHER), &header(7, 3)), Verdict::Locked);
+        assert_eq!(filter.judge(EARLY, address(SIGNALLED), &header(2, 1)), Verdict::Learning);
+        assert_eq!(filter.judge(EARLY, address(OTHER), &header(7, 3)), Verdict::Locked);
     }
 
     #[test]
@@ -207,17 +240,17 @@ mod tests {
         let mut filter = latching();
         for n in 0..2 {
             for stranger in 1..=6 {
-                filter.judge(SocketAddr::new([203, 0, 113, stranger].into(), 9), &header(n * 10, 3));
+                filter.judge(EARLY, SocketAddr::new([203, 0, 113, stranger].into(), 9), &header(n * 10, 3));
             }
-            assert_eq!(filter.judge(address(OTHER), &header(n, 1)), Verdict::Learning);
+            assert_eq!(filter.judge(EARLY, address(OTHER), &header(n, 1)), Verdict::Learning);
         }
-        assert_eq!(filter.judge(address(OTHER), &header(2, 1)), Verdict::Locked);
+        assert_eq!(filter.judge(EARLY, address(OTHER), &header(2, 1)), Verdict::Locked);
     }
 
     #[test]
     fn mapped_address_is_the_same_address() {
         let mut filter = latching();
-        assert_eq!(filter.judge(address("[::ffff:192.0.2.1]:4000"), &header(1, 1)), Verdict::Locked);
+        assert_eq!(filter.judge(EARLY, address("[::ffff:192.0.2.1]:4000"), &header(1, 1)), Verdict::Locked);
         assert!(filter.is_source(address(SIGNALLED)));
     }
 
@@ -227,7 +260,7 @@ mod tests {
         let rtcp = Some(address("192.0.2.1:4001"));
         assert!(filter.believes_rtcp(address("192.0.2.1:4001"), rtcp));
         assert!(!filter.believes_rtcp(address("192.0.2.1:4007"), rtcp));
-        filter.judge(address(SIGNALLED), &header(1, 1));
+        filter.judge(EARLY, address(SIGNALLED), &header(1, 1));
         assert!(filter.believes_rtcp(address("192.0.2.1:4007"), rtcp));
         assert!(!filter.believes_rtcp(address(OTHER), rtcp));
     }

@@ -306,7 +306,7 @@ impl Streams {
                 tell_events(active.id, &mut active.stream, outbox, counters);
                 let more = transmit(active, device.as_mut(), counters, &mut discard[..]);
                 wheel.schedule(slot, active.stream.poll_timeout());
-                let latched = active.stream.latched();
+                let latched = active.stream.settled();
                 if latched != active.connected {
                     active.connected = latched;
                     device.connect(active.rtp, latched);

@@ -1,7 +1,7 @@
 //! Everything between an INVITE and its answer: route, media, and the app made ready while it rings.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use engine::ai::AiSession;
 use engine::stream;
@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 use super::AppConfig;
 use super::agent::Agent;
 use super::load::Apps;
-use crate::call::{CallContext, CallEntry, CallState, CallSummary, HangUp, Leg, redacted};
+use crate::call::{CallContext, CallEntry, CallState, CallSummary, HangUp, Leg, Quiet, redacted, shortened};
 use crate::sip::{CallError, IncomingCall, InviteInfo, Rejection};
 
 /// What an answered call runs.
@@ -53,7 +53,9 @@ pub(super) async fn prepare(
     let (leg, sdp) = Leg::new(context, &info, incoming.offer()).await.map_err(|error| {
         let rejection = error.rejection(context);
         if error.is_ours() {
-            warn!(%error, status = rejection.status, "no media for the call");
+            if let Some(suppressed) = NO_MEDIA.allows(Instant::now()) {
+                warn!(%error, status = rejection.status, suppressed, "no media for the call");
+            }
         } else {
             debug!(%error, status = rejection.status, "the offer cannot be accepted");
         }
@@ -82,7 +84,7 @@ fn summary(context: &CallContext, info: &InviteInfo, app: &AppConfig, is_app_nam
     let show = context.config.show_numbers;
     CallSummary {
         id: 0,
-        call_id: info.call_id.clone(),
+        call_id: shortened(&info.call_id),
         from: redacted(&info.from.user, show),
         to: redacted(&info.request_uri.user, show || is_app_name),
         app: app.name(),
@@ -182,14 +184,19 @@ async fn connect(
         Ok((app, session)) => Ok(Program::Agent { agent: Arc::clone(agent), app, session }),
         Err(error) => {
             context.counters().ai_connect_failed.increment();
+            let suppressed = NO_BACKEND.allows(Instant::now());
             match &agent.fallback {
                 Some(samples) => {
-                    warn!(agent = agent.config.name, %error, "the AI backend cannot be reached; playing the fallback prompt");
+                    if let Some(suppressed) = suppressed {
+                        warn!(agent = agent.config.name, %error, suppressed, "the AI backend cannot be reached; playing the fallback prompt");
+                    }
                     context.counters().fallback_prompts.increment();
                     Ok(Program::Play { samples: Arc::clone(samples), repeat: false })
                 }
                 None => {
-                    warn!(agent = agent.config.name, %error, "the AI backend cannot be reached; refusing the call");
+                    if let Some(suppressed) = suppressed {
+                        warn!(agent = agent.config.name, %error, suppressed, "the AI backend cannot be reached; refusing the call");
+                    }
                     Err(NotAnswered::Rejected(unavailable(context)))
                 }
             }
@@ -221,6 +228,9 @@ fn percent_decoded(user: &str) -> String {
 
 /// How long an app may take to get ready before the caller hears ringing.
 const RING_AFTER: Duration = Duration::from_millis(150);
+
+static NO_MEDIA: Quiet = Quiet::warnings();
+static NO_BACKEND: Quiet = Quiet::warnings();
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,7 @@
 //! Every incoming call in a task of its own: answered, run and ended.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use engine::ai::{AiEvent, AiSession};
 use engine::player::Player;
@@ -13,7 +13,7 @@ use super::OnClose;
 use super::agent::Agent;
 use super::load::Apps;
 use super::prepare::{NotAnswered, Program, prepare};
-use crate::call::{Call, CallContext, CallEnd, CallEvent, milliseconds, redacted};
+use crate::call::{Call, CallContext, CallEnd, CallEvent, Quiet, milliseconds, redacted, shortened};
 use crate::sip::{CallError, IncomingCall, Rejection};
 
 /// Takes calls until the endpoint ends. The tasks of running calls go on; [`crate::call::CallTable::drain`]
@@ -24,7 +24,7 @@ pub async fn serve(context: Arc<CallContext>, apps: Arc<Apps>, mut calls: mpsc::
         let show = context.config.show_numbers;
         let span = info_span!(
             "call",
-            call_id = info.call_id,
+            call_id = shortened(&info.call_id),
             id = tracing::field::Empty,
             from = redacted(&info.from.user, show),
             to = redacted(&info.request_uri.user, show || apps.is_app_name(&info.request_uri.user)),
@@ -61,12 +61,16 @@ async fn take(context: Arc<CallContext>, apps: Arc<Apps>, mut incoming: Incoming
 
 fn given_up(context: &CallContext, error: CallError) {
     context.counters().cancelled.increment();
-    info!(%error, "call not answered");
+    if let Some(suppressed) = REFUSED.allows(Instant::now()) {
+        info!(%error, suppressed, "call not answered");
+    }
 }
 
 async fn reject(context: &CallContext, incoming: IncomingCall, rejection: Rejection) {
     context.counters().count_rejection(rejection.status);
-    info!(status = rejection.status, warning = rejection.warning, "call refused");
+    if let Some(suppressed) = REFUSED.allows(Instant::now()) {
+        info!(status = rejection.status, warning = rejection.warning, suppressed, "call refused");
+    }
     // The caller may be faster; then there is nothing left to refuse.
     let _ = incoming.reject(rejection).await;
 }
@@ -132,3 +136,6 @@ async fn ai_event(ai: &mut Option<(Arc<Agent>, AiSession)>) -> AiEvent {
 fn player(samples: Arc<[i16]>, repeat: bool) -> stream::App {
     stream::App::Player(Box::new(Player::new(samples, repeat)))
 }
+
+/// Calls that never came to be cost nobody but us a line each.
+static REFUSED: Quiet = Quiet::new(100, Duration::from_millis(100));

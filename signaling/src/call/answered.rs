@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::command::Digit;
 use engine::stream::{App, PlayoutReport, StreamStatistics};
@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 use super::end::CallEnd;
 use super::leg::Leg;
 use super::table::{CallEntry, CallState, HangUp};
-use super::{CallContext, info, milliseconds};
+use super::{CallContext, Quiet, info, milliseconds};
 use crate::media::{MediaError, MediaEvent};
 use crate::sip::{OfferRequest, OfferWanted, Session, SessionEvent};
 
@@ -100,7 +100,11 @@ impl Call {
             let _ = timeout(BYE_PATIENCE, ended).await;
         };
         let ((), statistics) = tokio::join!(bye, leg.into_stream().remove());
-        log_end(end, statistics.ok().as_ref());
+        let statistics = statistics.ok();
+        if let Some(statistics) = &statistics {
+            context.counters().count_media(statistics);
+        }
+        log_end(end, statistics.as_ref());
     }
 
     async fn handle_session(&mut self, event: SessionEvent) -> Option<CallEvent> {
@@ -122,7 +126,9 @@ impl Call {
     async fn handle_confirmed(&mut self, answer: Option<String>) -> Option<CallEvent> {
         match answer {
             None if !self.agreed => {
-                warn!("the caller acknowledged without an answer to our offer; hanging up");
+                if let Some(suppressed) = NO_ANSWER.allows(Instant::now()) {
+                    warn!(suppressed, "the caller acknowledged without an answer to our offer; hanging up");
+                }
                 Some(CallEvent::Ended(CallEnd::OfferFailed))
             }
             None => None,
@@ -133,7 +139,9 @@ impl Call {
                     Some(CallEvent::MediaAgreed)
                 }
                 Err(error) if !self.agreed => {
-                    warn!(%error, "the caller's answer to our offer does not fit; hanging up");
+                    if let Some(suppressed) = NO_ANSWER.allows(Instant::now()) {
+                        warn!(%error, suppressed, "the caller's answer to our offer does not fit; hanging up");
+                    }
                     Some(CallEvent::Ended(CallEnd::OfferFailed))
                 }
                 Err(error) => {
@@ -162,7 +170,9 @@ impl Call {
                 self.tell_table();
             }
             Err(error) => {
-                info!(%error, "an offer was refused; the call goes on as it was");
+                if let Some(suppressed) = OFFER_REFUSED.allows(Instant::now()) {
+                    info!(%error, suppressed, "an offer was refused; the call goes on as it was");
+                }
                 self.context.counters().offers_refused.increment();
                 let rejection = error.rejection(&self.context);
                 // Inside a session a description that makes no sense is refused like one that does not fit.
@@ -252,3 +262,6 @@ fn log_end(end: &CallEnd, statistics: Option<&StreamStatistics>) {
 
 /// How long a call that hangs up stays in the table for its BYE to be answered.
 const BYE_PATIENCE: Duration = Duration::from_secs(4);
+
+static NO_ANSWER: Quiet = Quiet::warnings();
+static OFFER_REFUSED: Quiet = Quiet::new(100, Duration::from_millis(100));

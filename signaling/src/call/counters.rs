@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use engine::Counter;
+use engine::stream::StreamStatistics;
 
 xdp::counters! {
     /// What became of calls.
@@ -37,10 +38,24 @@ xdp::counters! {
         digits_info: "DTMF digits received by INFO",
         infos_refused: "INFO bodies without a DTMF digit",
         remote_rtcp_byes: "RTCP BYEs received",
+        rtp_received_packets: "RTP packets of ended calls that were accepted",
+        rtp_late_packets: "RTP packets of ended calls that came after their turn to be played",
+        rtp_refused_packets: "Packets of ended calls that were no acceptable RTP or RTCP",
+        rtp_stranger_packets: "Packets of ended calls from addresses that were not negotiated",
+        rtp_sent_packets: "RTP packets sent in ended calls",
     }
 }
 
 impl CallCounters {
+    /// Adds up the media of a call that has ended.
+    pub(crate) fn count_media(&self, statistics: &StreamStatistics) {
+        self.rtp_received_packets.add(statistics.received_packets);
+        self.rtp_late_packets.add(statistics.late_packets);
+        self.rtp_refused_packets.add(statistics.refused_packets);
+        self.rtp_stranger_packets.add(statistics.stranger_packets);
+        self.rtp_sent_packets.add(statistics.sent_packets);
+    }
+
     /// Counts a refusal by the class of its status.
     pub(crate) fn count_rejection(&self, status: u16) {
         match status / 100 {

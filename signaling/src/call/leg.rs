@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use engine::stream::StreamParameters;
 
 use super::CallContext;
-use crate::media::{MediaError, MediaStream};
+use crate::media::{Media, MediaError, MediaStream};
 use crate::sdp::offer_answer::{self, Families, LocalMedia, LocalSession, Offer, Refusal};
 use crate::sdp::{ParseError, SessionDescription};
 use crate::sip::{InviteInfo, Rejection};
@@ -21,6 +21,7 @@ pub(crate) struct Leg {
     stream: MediaStream,
     /// Our offer, until its answer comes.
     pending: Option<Offer>,
+    media: Media,
 }
 
 /// Why an offer or answer of the peer changes nothing.
@@ -81,6 +82,7 @@ impl Leg {
         offer: Option<&str>,
     ) -> Result<(Self, String), NegotiationError> {
         let local = local_media(context, info);
+        let media = context.media.clone();
         let mut session = LocalSession::new(getrandom::u64().unwrap_or_default());
         let Some(offer) = offer else {
             let ours = offer_answer::offer(&local, None);
@@ -89,7 +91,7 @@ impl Leg {
                 start_stream(context, info, ipv6, info.remote.ip(), ours.stream).await?;
             let sdp = session.describe_offer(&ours, advertised).to_string();
             let parameters = ours.stream;
-            let leg = Self { local, session, advertised, parameters, stream, pending: Some(ours) };
+            let leg = Self { local, session, advertised, parameters, stream, pending: Some(ours), media };
             return Ok((leg.fixed(), sdp));
         };
         let offer = SessionDescription::parse(offer)?;
@@ -98,7 +100,9 @@ impl Leg {
         let (stream, advertised) = start_stream(context, info, answer.ipv6, peer, answer.stream).await?;
         let sdp = session.describe_answer(&answer, advertised).to_string();
         let parameters = answer.stream;
-        let leg = Self { local, session, advertised, parameters, stream, pending: None };
+        let leg = Self { local, session, advertised, parameters, stream, pending: None, media };
+        // Only now are the ports known that a caller may have guessed.
+        leg.check_loop(&parameters)?;
         Ok((leg.fixed(), sdp))
     }
 
@@ -141,10 +145,18 @@ impl Leg {
     async fn apply(&mut self, parameters: StreamParameters) -> Result<(), NegotiationError> {
         // A session refresh repeats what holds already.
         if parameters != self.parameters {
+            self.check_loop(&parameters)?;
             self.stream.update(parameters).await?;
             self.parameters = parameters;
         }
         Ok(())
+    }
+
+    /// Media of ours must not come back to a stream of ours.
+    fn check_loop(&self, parameters: &StreamParameters) -> Result<(), Refusal> {
+        let own = &self.local.own_addresses;
+        let looped = parameters.remote_rtp.is_some_and(|target| self.media.receives_at(target, own));
+        if looped { Err(Refusal::ForbiddenAddress) } else { Ok(()) }
     }
 
     /// Whether the peer has put us on hold: it does not want to hear us.

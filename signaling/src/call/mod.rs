@@ -15,6 +15,7 @@ mod counters;
 mod end;
 mod info;
 mod leg;
+mod quiet;
 mod redact;
 mod table;
 
@@ -25,7 +26,8 @@ pub use table::{CallState, CallSummary, CallTable, HangUp};
 pub(crate) use answered::{Call, CallEvent};
 pub(crate) use end::CallEnd;
 pub(crate) use leg::Leg;
-pub(crate) use redact::{milliseconds, redacted};
+pub(crate) use quiet::Quiet;
+pub(crate) use redact::{milliseconds, redacted, shortened};
 pub(crate) use table::CallEntry;
 
 /// What all calls share.

@@ -19,7 +19,13 @@ pub(crate) fn milliseconds(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1000.0
 }
 
+/// An identifier that the peer chose, cut to what a line can hold.
+pub(crate) fn shortened(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).take(MAX_IDENTIFIER_CHARS).collect()
+}
+
 const MAX_CHARS: usize = 64;
+const MAX_IDENTIFIER_CHARS: usize = 128;
 
 #[cfg(test)]
 mod tests {

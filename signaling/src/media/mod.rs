@@ -111,6 +111,7 @@ struct Shared {
 /// Who waits for what of a stream.
 #[derive(Debug)]
 struct Registration {
+    local: SocketAddr,
     events: mpsc::Sender<MediaEvent>,
     added: Option<oneshot::Sender<Added>>,
     reports: Vec<oneshot::Sender<StreamStatistics>>,
@@ -235,6 +236,21 @@ impl Media {
         self.shared.streams().len()
     }
 
+    /// Whether media sent to `remote` would arrive at a stream of ours: two of them, or one alone, could keep
+    /// each other alive forever. `own` are addresses of this host that sockets are not bound to (NAT).
+    #[must_use]
+    pub fn receives_at(&self, remote: SocketAddr, own: &[IpAddr]) -> bool {
+        let ip = remote.ip().to_canonical();
+        let of_port = |local: &SocketAddr| local.port() == remote.port();
+        let locals: Vec<_> =
+            self.shared.streams().values().map(|stream| stream.local).filter(of_port).collect();
+        locals.iter().any(|local| {
+            local.ip().to_canonical() == ip
+                || own.contains(&ip)
+                || local.ip().is_unspecified() && std::net::UdpSocket::bind((ip, 0)).is_ok()
+        })
+    }
+
     /// Ends all streams with RTCP BYE and all workers, and waits for them.
     pub async fn shutdown(&self) {
         let shared = Arc::clone(&self.shared);
@@ -255,7 +271,9 @@ impl Shared {
         let (id, local) = self.engine.add_stream(local_ip, stream)?;
         let (events, event_receiver) = mpsc::channel(EVENTS_PER_STREAM);
         let (added, added_receiver) = oneshot::channel();
-        streams.insert(id, Registration { events, added: Some(added), reports: Vec::new(), removed: None });
+        let registration =
+            Registration { local, events, added: Some(added), reports: Vec::new(), removed: None };
+        streams.insert(id, registration);
         Ok((id, local, event_receiver, added_receiver))
     }
 

@@ -1,6 +1,6 @@
 //! How many new INVITEs one source may send (a token bucket per address, in a bounded table).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,9 @@ pub(super) struct InviteRate {
     overflow: Bucket,
 }
 
+/// A token bucket.
 #[derive(Clone, Copy, Debug)]
-struct Bucket {
+pub(super) struct Bucket {
     tokens: f64,
     filled: Instant,
 }
@@ -46,6 +47,10 @@ impl InviteRate {
 }
 
 impl Bucket {
+    pub(super) fn new(now: Instant, burst: f64) -> Self {
+        Self { tokens: burst, filled: now }
+    }
+
     fn level(&self, now: Instant, rate: f64, burst: f64) -> f64 {
         let elapsed: Duration = now.saturating_duration_since(self.filled);
         (self.tokens + elapsed.as_secs_f64() * rate).min(burst)
@@ -55,7 +60,7 @@ impl Bucket {
         self.level(now, rate, burst) >= burst
     }
 
-    fn take(&mut self, now: Instant, rate: f64, burst: f64) -> bool {
+    pub(super) fn take(&mut self, now: Instant, rate: f64, burst: f64) -> bool {
         self.tokens = self.level(now, rate, burst);
         self.filled = now;
         let granted = self.tokens >= 1.0;
@@ -65,6 +70,61 @@ impl Bucket {
         granted
     }
 }
+
+/// The bytes of large requests whose transactions are remembered, by source. Counting messages alone would let
+/// a few thousand of 64 kB fill the memory. The same rule as for [`Unacknowledged`] keeps one source from
+/// taking the room of all.
+#[derive(Debug)]
+pub(super) struct HeldBytes {
+    keep: Duration,
+    total: usize,
+    per_source: HashMap<IpAddr, usize>,
+    taken: VecDeque<(Instant, IpAddr, usize)>,
+}
+
+impl HeldBytes {
+    /// Every request counts for `keep`.
+    pub(super) fn new(keep: Duration) -> Self {
+        Self { keep, total: 0, per_source: HashMap::new(), taken: VecDeque::new() }
+    }
+
+    pub(super) fn take(&mut self, now: Instant, source: IpAddr, bytes: usize) -> bool {
+        if bytes == 0 {
+            return true;
+        }
+        self.forget(now);
+        let source = prefix(source);
+        let own = self.per_source.get(&source).copied().unwrap_or(0) + bytes;
+        let left = HELD_BYTES.saturating_sub(self.total);
+        let granted = bytes <= left && (own <= FEW_BYTES || own <= left.saturating_sub(HELD_BYTES / 5));
+        if granted {
+            self.per_source.insert(source, own);
+            self.total += bytes;
+            self.taken.push_back((now, source, bytes));
+        }
+        granted
+    }
+
+    fn forget(&mut self, now: Instant) {
+        while let Some(&(at, source, bytes)) = self.taken.front()
+            && now.saturating_duration_since(at) >= self.keep
+        {
+            self.taken.pop_front();
+            self.total -= bytes;
+            if let Some(own) = self.per_source.get_mut(&source) {
+                *own -= bytes;
+                if *own == 0 {
+                    self.per_source.remove(&source);
+                }
+            }
+        }
+    }
+}
+
+/// All large requests together, beyond what is ordinary in each.
+const HELD_BYTES: usize = 16 << 20;
+/// Always granted to a source, if there is any room: one of the largest messages.
+const FEW_BYTES: usize = 64 << 10;
 
 /// The calls whose caller has not shown with an ACK that it is there, by source.
 #[derive(Debug, Default)]
@@ -160,6 +220,22 @@ mod tests {
             }
         }
         assert_eq!((calls.total(), calls.per_source.len()), (0, 0));
+    }
+
+    #[test]
+    fn large_requests_of_one_source_leave_room_for_others_and_are_forgotten() {
+        let start = Instant::now();
+        let mut held = HeldBytes::new(Duration::from_secs(64));
+        let granted = (0..1000).filter(|_| held.take(start, v4(1), 60_000)).count();
+        assert!((50..200).contains(&granted), "{granted}");
+        for source in 2..=20 {
+            while held.take(start, v4(source), 60_000) {}
+        }
+        assert!(held.total <= HELD_BYTES);
+        assert!(held.take(start, v4(200), 30_000), "somebody else's large one");
+        assert!(held.take(start, v4(1), 0), "ordinary ones always");
+        assert!(held.take(start + Duration::from_secs(64), v4(1), 60_000));
+        assert_eq!((held.total, held.taken.len(), held.per_source.len()), (60_000, 1, 1));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::admission::{InviteRate, Unacknowledged};
+use super::admission::{Bucket, HeldBytes, InviteRate, Unacknowledged};
 use super::config::SipConfig;
 use super::counters::SipCounters;
 use super::dialog::{Dialog, DialogId};
@@ -38,13 +38,20 @@ pub(super) struct Core {
     pub(super) advertised: Option<(String, Option<u16>)>,
     calls: Mutex<Calls>,
     rate: Mutex<InviteRate>,
+    held: Mutex<HeldBytes>,
     incoming: mpsc::Sender<IncomingCall>,
     tag_hash: RandomState,
 }
 
+struct KnownCall {
+    mailbox: mpsc::Sender<ToCall>,
+    /// What its peer may still ask for now.
+    allowance: Bucket,
+}
+
 #[derive(Default)]
 struct Calls {
-    dialogs: HashMap<DialogId, mpsc::Sender<ToCall>>,
+    dialogs: HashMap<DialogId, KnownCall>,
     /// INVITEs that began a call, to notice the same one by another way (RFC 3261 8.2.2.2).
     invites: HashMap<(String, String, u32), Key>,
 }
@@ -74,6 +81,7 @@ impl Core {
             advertised,
             calls: Mutex::default(),
             rate: Mutex::new(rate),
+            held: Mutex::new(HeldBytes::new(config.t1 * 128)),
             incoming,
             tag_hash: RandomState::new(),
             config,
@@ -101,7 +109,26 @@ impl Core {
     }
 
     fn call_of(&self, id: &DialogId) -> Option<mpsc::Sender<ToCall>> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner).dialogs.get(id).cloned()
+        self.calls
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .dialogs
+            .get(id)
+            .map(|known| known.mailbox.clone())
+    }
+
+    /// The call of a request, and whether its peer has not asked for too much of late.
+    fn call_to_ask(&self, id: &DialogId) -> Option<(mpsc::Sender<ToCall>, bool)> {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = calls.dialogs.get_mut(id)?;
+        let allowed = known.allowance.take(Instant::now(), REQUESTS_PER_SECOND, REQUEST_BURST);
+        Some((known.mailbox.clone(), allowed))
+    }
+
+    /// Whether the requests of a source that are remembered leave room for this one.
+    fn has_room(&self, source: IpAddr, request: &Message) -> bool {
+        let bytes = request.bytes().saturating_sub(ORDINARY_BYTES);
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now(), source, bytes)
     }
 
     /// Answers without a transaction: the same request gets the same answer, To tag included, and costs
@@ -191,6 +218,7 @@ impl Core {
     }
 
     async fn handle_request(self: &Arc<Self>, flow: &Flow, mut request: Message) {
+        let flow = &request.top_via().map_or_else(|| flow.clone(), |via| flow.for_answers(&via));
         if !request.note_source(flow.remote) {
             // Without a Via there is nobody to answer.
             self.count_malformed(Malformed::Mandatory);
@@ -247,10 +275,16 @@ impl Core {
     }
 
     fn handle_in_dialog(&self, flow: &Flow, request: Message, key: Key, bought: rsipstack::sip::Request) {
-        let call = DialogId::of_request(&request).and_then(|id| self.call_of(&id));
-        let Some(call) = call else {
+        let call = DialogId::of_request(&request).and_then(|id| self.call_to_ask(&id));
+        let Some((call, allowed)) = call else {
             return self.refuse(flow, &request, Refusal::new(481, ""));
         };
+        // A transaction is remembered for half a minute; one call must not fill the memory with them, nor
+        // take their places from others. It may always end.
+        if request.method() != "BYE" && (!allowed || !self.has_room(flow.remote.ip(), &request)) {
+            self.counters.refused_rate.increment();
+            return self.answer(flow, &request, overloaded());
+        }
         // Twice the cap: what belongs to a call wins over what wants to become one.
         if self.transactions.count() >= self.config.limits.transactions.saturating_mul(2) {
             self.counters.dropped_overload.increment();
@@ -276,7 +310,7 @@ impl Core {
     }
 
     /// Says whether a new call may begin, before anything is allocated for it.
-    fn admit(&self, source: IpAddr) -> Result<mpsc::Permit<'_, IncomingCall>, Refusal> {
+    fn admit(&self, source: IpAddr, invite: &Message) -> Result<mpsc::Permit<'_, IncomingCall>, Refusal> {
         let limits = &self.config.limits;
         if self.draining.load(Ordering::Relaxed) {
             self.counters.refused_draining.increment();
@@ -292,7 +326,7 @@ impl Core {
             self.counters.refused_rate.increment();
             return Err(overloaded());
         }
-        if !self.lock_unacknowledged().take(source, limits.unacknowledged) {
+        if !self.has_room(source, invite) || !self.lock_unacknowledged().take(source, limits.unacknowledged) {
             self.counters.refused_overload.increment();
             return Err(overloaded());
         }
@@ -334,7 +368,7 @@ impl Core {
             Ok(timer) => timer,
             Err(refusal) => return self.refuse(flow, &invite, refusal),
         };
-        let permit = match self.admit(flow.remote.ip()) {
+        let permit = match self.admit(flow.remote.ip(), &invite) {
             Ok(permit) => permit,
             Err(refusal) => return self.answer(flow, &invite, refusal),
         };
@@ -342,7 +376,8 @@ impl Core {
         let (to_call, mailbox) = mpsc::channel(64);
         {
             let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-            calls.dialogs.insert(dialog.id.clone(), to_call.clone());
+            let allowance = Bucket::new(Instant::now(), REQUEST_BURST);
+            calls.dialogs.insert(dialog.id.clone(), KnownCall { mailbox: to_call.clone(), allowance });
             calls.invites.insert(identity.clone(), key.clone());
         }
         self.counters.invites.increment();
@@ -383,3 +418,9 @@ pub(super) fn random() -> u64 {
 pub(super) fn random_token() -> String {
     format!("{:016x}", random())
 }
+
+/// What a peer may ask for in one call: far more keys than anybody presses, far fewer than a flood.
+const REQUESTS_PER_SECOND: f64 = 10.0;
+const REQUEST_BURST: f64 = 100.0;
+/// What a message may have without counting as large.
+const ORDINARY_BYTES: usize = 4096;

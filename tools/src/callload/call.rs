@@ -6,7 +6,7 @@ use super::{
     clock,
     g711::Law,
     receiver::{Arrival, Receiver},
-    rtp::Packet,
+    rtp::{HEADER_LEN, Packet},
     sdp::RemoteMedia,
     sender::{PACKET_LEN, Sender, Speech},
     sip::{Uac, UacConfig},
@@ -34,6 +34,22 @@ pub(super) struct MediaSockets {
     pub(super) rtcp: UdpSocket,
     pub(super) local: SocketAddr,
     pub(super) dropped: u32,
+}
+
+/// A packet that left.
+pub(super) struct SentPacket {
+    packet: [u8; PACKET_LEN],
+    len: usize,
+    /// Its first sample in everything the call sent.
+    pub(super) index: i64,
+    pub(super) sent_ns: u64,
+}
+
+impl SentPacket {
+    /// Audio, or four bytes of a telephone event.
+    pub(super) fn payload(&self) -> &[u8] {
+        &self.packet[HEADER_LEN..self.len]
+    }
 }
 
 pub(super) struct Call {
@@ -118,9 +134,9 @@ impl Call {
     }
 
     /// Sends the packet that was due at `due_ns`.
-    pub(super) fn send(&mut self, due_ns: u64, stats: &mut Stats) {
+    pub(super) fn send(&mut self, due_ns: u64, stats: &mut Stats) -> Option<SentPacket> {
         let (Some(media), Some(remote)) = (&self.media, self.remote.filter(|remote| remote.send)) else {
-            return;
+            return None;
         };
         let mut packet = [0; PACKET_LEN];
         let before_ns = clock::now_ns();
@@ -128,15 +144,16 @@ impl Call {
             // A burst of old packets would be lost in the far end's jitter buffer and look like its fault.
             stats.counters.rtp_skipped += 1;
             self.sender.skip(&mut self.sent_audio);
-            return;
+            return None;
         }
+        let index = self.sent_audio.end();
         let sequence_number = self.sender.next_sequence_number();
         let (len, marker) = self.sender.write_next(&mut self.sent_audio, &mut packet);
         let now_ns = clock::now_ns();
         stats.lateness.record_ns(now_ns.saturating_sub(due_ns));
         if media.rtp.send_to(&packet[..len], remote.address).is_err() {
             stats.counters.rtp_send_errors += 1;
-            return;
+            return None;
         }
         stats.counters.rtp_sent += 1;
         self.sent += 1;
@@ -146,28 +163,29 @@ impl Call {
         if let Some(marker) = marker {
             self.track.expect_marker(marker.template, marker.index, now_ns, stats);
         }
+        Some(SentPacket { packet, len, index, sent_ns: now_ns })
     }
 
-    /// A datagram on the RTP socket.
-    pub(super) fn handle_rtp(
+    /// A datagram on the RTP socket. Returns the audio in it that did not come before.
+    pub(super) fn handle_rtp<'a>(
         &mut self,
         arrival_ns: u64,
         source: SocketAddr,
-        datagram: &[u8],
+        datagram: &'a [u8],
         speech: &Speech,
         stats: &mut Stats,
-    ) {
+    ) -> Option<&'a [u8]> {
         match self.phase {
             Phase::Setup | Phase::Talking | Phase::Lingering => {}
-            Phase::Leaving => return,
+            Phase::Leaving => return None,
             Phase::Free => {
                 stats.counters.rtp_stray += 1;
-                return;
+                return None;
             }
         }
         let Some(packet) = Packet::parse(datagram) else {
             stats.counters.rtp_malformed += 1;
-            return;
+            return None;
         };
         if self.remote.is_some_and(|remote| remote.address != source) {
             stats.counters.rtp_other_source += 1;
@@ -187,7 +205,7 @@ impl Call {
         let arrival = self.receiver.handle_packet(arrival_ns, &packet, law.is_some(), stats);
         self.lost_in_sequence += stats.counters.rtp_lost_in_sequence - lost_before;
         let timestamp = match arrival {
-            Arrival::Duplicate => return,
+            Arrival::Duplicate => return None,
             Arrival::Start { timestamp } => {
                 self.track.restart(timestamp, stats);
                 timestamp
@@ -209,6 +227,7 @@ impl Call {
             let audio = packet.payload.iter().map(|&byte| table[usize::from(byte)]);
             self.track.handle_audio(timestamp, arrival_ns, audio, &self.sent_audio, stats);
         }
+        law.map(|_| packet.payload)
     }
 
     /// Once a second.

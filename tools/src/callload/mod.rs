@@ -8,6 +8,8 @@
 //!                  -> RTP out: packet n of a call at t0 + slot + n * 20 ms
 //! ```
 //!
+//! `streamload` adds a [`tap::Tap`] to the worker: the AI backend of the calls, in the same thread.
+//!
 //! `sip`, `rtp`, `g711`, `marker`, `track` and `receiver` do no I/O and read no clock; `net` and `worker` do.
 
 mod call;
@@ -26,8 +28,11 @@ mod sender;
 mod sip;
 mod speech;
 mod stats;
+mod streamload;
+mod tap;
 mod track;
 mod worker;
 
 pub use options::{Codec, Options, Transport};
 pub use run::run;
+pub use streamload::{StreamOptions, run as run_streams};

@@ -4,7 +4,7 @@
 use std::{
     collections::VecDeque,
     io::{self, IoSliceMut, Read as _, Write as _},
-    net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpStream, UdpSocket},
     os::fd::{AsFd, AsRawFd as _, BorrowedFd},
 };
 
@@ -43,15 +43,32 @@ impl ReceiveBuffer {
 
     /// One datagram; `None` when there is none. `offset_ns` is [`clock::realtime_offset_ns`].
     pub(super) fn receive(&mut self, socket: &UdpSocket, offset_ns: i64) -> io::Result<Option<Received>> {
+        match self.read(socket, offset_ns) {
+            // An ICMP error of something sent earlier.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(None),
+            other => other,
+        }
+    }
+
+    /// What a stream has, and when the last of it arrived; 0 bytes at its end.
+    pub(super) fn receive_stream(
+        &mut self,
+        socket: &TcpStream,
+        offset_ns: i64,
+    ) -> io::Result<Option<(usize, u64)>> {
+        Ok(self.read(socket, offset_ns)?.map(|received| (received.len, received.arrival_ns)))
+    }
+
+    fn read(&mut self, socket: &impl AsFd, offset_ns: i64) -> io::Result<Option<Received>> {
+        let descriptor = socket.as_fd().as_raw_fd();
         let mut iov = [IoSliceMut::new(&mut self.bytes[..])];
         let control = Some(&mut self.control[..]);
-        let message =
-            match recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut iov, control, MsgFlags::MSG_DONTWAIT) {
-                Ok(message) => message,
-                // ECONNREFUSED: an ICMP error of something sent earlier.
-                Err(nix::Error::EAGAIN | nix::Error::EINTR | nix::Error::ECONNREFUSED) => return Ok(None),
-                Err(error) => return Err(error.into()),
-            };
+        let message = match recvmsg::<SockaddrStorage>(descriptor, &mut iov, control, MsgFlags::MSG_DONTWAIT)
+        {
+            Ok(message) => message,
+            Err(nix::Error::EAGAIN | nix::Error::EINTR) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
         let now_ns = clock::now_ns();
         let (mut kernel_ns, mut dropped) = (None, None);
         for control in message.cmsgs()? {
@@ -68,11 +85,8 @@ impl ReceiveBuffer {
                 _ => {}
             }
         }
-        let source = message
-            .address
-            .as_ref()
-            .and_then(address)
-            .ok_or_else(|| io::Error::other("no source address"))?;
+        // A stream has none.
+        let source = message.address.as_ref().and_then(address).unwrap_or(NOWHERE);
         Ok(Some(Received {
             len: message.bytes,
             source,
@@ -237,4 +251,5 @@ fn address(storage: &SockaddrStorage) -> Option<SocketAddr> {
     v4.or_else(|| storage.as_sockaddr_in6().map(|&address| SocketAddr::V6(SocketAddrV6::from(address))))
 }
 
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 const MAX_TCP_QUEUE: usize = 16 << 20;

@@ -122,7 +122,7 @@ pub enum Transport {
     Tcp,
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let value: f64 = text.parse().map_err(|_| format!("{text} is no number of seconds"))?;
     Duration::try_from_secs_f64(value)
         .ok()
@@ -130,14 +130,14 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("{text} is out of range"))
 }
 
-fn positive(text: &str) -> Result<f64, String> {
+pub(super) fn positive(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
         .filter(|value: &f64| *value > 0.0 && value.is_finite())
         .ok_or_else(|| format!("{text} is not above 0"))
 }
 
-fn ports(text: &str) -> Result<(u16, u16), String> {
+pub(super) fn ports(text: &str) -> Result<(u16, u16), String> {
     let parsed =
         text.split_once('-').and_then(|(lo, hi)| Some((lo.parse::<u16>().ok()?, hi.parse::<u16>().ok()?)));
     parsed

@@ -16,7 +16,21 @@ use nix::sys::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{clock, options::Options, stats::Stats};
+use super::{clock, histogram::Histogram, options::Options, stats::Stats};
+
+/// What a tool that runs the load for more than `callload` reports adds to the report.
+pub(super) struct Addition {
+    /// Name of the tool.
+    pub(super) tool: &'static str,
+    pub(super) text: String,
+    pub(super) json: Value,
+    /// Name and distribution of everything timed.
+    pub(super) histograms: Vec<(&'static str, Histogram)>,
+    /// Expectations that were given, and those that were missed.
+    pub(super) asked: bool,
+    pub(super) missed: Vec<String>,
+    pub(super) doubts: Vec<String>,
+}
 
 /// What came of a run.
 pub(super) struct Report {
@@ -29,6 +43,8 @@ pub(super) struct Report {
     max_rss_kib: i64,
     /// Expectations that were missed.
     missed: Vec<String>,
+    /// What another tool adds.
+    addition: Option<Addition>,
     /// Why the instrument itself cannot be trusted in this run.
     doubts: Vec<String>,
 }
@@ -53,11 +69,18 @@ impl Report {
             cpu_s: cpu_us as f64 / 1e6,
             max_rss_kib: usage.map_or(0, |u| u.max_rss()),
             missed: Vec::new(),
+            addition: None,
             doubts: Vec::new(),
         };
         report.doubts = report.find_doubts(options.late_ms);
         report.missed = report.find_missed(options);
         report
+    }
+
+    pub(super) fn add(&mut self, mut addition: Addition) {
+        self.missed.append(&mut addition.missed);
+        self.doubts.append(&mut addition.doubts);
+        self.addition = Some(addition);
     }
 
     pub(super) fn write(&self, options: &Options) -> anyhow::Result<()> {
@@ -72,7 +95,11 @@ impl Report {
             }
         }
         if let Some(prefix) = &options.hgrm {
-            for (name, histogram) in self.stats.histograms().into_iter().filter(|(_, h)| h.len() > 0) {
+            let added = self.addition.iter().flat_map(|addition| &addition.histograms);
+            let added = added.map(|(name, histogram)| (*name, histogram));
+            for (name, histogram) in
+                self.stats.histograms().into_iter().chain(added).filter(|(_, h)| h.len() > 0)
+            {
                 let path = format!("{}-{name}.hgrm", prefix.display());
                 let mut out =
                     BufWriter::new(File::create(&path).with_context(|| format!("cannot write {path}"))?);
@@ -91,7 +118,8 @@ impl Report {
     pub(super) fn exit_code(&self, options: &Options) -> ExitCode {
         let asked = options.expect_loss_below.is_some()
             || options.check_latency_p99_below.is_some()
-            || options.expect_audio_above.is_some();
+            || options.expect_audio_above.is_some()
+            || self.addition.as_ref().is_some_and(|addition| addition.asked);
         match (self.missed.is_empty(), self.doubts.is_empty()) {
             (_, false) if asked => ExitCode::from(3),
             (false, _) => ExitCode::from(1),
@@ -186,8 +214,8 @@ impl Report {
             .collect();
         let histograms: Map<String, Value> =
             self.stats.histograms().into_iter().map(|(name, h)| (name.to_owned(), h.json())).collect();
-        json!({
-            "tool": "callload",
+        let mut report = json!({
+            "tool": self.tool(),
             "version": env!("CARGO_PKG_VERSION"),
             "options": {
                 "target": options.target, "calls": options.calls, "rate_per_s": options.rate,
@@ -212,7 +240,15 @@ impl Report {
                 "receive_time": if self.stats.counters.user_timestamps == 0 { "kernel" } else { "mixed" },
             },
             "missed": self.missed,
-        })
+        });
+        if let Some(addition) = &self.addition {
+            report["streams"] = addition.json.clone();
+        }
+        report
+    }
+
+    fn tool(&self) -> &'static str {
+        self.addition.as_ref().map_or("callload", |addition| addition.tool)
     }
 
     fn answered_per_s(&self) -> f64 {
@@ -225,7 +261,13 @@ impl Report {
         let c = &self.stats.counters;
         let mut text = String::new();
         let mut line = |args: std::fmt::Arguments<'_>| writeln!(text, "{args}").expect("a string takes it");
-        line(format_args!("\ncallload {} -> {}, {:.1} s", self.local, self.destination, self.elapsed_s));
+        line(format_args!(
+            "\n{} {} -> {}, {:.1} s",
+            self.tool(),
+            self.local,
+            self.destination,
+            self.elapsed_s
+        ));
         line(format_args!(
             "calls      placed {}, answered {} ({:.1}/s), failed {}, ended by the far end {}, BYE answered {}",
             c.calls_placed,
@@ -264,6 +306,8 @@ impl Report {
                 c.rtp_telephone_events,
                 c.rtcp_received
             ));
+        }
+        if c.markers_sent > 0 {
             let share = self.audio_percent().map_or_else(|| "-".to_owned(), |share| format!("{share:.3} %"));
             line(format_args!(
                 "audio      {share} as sent: exact {}, correlated {}, silent {}, different {}, not compared {}; \
@@ -285,6 +329,9 @@ impl Report {
         ));
         for (name, histogram) in self.stats.histograms() {
             line(format_args!("{:<19}{}", name.replace('_', " "), histogram.line()));
+        }
+        if let Some(addition) = &self.addition {
+            line(format_args!("{}", addition.text.trim_end()));
         }
         line(format_args!(
             "\ninstrument {:.2} cores, {} MiB, receive times from the {}; {}",

@@ -40,6 +40,18 @@ use super::{
 /// # Errors
 /// When the run cannot start (target, ports, files) or the SIP transport breaks.
 pub fn run(options: Options) -> anyhow::Result<ExitCode> {
+    let report = drive(&options, |_| Ok(()), progress_line)?;
+    report.write(&options)?;
+    Ok(report.exit_code(&options))
+}
+
+/// Runs the load. `prepare` sees every worker before it starts, `line` writes the progress of a second from the
+/// figures now and a second ago.
+pub(super) fn drive(
+    options: &Options,
+    prepare: impl Fn(&mut Worker) -> anyhow::Result<()>,
+    line: impl Fn(u64, &Progress, &Progress) -> String,
+) -> anyhow::Result<Report> {
     let (user, host) = host_port(&options.target)
         .ok_or_else(|| anyhow!("--target {} is not sip:USER@HOST[:PORT]", options.target))?;
     let destination = resolve_by_name(&options.target).ok_or_else(|| anyhow!("no address for {host}"))?;
@@ -60,7 +72,9 @@ pub fn run(options: Options) -> anyhow::Result<ExitCode> {
     let mut workers = Vec::new();
     for part in 0..threads {
         let parts = (part, threads);
-        workers.push(worker(&options, &request_uri, destination, local, &speech, parts)?);
+        let mut worker = worker(options, &request_uri, destination, local, &speech, parts)?;
+        prepare(&mut worker)?;
+        workers.push(worker);
     }
     let stop = AtomicBool::new(false);
     let progress: Vec<Mutex<Progress>> = workers.iter().map(|_| Mutex::new(Progress::default())).collect();
@@ -75,7 +89,8 @@ pub fn run(options: Options) -> anyhow::Result<ExitCode> {
                 scope.spawn(move || worker.run(start_ns, stop, progress))
             })
             .collect();
-        watch(&options, start_ns, &signals, &stop, &progress, || running.iter().all(|r| r.is_finished()))?;
+        let done = || running.iter().all(|r| r.is_finished());
+        watch(options, start_ns, &signals, &stop, &progress, done, line)?;
         let mut total = Stats::new();
         for worker in running {
             let stats = worker.join().map_err(|_| anyhow!("a worker thread panicked"))??;
@@ -83,9 +98,7 @@ pub fn run(options: Options) -> anyhow::Result<ExitCode> {
         }
         anyhow::Ok(total)
     })?;
-    let report = Report::new(&options, destination, local, stats, start_ns);
-    report.write(&options)?;
-    Ok(report.exit_code(&options))
+    Ok(Report::new(options, destination, local, stats, start_ns))
 }
 
 fn worker(
@@ -162,6 +175,7 @@ fn watch(
     stop: &AtomicBool,
     progress: &[Mutex<Progress>],
     done: impl Fn() -> bool,
+    line: impl Fn(u64, &Progress, &Progress) -> String,
 ) -> anyhow::Result<()> {
     let mut csv = options.csv.as_ref().map(File::create).transpose().context("cannot write --csv")?;
     let mut before = Progress::default();
@@ -172,7 +186,7 @@ fn watch(
             if stop.swap(true, Ordering::Relaxed) {
                 return Err(anyhow!("left without ending the calls"));
             }
-            eprintln!("callload: ending the calls; once more to leave at once");
+            eprintln!("ending the calls; once more to leave at once");
         }
         let elapsed_s = clock::now_ns().saturating_sub(start_ns + 30_000_000) / 1_000_000_000;
         if elapsed_s <= second {
@@ -181,7 +195,7 @@ fn watch(
         second = elapsed_s;
         let now = add(progress);
         if !options.quiet {
-            let line = progress_line(second, &now, &before);
+            let line = line(second, &now, &before);
             // With the report on standard output nothing else may go there.
             eprintln!("{line}");
         }

@@ -28,6 +28,7 @@ use super::{
     sender::{Sender, Speech},
     sip::{Message, Output, StartLine, UacConfig, reply_no_call},
     stats::{Counters, Stats},
+    tap::Tap,
 };
 
 /// What a worker is to do.
@@ -71,6 +72,7 @@ pub(super) struct Worker {
     buffer: ReceiveBuffer,
     outputs: Vec<Output>,
     stats: Stats,
+    tap: Option<Box<dyn Tap>>,
     seed: u64,
     placed: u64,
     next_call_ns: u64,
@@ -115,11 +117,21 @@ impl Worker {
             buffer: ReceiveBuffer::new(),
             outputs: Vec::new(),
             stats: Stats::new(),
+            tap: None,
             placed: 0,
             next_call_ns: 0,
             first_free: 0,
             stopping: false,
         })
+    }
+
+    pub(super) fn config(&self) -> &Arc<UacConfig> {
+        &self.config
+    }
+
+    /// Lets `tap` see every packet.
+    pub(super) fn set_tap(&mut self, tap: Box<dyn Tap>) {
+        self.tap = Some(tap);
     }
 
     /// Runs until every call is over. `start_ns` is the common beginning of all workers.
@@ -146,6 +158,9 @@ impl Worker {
             }
             let offset_ns = clock::realtime_offset_ns();
             self.receive_sip(offset_ns)?;
+            if let Some(tap) = &mut self.tap {
+                tap.poll(offset_ns)?;
+            }
             if self.plan.with_rtp {
                 self.receive_rtp(offset_ns)?;
             }
@@ -200,6 +215,9 @@ impl Worker {
             let call = &mut self.calls[at];
             let now_ns = clock::now_ns();
             call.begin(now_ns, number, sender);
+            if let Some(tap) = &mut self.tap {
+                tap.placed(at, number);
+            }
             call.uac.start(now_ns, number, &offer, &mut self.outputs);
             self.handle_outputs(at, now_ns);
         }
@@ -286,6 +304,9 @@ impl Worker {
                 if matches!(call.phase, Phase::Talking | Phase::Lingering) {
                     call.finish_media(now_ns, false, &mut self.stats);
                 }
+                if let Some(tap) = &mut self.tap {
+                    tap.ended(at);
+                }
                 if by_peer {
                     self.stats.counters.calls_ended_by_peer += 1;
                 } else if clean {
@@ -358,7 +379,8 @@ impl Worker {
                 Err(error) => return Err(error).context("cannot ask for RTP"),
             };
             for event in &events[..count] {
-                let call = &mut self.calls[(event.data() / 2) as usize];
+                let at = (event.data() / 2) as usize;
+                let call = &mut self.calls[at];
                 let Some(media) = &mut call.media else { continue };
                 let is_rtcp = event.data() % 2 == 1;
                 let socket = if is_rtcp { &media.rtcp } else { &media.rtp };
@@ -376,13 +398,16 @@ impl Worker {
                 }
                 self.stats.counters.user_timestamps += u64::from(!received.kernel_time);
                 let datagram = &self.buffer.bytes[..received.len];
-                call.handle_rtp(
+                let audio = call.handle_rtp(
                     received.arrival_ns,
                     received.source,
                     datagram,
                     &self.speech,
                     &mut self.stats,
                 );
+                if let (Some(tap), Some(audio)) = (&mut self.tap, audio) {
+                    tap.received(at, audio, received.arrival_ns);
+                }
             }
             if count < events.len() {
                 return Ok(());
@@ -395,7 +420,10 @@ impl Worker {
         for &at in &self.wheel[tick as usize % SLOTS] {
             let call = &mut self.calls[at];
             if call.phase == Phase::Talking {
-                call.send(due_ns, &mut self.stats);
+                let sent = call.send(due_ns, &mut self.stats);
+                if let (Some(tap), Some(sent)) = (&mut self.tap, sent) {
+                    tap.sent(at, sent.index, sent.payload(), sent.sent_ns);
+                }
             }
         }
     }
@@ -432,6 +460,9 @@ impl Worker {
         let call = &mut self.calls[at];
         if self.plan.with_rtp {
             call.finish_media(now_ns, true, &mut self.stats);
+        }
+        if let Some(tap) = &mut self.tap {
+            tap.ended(at);
         }
         call.phase = Phase::Leaving;
         call.bye_ns = clock::now_ns();

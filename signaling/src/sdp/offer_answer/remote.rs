@@ -70,8 +70,9 @@ fn is_forbidden(target: SocketAddr, local: &LocalMedia) -> bool {
     let disguised = target.is_ipv6() && address.is_ipv4();
     let own = local.control_addresses.iter().any(|control| {
         let here = control.ip() == address
-            || control.ip().is_unspecified()
-                && (address.is_loopback() || local.own_addresses.contains(&address));
+            // By way of a router that knows us, too.
+            || local.own_addresses.contains(&address)
+            || control.ip().is_unspecified() && address.is_loopback();
         control.port() == target.port() && here
     });
     reserved || disguised || own || address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST)

@@ -182,6 +182,13 @@ impl Message {
         true
     }
 
+    /// About how much memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.headers.iter().map(|field| field.name.len() + field.value.len() + 4).sum::<usize>()
+            + self.body.len()
+            + self.uri().len()
+    }
+
     /// Writes the message; Content-Length is computed (RFC 3261 20.14).
     pub(crate) fn write(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(512 + self.body.len());

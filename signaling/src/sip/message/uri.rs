@@ -187,8 +187,7 @@ impl Via {
 
     /// Notes where the request really came from (RFC 3261 18.2.1, RFC 3581 4).
     ///
-    /// The port is noted even when `rport` was not asked for: an answer then always goes back to the
-    /// socket that sent the request and never to a port that somebody else listens on.
+    /// The port is noted even when `rport` was not asked for; `source` is then where the answer has to go.
     pub(crate) fn set_source(&mut self, source: std::net::SocketAddr) {
         self.params.retain(|(name, _)| !["received", "rport"].iter().any(|n| name.eq_ignore_ascii_case(n)));
         let ip = source.ip().to_canonical();

@@ -416,22 +416,40 @@ impl CallTask {
 
     fn handle_invite_report(&mut self, number: u32, report: InviteReport) {
         if number != self.server_number {
+            // A re-INVITE has overtaken the first ACK.
+            if number == 0 && self.phase == Phase::Answered {
+                self.handle_overtaken(report);
+            }
             return;
         }
+        let unacknowledged = if number == 0 { self.phase == Phase::Answered } else { self.reinvite_answered };
         match report {
             InviteReport::Ack(ack) => self.handle_ack(&ack),
             InviteReport::Cancel if number == 0 && self.phase == Phase::Early => self.handle_cancel(),
             // A re-INVITE that is cancelled leaves the session as it was (RFC 3261 9.2, 14.1).
             InviteReport::Cancel => self.cancel_reinvite(),
-            InviteReport::Ended if self.unacknowledged() => {
-                self.core.counters.ack_timeouts.increment();
-                let text = "no ACK".to_owned();
-                // It keeps its place among the unacknowledged: whoever floods does not answer a BYE either.
-                self.phase = Phase::Confirmed;
-                self.send_bye(EndCause::AckTimeout, Some(ByeReason { protocol: "SIP", cause: 408, text }));
-            }
+            InviteReport::Ended if unacknowledged => self.give_up_ack(),
             InviteReport::Ended => {}
         }
+    }
+
+    fn handle_overtaken(&mut self, report: InviteReport) {
+        match report {
+            InviteReport::Ack(_) => {
+                let answer = self.early_answer.take();
+                self.handle_confirmed(answer);
+            }
+            InviteReport::Ended => self.give_up_ack(),
+            InviteReport::Cancel => {}
+        }
+    }
+
+    fn give_up_ack(&mut self) {
+        self.core.counters.ack_timeouts.increment();
+        let text = "no ACK".to_owned();
+        // It keeps its place among the unacknowledged: whoever floods does not answer a BYE either.
+        self.phase = Phase::Confirmed;
+        self.send_bye(EndCause::AckTimeout, Some(ByeReason { protocol: "SIP", cause: 408, text }));
     }
 
     fn handle_cancel(&mut self) {
@@ -453,8 +471,12 @@ impl CallTask {
         if std::mem::take(&mut self.offered_in_answer) {
             self.negotiation.settle_local();
         }
-        self.leave_answered();
         self.server_acknowledged();
+        self.handle_confirmed(answer);
+    }
+
+    fn handle_confirmed(&mut self, answer: Option<String>) {
+        self.leave_answered();
         self.emit(SessionEvent::Confirmed { answer });
         if let Some(reason) = self.wants_bye.take() {
             self.send_bye(EndCause::LocalBye, reason);
@@ -495,7 +517,6 @@ impl CallTask {
             }
             Phase::Answered | Phase::Confirmed => {
                 // There is no time to wait for an ACK.
-                self.leave_answered();
                 self.send_bye(EndCause::Shutdown, None);
             }
             Phase::Ending(_) | Phase::Over => {}

@@ -36,7 +36,7 @@ impl CallTask {
             bye.push("Reason", format!("{protocol};cause={cause};text=\"{text}\""));
         }
         // Who never acknowledged may never have called: only the source itself is told.
-        let proven = cause != EndCause::AckTimeout;
+        let proven = !self.holds_place;
         self.phase = Phase::Ending(cause);
         self.send(bye, proven, Asked::Bye);
     }

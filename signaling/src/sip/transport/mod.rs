@@ -9,13 +9,14 @@ use std::sync::Arc;
 use rsipstack::sip::{Host, HostWithPort, Transport as BoughtTransport};
 use rsipstack::transport::{SipAddr, SipConnection};
 use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 pub(super) use tcp::{TcpConnections, TcpContext, bind_tcp, connect, listen};
 pub(super) use udp::{UdpListener, receive};
 
 use super::counters::SipCounters;
 use super::incoming::Transport;
+use super::message::Via;
 
 /// Who gets what arrives.
 pub(super) trait Handle: Send + Sync + 'static {
@@ -37,7 +38,23 @@ pub(super) struct Flow {
 #[derive(Clone)]
 enum RawSender {
     Udp(Arc<UdpSocket>),
-    Tcp(mpsc::Sender<Vec<u8>>),
+    Tcp(TcpSender),
+}
+
+/// The way into a connection's writer, bounded in messages and in bytes: a peer that asks and does not read
+/// must not make us hold its answers.
+#[derive(Clone)]
+struct TcpSender {
+    queue: mpsc::Sender<(Vec<u8>, OwnedSemaphorePermit)>,
+    room: Arc<Semaphore>,
+}
+
+impl TcpSender {
+    fn try_send(&self, bytes: Vec<u8>) -> bool {
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let Ok(room) = self.room.clone().try_acquire_many_owned(length) else { return false };
+        self.queue.try_send((bytes, room)).is_ok()
+    }
 }
 
 impl Flow {
@@ -57,11 +74,24 @@ impl Flow {
         }
     }
 
+    /// Where the answer to a request over UDP goes that does not ask for its source port with `rport`: the
+    /// port of its sent-by (RFC 3261 18.2.2, RFC 3581 4). Some gateways send from one port and listen on
+    /// another. Where the sent-by is not the address that it came from there is a NAT between, or a name that
+    /// anybody can write, and only the source port leads back.
+    pub(super) fn for_answers(&self, via: &Via) -> Self {
+        let sent_by = via.host.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
+        let direct = sent_by == Some(self.remote.ip().to_canonical()) && via.param("rport").is_none();
+        if self.transport == Transport::Udp && direct {
+            return self.towards(SocketAddr::new(self.remote.ip(), via.port.unwrap_or(5060)));
+        }
+        self.clone()
+    }
+
     /// Whether something sent now can still arrive.
     pub(super) fn is_open(&self) -> bool {
         match &self.raw {
             RawSender::Udp(_) => true,
-            RawSender::Tcp(sender) => !sender.is_closed(),
+            RawSender::Tcp(sender) => !sender.queue.is_closed(),
         }
     }
 
@@ -69,7 +99,7 @@ impl Flow {
     fn in_use(&self) -> bool {
         match &self.raw {
             RawSender::Udp(_) => true,
-            RawSender::Tcp(sender) => sender.strong_count() > 1,
+            RawSender::Tcp(sender) => sender.queue.strong_count() > 1,
         }
     }
 
@@ -77,7 +107,7 @@ impl Flow {
     pub(super) fn send(&self, bytes: Vec<u8>) {
         let sent = match &self.raw {
             RawSender::Udp(socket) => socket.try_send_to(&bytes, self.remote).is_ok(),
-            RawSender::Tcp(sender) => sender.try_send(bytes).is_ok(),
+            RawSender::Tcp(sender) => sender.try_send(bytes),
         };
         if !sent {
             self.counters.transmit_errors.increment();

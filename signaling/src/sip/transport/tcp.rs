@@ -11,11 +11,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Flow, Handle, RawSender, sip_addr};
+use super::{Flow, Handle, RawSender, TcpSender, sip_addr};
 use crate::sip::config::SipLimits;
 use crate::sip::counters::SipCounters;
 use crate::sip::incoming::Transport;
@@ -23,6 +23,8 @@ use crate::sip::message::{Frame, frame};
 
 /// Messages that may wait for a slow reader before the connection is given up.
 const WRITE_QUEUE: usize = 128;
+/// And their bytes: room for one of the largest and some more.
+const WRITE_QUEUE_BYTES: usize = 128 * 1024;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -151,7 +153,7 @@ async fn start<H: Handle>(
         local,
         remote,
         connection: SipConnection::Channel(connection),
-        raw: RawSender::Tcp(raw),
+        raw: RawSender::Tcp(TcpSender { queue: raw, room: Arc::new(Semaphore::new(WRITE_QUEUE_BYTES)) }),
         counters: context.counters.clone(),
     };
     let closing = context.closing.child_token();
@@ -171,18 +173,19 @@ async fn start<H: Handle>(
 async fn write_loop(
     mut write: OwnedWriteHalf,
     mut messages: mpsc::Receiver<TransportEvent>,
-    mut bytes: mpsc::Receiver<Vec<u8>>,
+    mut bytes: mpsc::Receiver<(Vec<u8>, OwnedSemaphorePermit)>,
     closing: CancellationToken,
     counters: Arc<SipCounters>,
 ) {
     loop {
-        let data = tokio::select! {
+        // The room is given back when the bytes are written.
+        let (data, _room) = tokio::select! {
             biased;
             Some(message) = messages.recv() => match message {
-                TransportEvent::Incoming(message, _, _) => message.to_bytes(),
+                TransportEvent::Incoming(message, _, _) => (message.to_bytes(), None),
                 _ => continue,
             },
-            Some(bytes) = bytes.recv() => bytes,
+            Some((bytes, room)) = bytes.recv() => (bytes, Some(room)),
             () = closing.cancelled() => break,
             else => break,
         };
