@@ -92,12 +92,15 @@ impl Call {
         entry.update(|summary| summary.state = CallState::Ending);
         end.count(context.counters());
         entry.set_stream(None);
+        let mut session_ended = false;
+        if end.follows_audio() {
+            session_ended = timeout(PLAYOUT_TAIL, ended(&mut session)).await.is_ok();
+        }
         let bye = async {
-            let Some(reason) = end.bye_reason() else { return };
+            let Some(reason) = end.bye_reason().filter(|_| !session_ended) else { return };
             session.handle().bye(Some(reason)).await;
-            let ended = async { while !matches!(session.next_event().await, SessionEvent::Ended { .. }) {} };
             // The session goes on repeating the BYE without us.
-            let _ = timeout(BYE_PATIENCE, ended).await;
+            let _ = timeout(BYE_PATIENCE, ended(&mut session)).await;
         };
         let ((), statistics) = tokio::join!(bye, leg.into_stream().remove());
         let statistics = statistics.ok();
@@ -241,6 +244,10 @@ impl Call {
     }
 }
 
+async fn ended(session: &mut Session) {
+    while !matches!(session.next_event().await, SessionEvent::Ended { .. }) {}
+}
+
 fn log_end(end: &CallEnd, statistics: Option<&StreamStatistics>) {
     let Some(statistics) = statistics else {
         info!(cause = end.name(), "call ended");
@@ -262,6 +269,10 @@ fn log_end(end: &CallEnd, statistics: Option<&StreamStatistics>) {
 
 /// How long a call that hangs up stays in the table for its BYE to be answered.
 const BYE_PATIENCE: Duration = Duration::from_secs(4);
+
+/// How long the last sample is ahead of the caller's ear: the network and the phone's jitter buffer. A phone that
+/// gets BYE plays nothing any more.
+const PLAYOUT_TAIL: Duration = Duration::from_millis(200);
 
 static NO_ANSWER: Quiet = Quiet::warnings();
 static OFFER_REFUSED: Quiet = Quiet::new(100, Duration::from_millis(100));
