@@ -44,10 +44,7 @@ fn echo_returns_the_callers_speech() {
     if !program("baresip") {
         return;
     }
-    let server = shared();
-    let recording = Baresip::call(server.sip, "echo", &spoken(), PCMU).recording(LIMIT);
-    let found = align_in_parts(&speech(), &recording.heard);
-    assert!(found.correlation > 0.95, "{found:?}\n{}", recording.log);
+    echo_returns_speech_in_one_piece(PCMU);
 }
 
 #[test]
@@ -55,11 +52,25 @@ fn echo_returns_the_callers_speech_in_a_law() {
     if !program("baresip") {
         return;
     }
+    let log = echo_returns_speech_in_one_piece("audio_codecs=PCMA/8000/1");
+    assert!(log.contains("Set audio decoder: PCMA"), "{log}");
+}
+
+/// Calls `echo`; the recorded return audio is the speech, whole. A busy machine makes the phone itself stumble,
+/// and then a jitter buffer rightly moves audio by a frame: such a call is placed again, twice at most.
+fn echo_returns_speech_in_one_piece(account: &str) -> String {
     let server = shared();
-    let recording = Baresip::call(server.sip, "echo", &spoken(), "audio_codecs=PCMA/8000/1").recording(LIMIT);
-    assert!(recording.log.contains("Set audio decoder: PCMA"), "{}", recording.log);
-    let found = align_in_parts(&speech(), &recording.heard);
-    assert!(found.correlation > 0.95, "{found:?}\n{}", recording.log);
+    let mut tried = Vec::new();
+    for _ in 0..3 {
+        let recording = Baresip::call(server.sip, "echo", &spoken(), account).recording(LIMIT);
+        let found = align(&speech(), &recording.heard);
+        eprintln!("echo to baresip: {found:?}");
+        if found.correlation > 0.95 {
+            return recording.log;
+        }
+        tried.push(found);
+    }
+    panic!("not one call of three returned the speech: {tried:?}");
 }
 
 #[test]

@@ -13,6 +13,15 @@ pub enum Codec {
 }
 
 impl Codec {
+    /// The encoding's name in SDP.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pcmu => "PCMU",
+            Self::Pcma => "PCMA",
+        }
+    }
+
     /// The byte that decodes to silence.
     #[must_use]
     pub const fn silence(self) -> u8 {

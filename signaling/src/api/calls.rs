@@ -1,7 +1,7 @@
 //! The calls that run now: seen, measured, ended.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::routes::{Api, error};
-use crate::call::CallSummary;
+use crate::call::{CallSummary, milliseconds};
 
 /// A call as JSON. Absent values are `null`; times are UTC.
 #[derive(Serialize)]
@@ -105,10 +105,7 @@ impl CallView {
             since: rfc_3339(summary.since),
             answered: summary.answered.map(rfc_3339),
             duration_ms: summary.since.elapsed().map_or(0, |elapsed| elapsed.as_millis() as u64),
-            codec: summary.codec.map(|codec| match codec {
-                Codec::Pcmu => "PCMU",
-                Codec::Pcma => "PCMA",
-            }),
+            codec: summary.codec.map(Codec::name),
             remote_sip: summary.remote_sip.to_string(),
             remote_rtp: summary.remote_rtp.map(|address| address.to_string()),
             local_rtp: summary.local_rtp.map(|address| address.to_string()),
@@ -141,11 +138,6 @@ impl MediaView {
     }
 }
 
-/// To the microsecond.
-fn milliseconds(duration: Duration) -> f64 {
-    duration.as_micros() as f64 / 1000.0
-}
-
 /// `2026-11-21T10:43:00.123Z`, RFC 3339 in UTC.
 fn rfc_3339(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -166,6 +158,8 @@ fn rfc_3339(time: SystemTime) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

@@ -8,7 +8,7 @@ use engine::wav::{self, LoadError};
 
 use super::agent::Agent;
 use super::{AppConfig, AppsConfig};
-use crate::route::{RouteRule, route};
+use crate::route::{RouteRule, UserPattern, route};
 
 /// Why the apps of a configuration cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +71,14 @@ impl Apps {
         route(&self.routes, user)
     }
 
+    /// Whether `user` is the name of an app and says nothing about a person: a route has it word for word,
+    /// and it is no number.
+    pub(super) fn is_app_name(&self, user: &str) -> bool {
+        let digits = user.chars().filter(char::is_ascii_digit).count();
+        digits < DIGITS_OF_A_NUMBER
+            && self.routes.iter().any(|rule| matches!(&rule.user, UserPattern::Exact(name) if name == user))
+    }
+
     pub(super) fn agent(&self, name: &str) -> Option<&Arc<Agent>> {
         self.agents.get(name)
     }
@@ -79,6 +87,9 @@ impl Apps {
         self.prompts.get(path)
     }
 }
+
+/// With fewer, a name may be `agent-2`.
+const DIGITS_OF_A_NUMBER: usize = 3;
 
 /// A recording that several apps use is in memory once.
 fn load_once(prompts: &mut HashMap<PathBuf, Arc<[i16]>>, path: &Path) -> Result<Arc<[i16]>, LoadError> {
@@ -94,10 +105,20 @@ fn load_once(prompts: &mut HashMap<PathBuf, Arc<[i16]>>, path: &Path) -> Result<
 mod tests {
     use super::*;
     use crate::apps::{AgentConfig, PlayConfig, RejectConfig};
-    use crate::route::UserPattern;
 
     fn rule(app: AppConfig) -> RouteRule {
         RouteRule { user: UserPattern::Exact("1".into()), app }
+    }
+
+    #[test]
+    fn app_names_are_shown_and_numbers_and_people_are_not() {
+        let rule = |user| RouteRule { user, app: AppConfig::Echo };
+        let exact = |user: &str| rule(UserPattern::Exact(user.into()));
+        let anyone = rule(UserPattern::matching(".*").expect("an expression"));
+        let routes = vec![exact("echo"), exact("agent-2"), exact("+4930123456"), anyone];
+        let apps = Apps::load(AppsConfig { routes, ..AppsConfig::default() }).expect("they load");
+        assert!(apps.is_app_name("echo") && apps.is_app_name("agent-2"));
+        assert!(!apps.is_app_name("+4930123456") && !apps.is_app_name("alice"));
     }
 
     #[test]

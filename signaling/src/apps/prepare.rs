@@ -45,7 +45,7 @@ pub(super) async fn prepare(
         let reason = reject.reason.clone().unwrap_or_default();
         return Err(NotAnswered::Rejected(Rejection { reason, ..Rejection::new(reject.status) }));
     }
-    let Some(entry) = context.table.admit(summary(context, &info, app)) else {
+    let Some(entry) = context.table.admit(summary(context, &info, app, apps.is_app_name(&dialled))) else {
         counters.refused_full.increment();
         return Err(NotAnswered::Rejected(unavailable(context)));
     };
@@ -80,13 +80,13 @@ pub(super) async fn prepare(
     }
 }
 
-fn summary(context: &CallContext, info: &InviteInfo, app: &AppConfig) -> CallSummary {
+fn summary(context: &CallContext, info: &InviteInfo, app: &AppConfig, is_app_name: bool) -> CallSummary {
     let show = context.config.show_numbers;
     CallSummary {
         id: 0,
         call_id: shortened(&info.call_id),
         from: redacted(&info.from.user, show),
-        to: redacted(&info.request_uri.user, show),
+        to: redacted(&info.request_uri.user, show || is_app_name),
         app: app.name(),
         agent: if let AppConfig::Agent(name) = app { Some(name.clone()) } else { None },
         state: CallState::Ringing,

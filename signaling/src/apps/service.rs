@@ -13,7 +13,7 @@ use super::OnClose;
 use super::agent::Agent;
 use super::load::Apps;
 use super::prepare::{NotAnswered, Program, prepare};
-use crate::call::{Call, CallContext, CallEnd, CallEvent, Quiet, redacted, shortened};
+use crate::call::{Call, CallContext, CallEnd, CallEvent, Quiet, milliseconds, redacted, shortened};
 use crate::sip::{CallError, IncomingCall, Rejection};
 
 /// Takes calls until the endpoint ends. The tasks of running calls go on; [`crate::call::CallTable::drain`]
@@ -27,7 +27,7 @@ pub async fn serve(context: Arc<CallContext>, apps: Arc<Apps>, mut calls: mpsc::
             call_id = shortened(&info.call_id),
             id = tracing::field::Empty,
             from = redacted(&info.from.user, show),
-            to = redacted(&info.request_uri.user, show),
+            to = redacted(&info.request_uri.user, show || apps.is_app_name(&info.request_uri.user)),
         );
         let task = take(Arc::clone(&context), Arc::clone(&apps), incoming);
         tokio::spawn(task.instrument(span));
@@ -46,7 +46,11 @@ async fn take(context: Arc<CallContext>, apps: Arc<Apps>, mut incoming: Incoming
             context.counters().answered.increment();
             context.table.setup_time().observe(arrived.elapsed());
             entry.update(|summary| summary.answered = Some(SystemTime::now()));
-            info!(setup_ms = arrived.elapsed().as_secs_f64() * 1000.0, codec = ?leg.parameters().send.codec, "call answered");
+            info!(
+                setup_ms = milliseconds(arrived.elapsed()),
+                codec = leg.parameters().send.codec.name(),
+                "call answered"
+            );
             let call = Call::new(Arc::clone(&context), entry, leg, session);
             run(&context, call, program).await;
         }

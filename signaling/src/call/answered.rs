@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 use super::end::CallEnd;
 use super::leg::Leg;
 use super::table::{CallEntry, CallState, HangUp};
-use super::{CallContext, Quiet, info};
+use super::{CallContext, Quiet, info, milliseconds};
 use crate::media::{MediaError, MediaEvent};
 use crate::sip::{OfferRequest, OfferWanted, Session, SessionEvent};
 
@@ -92,12 +92,15 @@ impl Call {
         entry.update(|summary| summary.state = CallState::Ending);
         end.count(context.counters());
         entry.set_stream(None);
+        let mut session_ended = false;
+        if end.follows_audio() {
+            session_ended = timeout(PLAYOUT_TAIL, ended(&mut session)).await.is_ok();
+        }
         let bye = async {
-            let Some(reason) = end.bye_reason() else { return };
+            let Some(reason) = end.bye_reason().filter(|_| !session_ended) else { return };
             session.handle().bye(Some(reason)).await;
-            let ended = async { while !matches!(session.next_event().await, SessionEvent::Ended { .. }) {} };
             // The session goes on repeating the BYE without us.
-            let _ = timeout(BYE_PATIENCE, ended).await;
+            let _ = timeout(BYE_PATIENCE, ended(&mut session)).await;
         };
         let ((), statistics) = tokio::join!(bye, leg.into_stream().remove());
         let statistics = statistics.ok();
@@ -164,7 +167,7 @@ impl Call {
                 }
                 let parameters = self.leg.parameters();
                 debug!(
-                    remote_rtp = ?parameters.remote_rtp, direction = ?parameters.direction, codec = ?parameters.send.codec,
+                    remote_rtp = ?parameters.remote_rtp, direction = ?parameters.direction, codec = parameters.send.codec.name(),
                     "the session was changed"
                 );
                 self.tell_table();
@@ -241,6 +244,10 @@ impl Call {
     }
 }
 
+async fn ended(session: &mut Session) {
+    while !matches!(session.next_event().await, SessionEvent::Ended { .. }) {}
+}
+
 fn log_end(end: &CallEnd, statistics: Option<&StreamStatistics>) {
     let Some(statistics) = statistics else {
         info!(cause = end.name(), "call ended");
@@ -252,16 +259,20 @@ fn log_end(end: &CallEnd, statistics: Option<&StreamStatistics>) {
         lost_packets = statistics.lost_packets,
         late_packets = statistics.late_packets,
         stranger_packets = statistics.stranger_packets,
-        jitter_ms = statistics.jitter.as_secs_f64() * 1000.0,
+        jitter_ms = milliseconds(statistics.jitter),
         sent_packets = statistics.sent_packets,
         remote_lost_packets = statistics.remote_lost_packets,
-        round_trip_ms = statistics.round_trip.map(|time| time.as_secs_f64() * 1000.0),
+        round_trip_ms = statistics.round_trip.map(milliseconds),
         "call ended"
     );
 }
 
 /// How long a call that hangs up stays in the table for its BYE to be answered.
 const BYE_PATIENCE: Duration = Duration::from_secs(4);
+
+/// How long the last sample is ahead of the caller's ear: the network and the phone's jitter buffer. A phone that
+/// gets BYE plays nothing any more.
+const PLAYOUT_TAIL: Duration = Duration::from_millis(200);
 
 static NO_ANSWER: Quiet = Quiet::warnings();
 static OFFER_REFUSED: Quiet = Quiet::new(100, Duration::from_millis(100));

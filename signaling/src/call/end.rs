@@ -64,6 +64,11 @@ impl CallEnd {
         Some(ByeReason { protocol, cause, text: text.to_owned() })
     }
 
+    /// Whether the caller is still hearing the end of what was said.
+    pub(super) const fn follows_audio(&self) -> bool {
+        matches!(self, Self::AppFinished | Self::BackendHungUp)
+    }
+
     pub(super) fn count(&self, counters: &CallCounters) {
         let counter = match self {
             Self::Session(EndCause::RemoteBye { .. }) => &counters.ended_by_caller,

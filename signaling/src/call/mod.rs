@@ -27,7 +27,7 @@ pub(crate) use answered::{Call, CallEvent};
 pub(crate) use end::CallEnd;
 pub(crate) use leg::Leg;
 pub(crate) use quiet::Quiet;
-pub(crate) use redact::{redacted, shortened};
+pub(crate) use redact::{milliseconds, redacted, shortened};
 pub(crate) use table::CallEntry;
 
 /// What all calls share.

@@ -5,7 +5,7 @@
 //! core  --ToCall---> task --InviteServer / spawned client transactions--> transactions
 //! ```
 
-mod acknowledgement;
+mod invite;
 mod outgoing;
 mod requests;
 
@@ -319,113 +319,6 @@ impl CallTask {
             Command::Bye { reason } => self.hang_up(reason),
             Command::Reinvite { sdp, reply } => self.reinvite(sdp, reply),
             Command::Info { content_type, body, reply } => self.send_info(&content_type, body, reply),
-        }
-    }
-
-    fn ring(&mut self, status: u16, sdp: Option<String>, reply: oneshot::Sender<Result<(), CallError>>) {
-        if self.phase != Phase::Early {
-            let _ = reply.send(Err(self.gone()));
-            return;
-        }
-        let mut response = self.response(&self.invite, status, "");
-        let with_sdp = sdp.is_some();
-        if let Some(sdp) = sdp {
-            response.set_body("application/sdp", sdp.clone());
-            self.local_sdp = sdp;
-        }
-        if !self.invite.lists("Require", "100rel") {
-            self.server.respond(&response);
-            self.provisional = Some((Instant::now() + PROVISIONAL_INTERVAL, response));
-            let _ = reply.send(Ok(()));
-            return;
-        }
-        let cseq = self.invite.cseq().map_or(0, |(number, _)| number);
-        let Some(response) = self.reliable.send(Instant::now(), cseq, response) else {
-            let _ = reply.send(Err(CallError::PrackPending));
-            return;
-        };
-        if with_sdp {
-            match self.negotiation {
-                Negotiation::RemoteOffer => {
-                    self.negotiation.settle_remote();
-                    self.early_settled = true;
-                }
-                _ => drop(self.negotiation.offer()),
-            }
-        }
-        self.server.respond(&response);
-        self.provisional = None;
-        self.ring_reply = Some(reply);
-    }
-
-    fn reply_ring(&mut self, result: Result<(), CallError>) {
-        if let Some(reply) = self.ring_reply.take() {
-            let _ = reply.send(result);
-        }
-    }
-
-    fn reject(&mut self, rejection: &Rejection) -> Result<(), CallError> {
-        if self.phase != Phase::Early {
-            return Err(self.gone());
-        }
-        self.core.counters.calls_rejected.increment();
-        self.answer_invite(rejection.status, &rejection.reason, |response| {
-            rejection_headers(rejection, response)
-        });
-        self.finish(EndCause::LocalBye);
-        Ok(())
-    }
-
-    fn accept(&mut self, sdp: String) -> Result<(), CallError> {
-        if self.phase != Phase::Early {
-            return Err(self.gone());
-        }
-        let mut response = self.negotiated.apply(self.response(&self.invite, 200, ""));
-        // RFC 3262 5: what reliable provisional responses have settled is not said again.
-        if !self.early_settled && self.early_answer.is_none() {
-            response.set_body("application/sdp", sdp.clone());
-            self.local_sdp = sdp;
-            match self.negotiation {
-                Negotiation::RemoteOffer => self.negotiation.settle_remote(),
-                _ => {
-                    let _ = self.negotiation.offer();
-                    self.offered_in_answer = true;
-                }
-            }
-        }
-        self.stop_ringing();
-        self.server.respond(&response);
-        self.timer.start_as_uas(Instant::now(), self.negotiated);
-        self.phase = Phase::Answered;
-        self.core.counters.calls_accepted.increment();
-        Ok(())
-    }
-
-    fn stop_ringing(&mut self) {
-        self.reliable.stop();
-        self.provisional = None;
-        self.reply_ring(Err(CallError::Closed));
-    }
-
-    /// A final answer other than 2xx to the INVITE in progress.
-    fn answer_invite(&mut self, status: u16, reason: &str, complete: impl FnOnce(Message) -> Message) {
-        let response = complete(self.response(&self.server_request, status, reason));
-        self.reliable.stop();
-        self.provisional = None;
-        self.server.respond(&response);
-    }
-
-    /// The first INVITE's 2xx needs its ACK no more.
-    fn leave_answered(&mut self) {
-        if self.phase == Phase::Answered {
-            self.phase = Phase::Confirmed;
-        }
-        self.release_place();
-    }
-
-    fn release_place(&mut self) {
-        if std::mem::take(&mut self.holds_place) {
-            self.core.lock_unacknowledged().release(self.source);
         }
     }
 
