@@ -244,6 +244,8 @@ impl<H: Handle> Reader<H> {
                     if self.buffer.len() < before {
                         idle_since = Instant::now();
                     }
+                    // Many busy connections must not keep the UDP socket waiting for its turn.
+                    tokio::task::yield_now().await;
                 }
             }
         }
