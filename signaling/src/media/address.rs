@@ -28,7 +28,6 @@ impl MediaAddresses {
     /// Looks which of the addresses are this host's own.
     #[must_use]
     pub fn new(advertised: &[IpAddr]) -> Self {
-        let is_local = |address| UdpSocket::bind((address, 0)).is_ok();
         let configured = advertised
             .iter()
             .map(|&advertised| Configured { advertised, local: is_local(advertised) })
@@ -70,6 +69,11 @@ impl MediaAddresses {
         };
         Some(MediaAddress { bind: address, advertised: address })
     }
+}
+
+/// Whether a socket of this host can be bound to it. Sends nothing.
+pub(super) fn is_local(address: IpAddr) -> bool {
+    UdpSocket::bind((address, 0)).is_ok()
 }
 
 /// What to bind to when the advertised address is a router's: where SIP arrives, unless that is only this

@@ -247,7 +247,7 @@ impl Media {
         locals.iter().any(|local| {
             local.ip().to_canonical() == ip
                 || own.contains(&ip)
-                || local.ip().is_unspecified() && std::net::UdpSocket::bind((ip, 0)).is_ok()
+                || local.ip().is_unspecified() && address::is_local(ip)
         })
     }
 
