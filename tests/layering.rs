@@ -87,8 +87,8 @@ const PLACES: &[(&str, &str, &[&str], &str)] = &[
     (
         "signaling/src",
         "UdpSocket",
-        // media/address.rs binds to see which addresses are local.
-        &["signaling/src/sip", "signaling/src/ng", "signaling/src/media/address.rs"],
+        // Media binds, and sends nothing, to see which addresses are local.
+        &["signaling/src/sip", "signaling/src/ng", "signaling/src/media"],
         "only transports do network input and output",
     ),
     (
@@ -131,11 +131,11 @@ fn crates_depend_in_one_direction_only() {
         let name = package["name"].as_str().expect("a name");
         let allowed = ours.get(name).unwrap_or_else(|| panic!("{name} is not in the table of this test"));
         for dependency in package["dependencies"].as_array().expect("dependencies") {
+            // Benches may reach below what the product itself uses.
+            let is_bench = name == "sidetone" && dependency["kind"] == "dev";
             let dependency = dependency["name"].as_str().expect("a name");
-            assert!(
-                !ours.contains_key(dependency) || allowed.contains(&dependency),
-                "{name} must not depend on {dependency}"
-            );
+            let may = allowed.contains(&dependency) || is_bench && dependency == "sidetone-xdp";
+            assert!(!ours.contains_key(dependency) || may, "{name} must not depend on {dependency}");
         }
     }
 }

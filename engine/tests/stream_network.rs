@@ -363,6 +363,33 @@ fn worker_that_stands_still_takes_its_own_lateness_for_nobodys_jitter() {
 }
 
 #[test]
+fn worker_that_is_a_little_late_catches_up_two_by_two_and_loses_nothing() {
+    let mut world = world(Link::default(), 1);
+    let mut phone = Phone::new(CALLER, 1, 1, 160);
+    talk(&mut world, &mut phone, 100);
+    world.now += Duration::from_millis(120);
+    let now = world.local(0);
+    for _ in 0..6 {
+        let mut datagram = phone.talk();
+        world.sent.push((world.now, datagram.clone()));
+        world.nodes[0].stream.handle_packet(now, Component::Rtp, datagram.from, &mut datagram.bytes);
+    }
+    world.nodes[0].stream.handle_timeout(now);
+    world.drain();
+    talk(&mut world, &mut phone, 100);
+    let echoed = world.rtp_from(address(ENGINE));
+    for pair in echoed.windows(2) {
+        assert_eq!(pair[1].1.timestamp.wrapping_sub(pair[0].1.timestamp), 160);
+    }
+    for three in echoed.windows(3) {
+        assert!(three[2].0 - three[0].0 >= Duration::from_millis(9), "no burst");
+    }
+    assert_eq!(world.nodes[0].stream.statistics().concealed_frames, 0);
+    let last = echoed.len() - 1;
+    assert_eq!(echoed[last].0 - echoed[0].0, Duration::from_millis(20 * last as u64), "on time again");
+}
+
+#[test]
 fn pace_is_the_monotonic_clock_when_nothing_arrives() {
     let mut world = world(Link::default(), 1);
     world.run_for(60_000);

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! After any input or mutator the owner drains [`Stream::poll_transmit`] and [`Stream::poll_event`] and
-//! reads [`Stream::poll_timeout`]. One timeout makes at most two frames; a worker that comes later than
-//! that moves the timeline instead of sending a burst. A frame whose audio is late by a few milliseconds
+//! reads [`Stream::poll_timeout`]. One timeout makes at most two frames; a worker that is late catches up two
+//! by two, and one that is very late moves the timeline instead. A frame whose audio is late by a few milliseconds
 //! waits for it, and those after it keep their time.
 
 mod frame;
@@ -184,6 +184,8 @@ pub struct Stream {
     next_tick: Option<Instant>,
     /// Until when the frame that is due waits for its audio.
     waiting: Option<Instant>,
+    /// When overdue frames go on, so that they are no burst.
+    resume: Option<Instant>,
     last_align: Option<Instant>,
     last_heard: Instant,
     silence_reported: bool,
@@ -223,6 +225,7 @@ impl Stream {
             last_tick: Instant::ZERO,
             next_tick: None,
             waiting: None,
+            resume: None,
             last_align: None,
             last_heard: Instant::ZERO,
             silence_reported: false,
@@ -255,6 +258,10 @@ impl Stream {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
         self.reports.handle_timeout(now);
+        if self.resume.is_some_and(|resume| now < resume) {
+            return;
+        }
+        self.resume = None;
         for _ in 0..FRAMES_PER_TIMEOUT {
             let Some(tick) = self.next_tick.filter(|&tick| tick <= now) else { return };
             self.waiting = self.patience(now, tick);
@@ -269,6 +276,10 @@ impl Stream {
             self.next_tick = Some(Instant::from_nanos(next));
         }
         if let Some(tick) = self.next_tick.filter(|&tick| tick <= now) {
+            if now - tick <= CATCH_UP {
+                self.resume = Some(now + self.frame_duration() / 2);
+                return;
+            }
             let frame = self.frame_duration().as_nanos() as u64;
             let missed = (now - tick).as_nanos() as u64 / frame + 1;
             self.skip_frames(tick, missed);
@@ -322,7 +333,7 @@ impl Stream {
         if let Some(report) = self.player_report() {
             self.push_event(StreamEvent::PlayFinished(report));
         }
-        (self.next_tick, self.waiting) = (None, None);
+        (self.next_tick, self.waiting, self.resume) = (None, None, None);
         self.reports.close(&self.sender);
     }
 
@@ -355,7 +366,8 @@ impl Stream {
     /// When to call [`Stream::handle_timeout`] next: the next frame, or a report before that.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        match (self.waiting.or(self.next_tick), self.reports.next()) {
+        let tick = self.waiting.or(self.next_tick).max(self.resume);
+        match (tick, self.reports.next()) {
             (Some(tick), Some(report)) => Some(tick.min(report)),
             (tick, report) => tick.or(report),
         }
@@ -474,7 +486,7 @@ impl Stream {
         let recently = self.last_align.is_some_and(|last| now.saturating_duration_since(last) < ALIGN_PAUSE);
         if !recently && self.next_tick.is_some() {
             self.last_align = Some(now);
-            (self.next_tick, self.waiting) = (Some(moment), None);
+            (self.next_tick, self.waiting, self.resume) = (Some(moment), None, None);
             self.receiver.align();
         }
     }
@@ -560,6 +572,8 @@ fn random_seed() -> u64 {
 }
 
 const FRAMES_PER_TIMEOUT: usize = 2;
+/// Frames overdue by more are not sent any more.
+const CATCH_UP: Duration = Duration::from_millis(160);
 const ALIGN_PAUSE: Duration = Duration::from_secs(1);
 /// The most that a frame waits for late audio.
 const PATIENCE: Duration = Duration::from_millis(10);
