@@ -527,8 +527,8 @@ fn to_nanos(samples: i64) -> i64 {
 
 /// The most that the tick moves per frame, in nanoseconds.
 pub const MAX_SLEW: i64 = 500_000;
-/// Between a packet's arrival and its frame on a clean network.
-const CUSHION: Duration = Duration::from_millis(2);
+/// Between a packet's arrival and its frame on a clean network; a frame whose packet is later than that waits for it.
+const CUSHION: Duration = Duration::from_micros(1500);
 /// The most that the buffer delays, beyond an undelayed packet.
 const MAX_DELAY: i64 = 200_000_000;
 /// A transit time that changes by more is a new timeline.
