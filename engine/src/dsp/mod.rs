@@ -1,0 +1,1 @@
+//! Signal processing on frames of 16-bit audio: no sockets, no clocks, no allocation after construction.

@@ -1,0 +1,17 @@
+//! x86-64 with AVX2 and FMA: Haswell, Zen and later.
+
+mod g711;
+
+use super::{G711, Kernels};
+
+pub(super) static KERNELS: Kernels = Kernels { name: "avx2", g711: G711 { encode_ulaw: g711::encode_ulaw } };
+
+/// Whether the CPU has what [`super::door::avx2`] compiles for.
+pub(super) fn runs_here() -> bool {
+    is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("bmi1")
+        && is_x86_feature_detected!("bmi2")
+        && is_x86_feature_detected!("popcnt")
+        && is_x86_feature_detected!("lzcnt")
+}

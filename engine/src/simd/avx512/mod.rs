@@ -1,0 +1,21 @@
+//! x86-64 with the AVX-512 of Ice Lake, Zen 4 and later: byte permutes over 128 entries (VBMI), dot products (VNNI).
+
+mod g711;
+
+use super::{G711, Kernels};
+
+pub(super) static KERNELS: Kernels =
+    Kernels { name: "avx512", g711: G711 { encode_ulaw: g711::encode_ulaw } };
+
+/// Whether the CPU has what [`super::door::avx512`] compiles for.
+pub(super) fn runs_here() -> bool {
+    super::avx2::runs_here()
+        && is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512cd")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vbmi")
+        && is_x86_feature_detected!("avx512vbmi2")
+        && is_x86_feature_detected!("avx512vnni")
+}

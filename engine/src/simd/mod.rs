@@ -1,0 +1,97 @@
+//! Kernels: the loops over samples that are worth vector instructions.
+//!
+//! ```text
+//!   scalar/  what each kernel means, in plain Rust      avx2/  avx512/  neon/  the same, faster
+//!                        \________________________________/
+//!                           Kernels: one table per instruction set, chosen once at start
+//! ```
+//!
+//! Every table gives the same bits as [`scalar`](Kernels) for every input; one test body holds each to it.
+//! Callers take [`kernels`] and never ask for the CPU themselves. A kernel works on slices, keeps no state of
+//! its own, allocates nothing and panics at no input; what it does when lengths differ stands at its field.
+
+mod door;
+mod g711;
+mod scalar;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+
+use std::sync::OnceLock;
+
+pub use g711::G711;
+
+/// The kernels for one instruction set, by family.
+#[derive(Debug)]
+pub struct Kernels {
+    /// `scalar`, `avx2`, `avx512` or `neon`.
+    pub name: &'static str,
+    /// Companding.
+    pub g711: G711,
+}
+
+/// The table in use: the fastest that this CPU runs, unless [`select`] named another before.
+#[must_use]
+pub fn kernels() -> &'static Kernels {
+    CHOSEN.get_or_init(|| available().next_back().unwrap_or(&scalar::KERNELS))
+}
+
+/// All tables that this CPU runs, the fastest last. The first is the scalar one.
+pub fn available() -> impl DoubleEndedIterator<Item = &'static Kernels> {
+    TABLES.iter().filter(|table| (table.runs_here)()).map(|table| table.kernels)
+}
+
+/// Makes [`kernels`] give the table of that name.
+///
+/// # Errors
+///
+/// When no such table runs here, or another is in use already.
+pub fn select(name: &str) -> Result<(), SelectError> {
+    let kernels = available().find(|kernels| kernels.name == name).ok_or_else(|| {
+        let names: Vec<&str> = available().map(|kernels| kernels.name).collect();
+        SelectError::NotHere { name: name.to_owned(), available: names.join(", ") }
+    })?;
+    let chosen = CHOSEN.get_or_init(|| kernels);
+    if chosen.name == name { Ok(()) } else { Err(SelectError::InUse { name: chosen.name }) }
+}
+
+/// Why a table cannot be selected.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SelectError {
+    /// No table of this name, or the CPU lacks it.
+    #[error("no SIMD kernels '{name}' on this CPU; it runs: {available}")]
+    NotHere {
+        /// What was asked for.
+        name: String,
+        /// What there is, with commas between.
+        available: String,
+    },
+    /// The choice is made once.
+    #[error("SIMD kernels '{name}' are already in use")]
+    InUse {
+        /// The table in use.
+        name: &'static str,
+    },
+}
+
+struct Table {
+    kernels: &'static Kernels,
+    runs_here: fn() -> bool,
+}
+
+static CHOSEN: OnceLock<&'static Kernels> = OnceLock::new();
+
+/// From the slowest to the fastest.
+static TABLES: &[Table] = &[
+    Table { kernels: &scalar::KERNELS, runs_here: || true },
+    #[cfg(target_arch = "x86_64")]
+    Table { kernels: &avx2::KERNELS, runs_here: avx2::runs_here },
+    #[cfg(target_arch = "x86_64")]
+    Table { kernels: &avx512::KERNELS, runs_here: avx512::runs_here },
+    #[cfg(target_arch = "aarch64")]
+    Table { kernels: &neon::KERNELS, runs_here: || true },
+];
