@@ -10,8 +10,11 @@
 //! Callers take [`kernels`] and never ask for the CPU themselves. A kernel works on slices, keeps no state of
 //! its own, allocates nothing and panics at no input; what it does when lengths differ stands at its field.
 
+mod blocks;
 mod door;
 mod g711;
+pub(crate) mod law;
+mod level;
 mod scalar;
 
 #[cfg(target_arch = "x86_64")]
@@ -24,6 +27,7 @@ mod neon;
 use std::sync::OnceLock;
 
 pub use g711::G711;
+pub use level::{Gain, Level, Levels};
 
 /// The kernels for one instruction set, by family.
 #[derive(Debug)]
@@ -32,6 +36,8 @@ pub struct Kernels {
     pub name: &'static str,
     /// Companding.
     pub g711: G711,
+    /// Loudness.
+    pub level: Levels,
 }
 
 /// The table in use: the fastest that this CPU runs, unless [`select`] named another before.

@@ -1,7 +1,8 @@
 //! AArch64 with NEON, which every such CPU has.
 
 mod g711;
+mod level;
 
-use super::{G711, Kernels};
+use super::Kernels;
 
-pub(super) static KERNELS: Kernels = Kernels { name: "neon", g711: G711 { encode_ulaw: g711::encode_ulaw } };
+pub(super) static KERNELS: Kernels = Kernels { name: "neon", g711: g711::KERNELS, level: level::KERNELS };

@@ -2,8 +2,8 @@
 //! compile the same text for their instruction set.
 
 pub(super) mod g711;
+pub(super) mod level;
 
-use super::{G711, Kernels};
+use super::Kernels;
 
-pub(super) static KERNELS: Kernels =
-    Kernels { name: "scalar", g711: G711 { encode_ulaw: g711::encode_ulaw } };
+pub(super) static KERNELS: Kernels = Kernels { name: "scalar", g711: g711::KERNELS, level: level::KERNELS };
