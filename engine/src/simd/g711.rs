@@ -31,9 +31,9 @@ pub struct G711 {
     pub decode_ulaw_gain: fn(encoded: &[u8], gain: Gain, pcm: &mut [i16]) -> Level,
     /// Decodes, applies a gain and measures what comes out.
     pub decode_alaw_gain: fn(encoded: &[u8], gain: Gain, pcm: &mut [i16]) -> Level,
-    /// The level of coded audio, decoded nowhere.
+    /// The level of coded audio, without storing what it decodes to.
     pub measure_ulaw: fn(encoded: &[u8]) -> Level,
-    /// The level of coded audio, decoded nowhere.
+    /// The level of coded audio, without storing what it decodes to.
     pub measure_alaw: fn(encoded: &[u8]) -> Level,
     /// The largest magnitude in coded audio: the cheapest test for silence. 0 for no audio.
     pub peak_ulaw: fn(encoded: &[u8]) -> u16,

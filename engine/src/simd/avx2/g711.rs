@@ -1,5 +1,5 @@
-//! G.711. Encoding goes by the exponents of floats, decoding by permutes over 16 entries; the direct conversions
-//! are plain enough for the compiler.
+//! G.711. Encoding goes by the exponents of floats, decoding by permutes over 16 entries, the direct
+//! conversions by how little the values differ.
 
 use std::arch::x86_64::*;
 
@@ -98,19 +98,19 @@ avx2! {
     }
 
     fn ulaw_to_alaw(source: &[u8], target: &mut [u8]) {
-        convert(source, target, |codes: [u8; 32], _| codes.map(scalar::g711::alaw_from_ulaw));
+        convert(source, target, |codes: [u8; 32], _| must_cast(ulaw_alaw(must_cast(codes))));
     }
 
     fn alaw_to_ulaw(source: &[u8], target: &mut [u8]) {
-        convert(source, target, |codes: [u8; 32], _| codes.map(scalar::g711::ulaw_from_alaw));
+        convert(source, target, |codes: [u8; 32], _| must_cast(alaw_ulaw(must_cast(codes))));
     }
 
     fn ulaw_to_alaw_in_place(audio: &mut [u8]) {
-        convert_in_place(audio, |codes: [u8; 32], _| codes.map(scalar::g711::alaw_from_ulaw));
+        convert_in_place(audio, |codes: [u8; 32], _| must_cast(ulaw_alaw(must_cast(codes))));
     }
 
     fn alaw_to_ulaw_in_place(audio: &mut [u8]) {
-        convert_in_place(audio, |codes: [u8; 32], _| codes.map(scalar::g711::ulaw_from_alaw));
+        convert_in_place(audio, |codes: [u8; 32], _| must_cast(alaw_ulaw(must_cast(codes))));
     }
 }
 
@@ -253,6 +253,42 @@ fn amplified(samples: [__m256i; 2], gain: Gain, new: usize, meter: &mut Meter) -
     let amplified = [apply(low, gain), apply(high, gain)];
     meter.add(amplified, new);
     amplified
+}
+
+/// 32 mu-law codes to A-law; `scalar` says how.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn ulaw_alaw(codes: __m256i) -> __m256i {
+    let n = _mm256_andnot_si256(codes, _mm256_set1_epi8(0x7F));
+    let less = _mm256_min_epu8(_mm256_subs_epu8(n, _mm256_set1_epi8(32)), _mm256_set1_epi8(4));
+    let late = late(n, less, [48, 49, 64, 81]);
+    let early = _mm256_avg_epu8(n, _mm256_setzero_si256());
+    let value = _mm256_sub_epi8(n, _mm256_min_epu8(early, late));
+    let signs = _mm256_and_si256(codes, _mm256_set1_epi8(-128));
+    _mm256_xor_si256(_mm256_or_si256(value, signs), _mm256_set1_epi8(0x55))
+}
+
+/// 32 A-law codes to mu-law; `scalar` says how.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn alaw_ulaw(codes: __m256i) -> __m256i {
+    let n = _mm256_and_si256(_mm256_xor_si256(codes, _mm256_set1_epi8(0x55)), _mm256_set1_epi8(0x7F));
+    // Half of what is above 23, rounded down, is half of what is above 24, rounded up.
+    let above = _mm256_subs_epu8(n, _mm256_set1_epi8(24));
+    let less = _mm256_min_epu8(_mm256_avg_epu8(above, _mm256_setzero_si256()), _mm256_set1_epi8(4));
+    let late = late(n, less, [45, 47, 63, 80]);
+    let early = _mm256_sub_epi8(n, _mm256_set1_epi8(-1));
+    let value = _mm256_add_epi8(n, _mm256_min_epu8(early, late));
+    _mm256_xor_si256(value, _mm256_or_si256(codes, _mm256_set1_epi8(0x7F)))
+}
+
+/// 8, less one from each of some values on.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn late(n: __m256i, less: __m256i, from: [i8; 4]) -> __m256i {
+    from.into_iter().fold(_mm256_sub_epi8(_mm256_set1_epi8(8), less), |late, from| {
+        _mm256_add_epi8(late, _mm256_cmpgt_epi8(n, _mm256_set1_epi8(from - 1)))
+    })
 }
 
 // A value is base * 2^segment, less the bias in mu-law. The factors are multiplied as a byte without sign and one

@@ -1,5 +1,5 @@
-//! G.711. Encoding goes by counted leading zeros, decoding by permutes over 16 entries; the direct conversions are
-//! plain enough for the compiler.
+//! G.711. Encoding goes by counted leading zeros, decoding by permutes over 16 entries, the direct
+//! conversions by how little the values differ.
 
 use std::arch::aarch64::*;
 
@@ -98,19 +98,19 @@ neon! {
     }
 
     fn ulaw_to_alaw(source: &[u8], target: &mut [u8]) {
-        convert(source, target, |codes: [u8; 16], _| codes.map(scalar::g711::alaw_from_ulaw));
+        convert(source, target, |codes: [u8; 16], _| must_cast(ulaw_alaw(must_cast(codes))));
     }
 
     fn alaw_to_ulaw(source: &[u8], target: &mut [u8]) {
-        convert(source, target, |codes: [u8; 16], _| codes.map(scalar::g711::ulaw_from_alaw));
+        convert(source, target, |codes: [u8; 16], _| must_cast(alaw_ulaw(must_cast(codes))));
     }
 
     fn ulaw_to_alaw_in_place(audio: &mut [u8]) {
-        convert_in_place(audio, |codes: [u8; 16], _| codes.map(scalar::g711::alaw_from_ulaw));
+        convert_in_place(audio, |codes: [u8; 16], _| must_cast(ulaw_alaw(must_cast(codes))));
     }
 
     fn alaw_to_ulaw_in_place(audio: &mut [u8]) {
-        convert_in_place(audio, |codes: [u8; 16], _| codes.map(scalar::g711::ulaw_from_alaw));
+        convert_in_place(audio, |codes: [u8; 16], _| must_cast(alaw_ulaw(must_cast(codes))));
     }
 }
 
@@ -227,6 +227,37 @@ fn amplified(samples: [int16x8_t; 2], gain: Gain, new: usize, meter: &mut Meter)
     let amplified = [apply(low, gain), apply(high, gain)];
     meter.add(amplified, new);
     amplified
+}
+
+/// 16 mu-law codes to A-law; `scalar` says how.
+#[target_feature(enable = "neon")]
+#[inline]
+fn ulaw_alaw(codes: uint8x16_t) -> uint8x16_t {
+    let n = vbicq_u8(vdupq_n_u8(0x7F), codes);
+    let less = vminq_u8(vqsubq_u8(n, vdupq_n_u8(32)), vdupq_n_u8(4));
+    let late = late(n, less, [48, 49, 64, 81]);
+    let value = vsubq_u8(n, vminq_u8(vrshrq_n_u8::<1>(n), late));
+    let signs = vandq_u8(codes, vdupq_n_u8(0x80));
+    veorq_u8(vorrq_u8(value, signs), vdupq_n_u8(0x55))
+}
+
+/// 16 A-law codes to mu-law; `scalar` says how.
+#[target_feature(enable = "neon")]
+#[inline]
+fn alaw_ulaw(codes: uint8x16_t) -> uint8x16_t {
+    let n = vandq_u8(veorq_u8(codes, vdupq_n_u8(0x55)), vdupq_n_u8(0x7F));
+    let less = vminq_u8(vshrq_n_u8::<1>(vqsubq_u8(n, vdupq_n_u8(23))), vdupq_n_u8(4));
+    let late = late(n, less, [45, 47, 63, 80]);
+    let value = vaddq_u8(n, vminq_u8(vaddq_u8(n, vdupq_n_u8(1)), late));
+    veorq_u8(value, vorrq_u8(codes, vdupq_n_u8(0x7F)))
+}
+
+/// 8, less one from each of some values on.
+#[target_feature(enable = "neon")]
+#[inline]
+fn late(n: uint8x16_t, less: uint8x16_t, from: [u8; 4]) -> uint8x16_t {
+    from.into_iter()
+        .fold(vsubq_u8(vdupq_n_u8(8), less), |late, from| vaddq_u8(late, vcgeq_u8(n, vdupq_n_u8(from))))
 }
 
 // A value is base * 2^segment, less the bias in mu-law.

@@ -163,7 +163,7 @@ fn segment_and_step(magnitude: i16) -> u8 {
 
 /// G.711 table 3 by what it takes from each value; counted from zero at no signal.
 #[inline(always)]
-pub(in crate::simd) fn alaw_from_ulaw(byte: u8) -> u8 {
+fn alaw_from_ulaw(byte: u8) -> u8 {
     let n = !byte & 0x7F;
     let late = 8
         - n.saturating_sub(32).min(4)
@@ -177,7 +177,7 @@ pub(in crate::simd) fn alaw_from_ulaw(byte: u8) -> u8 {
 
 /// G.711 table 4 by what it adds to each value; counted from zero at no signal.
 #[inline(always)]
-pub(in crate::simd) fn ulaw_from_alaw(byte: u8) -> u8 {
+fn ulaw_from_alaw(byte: u8) -> u8 {
     let n = (byte ^ 0x55) & 0x7F;
     let late = 8
         - (n.saturating_sub(23) >> 1).min(4)
