@@ -1,4 +1,4 @@
-//! Audio codecs as slice functions, so that vector kernels can take their place.
+//! Audio codecs as slice functions, on the kernels of [`crate::simd`].
 
 pub mod comfort_noise;
 pub mod g711;
@@ -53,22 +53,18 @@ impl Codec {
             (Self::Pcmu, Self::Pcma) => g711::ulaw_to_alaw(source, target),
             (Self::Pcma, Self::Pcmu) => g711::alaw_to_ulaw(source, target),
             (Self::Pcmu, Self::Pcmu) | (Self::Pcma, Self::Pcma) => {
-                for (target, source) in target.iter_mut().zip(source) {
-                    *target = *source;
-                }
+                let count = source.len().min(target.len());
+                target[..count].copy_from_slice(&source[..count]);
             }
         }
     }
 
     /// Converts encoded audio where it lies.
     pub fn transcode_in_place(self, to: Self, audio: &mut [u8]) {
-        let table = match (self, to) {
-            (Self::Pcmu, Self::Pcma) => &g711::ULAW_TO_ALAW,
-            (Self::Pcma, Self::Pcmu) => &g711::ALAW_TO_ULAW,
-            (Self::Pcmu, Self::Pcmu) | (Self::Pcma, Self::Pcma) => return,
-        };
-        for byte in audio {
-            *byte = table[usize::from(*byte)];
+        match (self, to) {
+            (Self::Pcmu, Self::Pcma) => g711::ulaw_to_alaw_in_place(audio),
+            (Self::Pcma, Self::Pcmu) => g711::alaw_to_ulaw_in_place(audio),
+            (Self::Pcmu, Self::Pcmu) | (Self::Pcma, Self::Pcma) => {}
         }
     }
 }
