@@ -12,6 +12,7 @@
 
 mod door;
 mod g711;
+pub(crate) mod mix;
 mod scalar;
 
 #[cfg(target_arch = "x86_64")]
@@ -24,6 +25,7 @@ mod neon;
 use std::sync::OnceLock;
 
 pub use g711::G711;
+pub use mix::{Block, CEILING, KNEE, Mix, limit};
 
 /// The kernels for one instruction set, by family.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub struct Kernels {
     pub name: &'static str,
     /// Companding.
     pub g711: G711,
+    /// Mixing.
+    pub mix: Mix,
 }
 
 /// The table in use: the fastest that this CPU runs, unless [`select`] named another before.
