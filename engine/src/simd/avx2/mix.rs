@@ -92,7 +92,7 @@ fn sum(frames: &[Block], blocks: usize, members: &[u32], block: usize) -> [Sum; 
     let at = |member: u32| {
         let start = member as usize * blocks;
         let frame = frames.get(start..start + blocks);
-        frame.map_or([_mm256_setzero_si256(); 2], |frame| must_cast(frame[block]))
+        must_cast(frame.map_or([0; 32], |frame| frame[block]))
     };
     let (pairs, rest) = members.as_chunks::<2>();
     for &[a, b] in pairs {
