@@ -100,7 +100,6 @@ struct Member {
     offer: Offer,
     /// The tick of the last frame.
     tick: Option<u32>,
-    level: Level,
     squares: u64,
     /// The power that decides who is loudest: rises at once, falls by an eighth per tick.
     score: u64,
@@ -259,7 +258,7 @@ impl Mixer {
     /// As [`Mixer::offer`].
     #[must_use]
     pub fn level(&self, member: usize) -> Level {
-        self.members[member].level
+        Level::from_squares(self.members[member].squares, self.samples)
     }
 
     /// The sum of the squares of that frame.
@@ -297,16 +296,21 @@ impl Mixer {
             }
             member.tick = Some(self.tick);
             member.squares = squares;
-            member.level = Level::from_squares(squares, self.samples);
+            // 2^42 for the frame and 2^18 for the gain at most.
             let gain = u64::from(member.gain.0);
-            // At most 2^42 for the frame and 2^30 for the gain: 2^48, and it may yet double.
-            let power = ((u128::from(squares) * u128::from(gain * gain)) >> 24) as u64;
+            let power = squares.saturating_mul((gain * gain) >> 12) >> 12;
             member.score = power.max(member.score - member.score.div_ceil(8));
         }
     }
 
     /// Chooses the loudest; an incumbent yields only to twice (3 dB above) its score.
     fn choose(&mut self) {
+        if self.offered.len() <= self.loudest {
+            for &index in &self.offered {
+                self.members[index as usize].chosen = true;
+            }
+            return;
+        }
         self.ranking.clear();
         for &index in &self.offered {
             let member = &mut self.members[index as usize];
@@ -348,7 +352,6 @@ impl Member {
         applied: None,
         offer: Offer::None,
         tick: None,
-        level: Level::SILENCE,
         squares: 0,
         score: 0,
         chosen: false,
