@@ -15,6 +15,7 @@ mod door;
 mod g711;
 pub(crate) mod law;
 mod level;
+pub(crate) mod mix;
 mod scalar;
 
 #[cfg(target_arch = "x86_64")]
@@ -28,6 +29,7 @@ use std::sync::OnceLock;
 
 pub use g711::G711;
 pub use level::{Gain, Level, Levels};
+pub use mix::{Block, CEILING, KNEE, Mix, limit};
 
 /// The kernels for one instruction set, by family.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ pub struct Kernels {
     pub g711: G711,
     /// Loudness.
     pub level: Levels,
+    /// Mixing.
+    pub mix: Mix,
 }
 
 /// The table in use: the fastest that this CPU runs, unless [`select`] named another before.

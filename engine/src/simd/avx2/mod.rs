@@ -2,10 +2,12 @@
 
 mod g711;
 mod level;
+mod mix;
 
 use super::Kernels;
 
-pub(super) static KERNELS: Kernels = Kernels { name: "avx2", g711: g711::KERNELS, level: level::KERNELS };
+pub(super) static KERNELS: Kernels =
+    Kernels { name: "avx2", g711: g711::KERNELS, level: level::KERNELS, mix: mix::KERNELS };
 
 /// Whether the CPU has what [`super::door::avx2`] compiles for.
 pub(super) fn runs_here() -> bool {

@@ -2,7 +2,9 @@
 
 mod g711;
 mod level;
+mod mix;
 
 use super::Kernels;
 
-pub(super) static KERNELS: Kernels = Kernels { name: "neon", g711: g711::KERNELS, level: level::KERNELS };
+pub(super) static KERNELS: Kernels =
+    Kernels { name: "neon", g711: g711::KERNELS, level: level::KERNELS, mix: mix::KERNELS };

@@ -3,7 +3,9 @@
 
 pub(super) mod g711;
 pub(super) mod level;
+pub(super) mod mix;
 
 use super::Kernels;
 
-pub(super) static KERNELS: Kernels = Kernels { name: "scalar", g711: g711::KERNELS, level: level::KERNELS };
+pub(super) static KERNELS: Kernels =
+    Kernels { name: "scalar", g711: g711::KERNELS, level: level::KERNELS, mix: mix::KERNELS };
