@@ -2,6 +2,8 @@
 
 pub mod comfort_noise;
 pub mod g711;
+pub mod g722;
+pub mod l16;
 
 /// An audio codec of the RTP/AVP profile (RFC 3551).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

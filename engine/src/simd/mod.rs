@@ -12,6 +12,7 @@
 
 mod door;
 mod g711;
+pub(crate) mod g722;
 mod scalar;
 
 #[cfg(target_arch = "x86_64")]
@@ -24,6 +25,7 @@ mod neon;
 use std::sync::OnceLock;
 
 pub use g711::G711;
+pub use g722::G722;
 
 /// The kernels for one instruction set, by family.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub struct Kernels {
     pub name: &'static str,
     /// Companding.
     pub g711: G711,
+    /// Wideband ADPCM.
+    pub g722: G722,
 }
 
 /// The table in use: the fastest that this CPU runs, unless [`select`] named another before.

@@ -1,0 +1,14 @@
+//! G.722.
+
+use crate::simd::door::avx2;
+use crate::simd::scalar;
+
+avx2! {
+    fn split(audio: &[i16], lower: &mut [i16], higher: &mut [i16]) {
+        scalar::g722::split(audio, lower, higher);
+    }
+
+    fn join(bands: &[i16], audio: &mut [i16]) {
+        scalar::g722::join(bands, audio);
+    }
+}
