@@ -13,6 +13,8 @@
 mod coder;
 pub mod comfort_noise;
 pub mod g711;
+pub mod g722;
+pub mod l16;
 mod law;
 pub mod opus;
 mod rate;

@@ -13,6 +13,7 @@
 mod blocks;
 mod door;
 mod g711;
+pub(crate) mod g722;
 pub(crate) mod law;
 mod level;
 pub(crate) mod mix;
@@ -28,6 +29,7 @@ mod neon;
 use std::sync::OnceLock;
 
 pub use g711::G711;
+pub use g722::G722;
 pub use level::{Gain, Level, Levels};
 pub use mix::{Block, CEILING, KNEE, Mix, limit};
 
@@ -42,6 +44,8 @@ pub struct Kernels {
     pub level: Levels,
     /// Mixing.
     pub mix: Mix,
+    /// Wideband ADPCM.
+    pub g722: G722,
 }
 
 /// The table in use: the fastest that this CPU runs, unless [`select`] named another before.
