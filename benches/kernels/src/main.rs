@@ -29,11 +29,11 @@ fn main() -> ExitCode {
         })
         .collect();
     let wrong = outcomes.iter().filter(|outcome| outcome.check.is_err()).count();
-    if let Some(path) = &options.write {
-        if let Err(why) = report::write(path, &outcomes) {
-            eprintln!("bench-kernels: {path}: {why}");
-            return ExitCode::FAILURE;
-        }
+    if let Some(path) = &options.write
+        && let Err(why) = report::write(path, &outcomes)
+    {
+        eprintln!("bench-kernels: {path}: {why}");
+        return ExitCode::FAILURE;
     }
     if wrong > 0 {
         eprintln!("bench-kernels: {wrong} wrong results");

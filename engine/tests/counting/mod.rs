@@ -43,11 +43,11 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// How often this thread has allocated, grown memory included.
-pub fn allocations() -> u64 {
+pub(crate) fn allocations() -> u64 {
     ALLOCATIONS.get()
 }
 
 /// How often this thread has freed.
-pub fn frees() -> u64 {
+pub(crate) fn frees() -> u64 {
     FREES.get()
 }
