@@ -10,6 +10,7 @@ pub mod mix;
 pub mod opus;
 pub mod pair;
 pub mod peers;
+pub mod quality;
 pub mod report;
 pub mod resample;
 pub mod signal;

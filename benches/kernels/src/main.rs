@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use kernels_bench::{all_pairs, report};
+use kernels_bench::{all_pairs, quality, report};
 
 fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
@@ -12,6 +12,15 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if let Some(path) = &options.quality {
+        return match quality::write(path) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => {
+                eprintln!("bench-kernels: {path}: {why}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let mut pairs = all_pairs();
     pairs.retain(|pair| {
         options.names.is_empty() || options.names.iter().any(|name| pair.name.starts_with(name))
@@ -43,25 +52,30 @@ fn main() -> ExitCode {
 }
 
 const USAGE: &str = "usage: bench-kernels [--quick | --criterion] [--write FILE] [NAME-PREFIX..]
+       bench-kernels --quality FILE
   --quick       a few rounds: results are checked, times mean little
   --criterion   absolute times of every side by criterion, no ratios
-  --write FILE  puts the table between the kernel markers of FILE";
+  --write FILE  puts the table between the kernel markers of FILE
+  --quality FILE  measures no time but quality, and rewrites the tables of FILE and its plots";
 
 struct Options {
     rounds: usize,
     criterion: bool,
     write: Option<String>,
+    quality: Option<String>,
     names: Vec<String>,
 }
 
 impl Options {
     fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut options = Self { rounds: 41, criterion: false, write: None, names: Vec::new() };
+        let mut options =
+            Self { rounds: 41, criterion: false, write: None, quality: None, names: Vec::new() };
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--quick" => options.rounds = 3,
                 "--criterion" => options.criterion = true,
                 "--write" => options.write = Some(arguments.next().ok_or("--write needs a file")?),
+                "--quality" => options.quality = Some(arguments.next().ok_or("--quality needs a file")?),
                 flag if flag.starts_with('-') => return Err(format!("unknown option {flag}")),
                 _ => options.names.push(argument),
             }

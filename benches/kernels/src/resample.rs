@@ -4,6 +4,7 @@ use std::hint::black_box;
 
 use crate::pair::Side;
 use crate::peers::{Resampler, ResamplerKind};
+use crate::quality::resampling::Candidate;
 use crate::{SECONDS, signal};
 
 /// Name, rates and goal of every comparison.
@@ -32,4 +33,9 @@ pub fn theirs(from: u32, to: u32) -> Vec<Side> {
             })
         })
         .into()
+}
+
+/// Ours, for the quality report.
+pub fn ours() -> Option<Candidate> {
+    None
 }
