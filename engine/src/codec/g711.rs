@@ -5,7 +5,7 @@ pub use crate::simd::law::{
     ALAW_TO_LINEAR, ALAW_TO_ULAW, ULAW_TO_ALAW, ULAW_TO_LINEAR, alaw_from_linear, linear_from_alaw,
     linear_from_ulaw, ulaw_from_linear,
 };
-use crate::simd::{Gain, Level, kernels};
+use crate::simd::{Gain, Loudness, kernels};
 
 /// Encodes as many samples as both slices have.
 pub fn encode_ulaw(pcm: &[i16], encoded: &mut [u8]) {
@@ -58,24 +58,24 @@ pub fn encode_alaw_gain(pcm: &[i16], gain: Gain, encoded: &mut [u8]) {
 }
 
 /// Decodes and applies a gain, as many samples as both slices have; gives the level of the result.
-pub fn decode_ulaw_gain(encoded: &[u8], gain: Gain, pcm: &mut [i16]) -> Level {
+pub fn decode_ulaw_gain(encoded: &[u8], gain: Gain, pcm: &mut [i16]) -> Loudness {
     (kernels().g711.decode_ulaw_gain)(encoded, gain, pcm)
 }
 
 /// Decodes and applies a gain, as many samples as both slices have; gives the level of the result.
-pub fn decode_alaw_gain(encoded: &[u8], gain: Gain, pcm: &mut [i16]) -> Level {
+pub fn decode_alaw_gain(encoded: &[u8], gain: Gain, pcm: &mut [i16]) -> Loudness {
     (kernels().g711.decode_alaw_gain)(encoded, gain, pcm)
 }
 
 /// The level of coded audio.
 #[must_use]
-pub fn measure_ulaw(encoded: &[u8]) -> Level {
+pub fn measure_ulaw(encoded: &[u8]) -> Loudness {
     (kernels().g711.measure_ulaw)(encoded)
 }
 
 /// The level of coded audio.
 #[must_use]
-pub fn measure_alaw(encoded: &[u8]) -> Level {
+pub fn measure_alaw(encoded: &[u8]) -> Loudness {
     (kernels().g711.measure_alaw)(encoded)
 }
 
@@ -239,7 +239,7 @@ mod tests {
         let mut speech = [0xFF; 160];
         speech[99] = ulaw_from_linear(-1000);
         assert_eq!(peak_ulaw(&speech), 988);
-        assert_eq!(measure_ulaw(&speech), Level { sum_of_squares: 988 * 988, peak: 988 });
+        assert_eq!(measure_ulaw(&speech), Loudness { sum_of_squares: 988 * 988, peak: 988 });
         ulaw_to_alaw_in_place(&mut speech);
         assert_eq!(peak_alaw(&speech), linear_from_alaw(alaw_from_linear(-1000)).unsigned_abs());
         alaw_to_ulaw_in_place(&mut speech);

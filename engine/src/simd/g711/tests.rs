@@ -1,7 +1,7 @@
 //! Every table of kernels against the one-sample definitions.
 
 use crate::simd::law::*;
-use crate::simd::{Gain, Kernels, Level, available};
+use crate::simd::{Gain, Kernels, Loudness, available};
 
 type Encoder = (&'static str, fn(&[i16], &mut [u8]), fn(i16) -> u8);
 type Decoder = (&'static str, fn(&[u8], &mut [i16]), fn(u8) -> i16);
@@ -291,9 +291,9 @@ fn levels_of_coded_audio_are_those_of_its_samples() {
     }
 }
 
-fn level_of(pcm: &[i16]) -> Level {
+fn level_of(pcm: &[i16]) -> Loudness {
     let squares = pcm.iter().map(|&sample| u64::from(sample.unsigned_abs()).pow(2));
-    Level {
+    Loudness {
         sum_of_squares: squares.sum(),
         peak: pcm.iter().map(|sample| sample.unsigned_abs()).max().unwrap_or(0),
     }
