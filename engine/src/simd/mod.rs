@@ -12,7 +12,7 @@
 
 mod door;
 mod g711;
-pub(crate) mod g722;
+pub mod g722;
 mod scalar;
 
 #[cfg(target_arch = "x86_64")]

@@ -8,7 +8,7 @@ use super::{G711, G722, Kernels};
 pub(super) static KERNELS: Kernels = Kernels {
     name: "avx2",
     g711: G711 { encode_ulaw: g711::encode_ulaw },
-    g722: G722 { split: g722::split, join: g722::join },
+    g722: G722 { split: g722::split, join: g722::join, encode: g722::encode, decode: g722::decode },
 };
 
 /// Whether the CPU has what [`super::door::avx2`] compiles for.
