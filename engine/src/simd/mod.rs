@@ -13,7 +13,7 @@
 mod blocks;
 mod door;
 mod g711;
-pub(crate) mod g722;
+pub mod g722;
 pub(crate) mod law;
 mod level;
 pub(crate) mod mix;
