@@ -14,6 +14,7 @@ mod door;
 mod g711;
 pub(crate) mod mix;
 mod scalar;
+mod vad;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -26,6 +27,7 @@ use std::sync::OnceLock;
 
 pub use g711::G711;
 pub use mix::{Block, CEILING, KNEE, Mix, limit};
+pub use vad::{NO_LEVEL, VAD_LANES, Vad, VadLanes, VadTiming};
 
 /// The kernels for one instruction set, by family.
 #[derive(Debug)]
@@ -36,6 +38,8 @@ pub struct Kernels {
     pub g711: G711,
     /// Mixing.
     pub mix: Mix,
+    /// Voice activity.
+    pub vad: Vad,
 }
 
 /// The table in use: the fastest that this CPU runs, unless [`select`] named another before.

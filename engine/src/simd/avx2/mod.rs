@@ -2,13 +2,15 @@
 
 mod g711;
 mod mix;
+mod vad;
 
-use super::{G711, Kernels, Mix};
+use super::{G711, Kernels, Mix, Vad};
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "avx2",
     g711: G711 { encode_ulaw: g711::encode_ulaw },
     mix: Mix { squares: mix::squares, minus_self: mix::minus_self, gain: mix::gain },
+    vad: Vad { energy: vad::energy },
 };
 
 /// Whether the CPU has what [`super::door::avx2`] compiles for.

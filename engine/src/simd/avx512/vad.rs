@@ -1,0 +1,11 @@
+//! Voice activity.
+
+use crate::simd::door::avx512;
+use crate::simd::scalar;
+use crate::simd::vad::{VAD_LANES, VadLanes, VadTiming};
+
+avx512! {
+    fn energy(timing: VadTiming, levels: &[[i16; VAD_LANES]], lanes: &mut [VadLanes]) {
+        scalar::vad::energy(timing, levels, lanes);
+    }
+}

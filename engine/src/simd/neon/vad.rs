@@ -1,0 +1,11 @@
+//! Voice activity.
+
+use crate::simd::door::neon;
+use crate::simd::scalar;
+use crate::simd::vad::{VAD_LANES, VadLanes, VadTiming};
+
+neon! {
+    fn energy(timing: VadTiming, levels: &[[i16; VAD_LANES]], lanes: &mut [VadLanes]) {
+        scalar::vad::energy(timing, levels, lanes);
+    }
+}
