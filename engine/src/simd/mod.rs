@@ -11,6 +11,7 @@
 //! its own, allocates nothing and panics at no input; what it does when lengths differ stands at its field.
 
 mod door;
+mod fir;
 mod g711;
 mod scalar;
 
@@ -23,6 +24,7 @@ mod neon;
 
 use std::sync::OnceLock;
 
+pub use fir::{Fir, FirBank};
 pub use g711::G711;
 
 /// The kernels for one instruction set, by family.
@@ -30,6 +32,8 @@ pub use g711::G711;
 pub struct Kernels {
     /// `scalar`, `avx2`, `avx512` or `neon`.
     pub name: &'static str,
+    /// Filters for resampling.
+    pub fir: Fir,
     /// Companding.
     pub g711: G711,
 }
