@@ -1,8 +1,10 @@
 //! Quality beside speed: what ours and theirs do to the same signals, as tables and plots.
 
+pub mod digits;
 pub mod plot;
 pub mod resampling;
 pub mod spectrum;
+pub mod voices;
 
 use std::path::Path;
 
@@ -26,4 +28,4 @@ pub fn write(path: &str) -> Result<(), String> {
 
 type Report = fn(&mut Vec<(String, String)>) -> String;
 
-const SECTIONS: [(&str, Report); 1] = [("resampling", resampling::report)];
+const SECTIONS: [(&str, Report); 2] = [("resampling", resampling::report), ("digits", digits::report)];
