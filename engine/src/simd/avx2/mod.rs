@@ -1,10 +1,19 @@
 //! x86-64 with AVX2 and FMA: Haswell, Zen and later.
 
 mod g711;
+mod g722;
+mod level;
+mod mix;
 
-use super::{G711, Kernels};
+use super::Kernels;
 
-pub(super) static KERNELS: Kernels = Kernels { name: "avx2", g711: G711 { encode_ulaw: g711::encode_ulaw } };
+pub(super) static KERNELS: Kernels = Kernels {
+    name: "avx2",
+    g711: g711::KERNELS,
+    g722: g722::KERNELS,
+    level: level::KERNELS,
+    mix: mix::KERNELS,
+};
 
 /// Whether the CPU has what [`super::door::avx2`] compiles for.
 pub(super) fn runs_here() -> bool {

@@ -1,11 +1,19 @@
 //! x86-64 with the AVX-512 of Ice Lake, Zen 4 and later: byte permutes over 128 entries (VBMI), dot products (VNNI).
 
 mod g711;
+mod g722;
+mod level;
+mod mix;
 
-use super::{G711, Kernels};
+use super::Kernels;
 
-pub(super) static KERNELS: Kernels =
-    Kernels { name: "avx512", g711: G711 { encode_ulaw: g711::encode_ulaw } };
+pub(super) static KERNELS: Kernels = Kernels {
+    name: "avx512",
+    g711: g711::KERNELS,
+    g722: g722::KERNELS,
+    level: level::KERNELS,
+    mix: mix::KERNELS,
+};
 
 /// Whether the CPU has what [`super::door::avx512`] compiles for.
 pub(super) fn runs_here() -> bool {

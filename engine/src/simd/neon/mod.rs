@@ -1,7 +1,16 @@
 //! AArch64 with NEON, which every such CPU has.
 
 mod g711;
+mod g722;
+mod level;
+mod mix;
 
-use super::{G711, Kernels};
+use super::Kernels;
 
-pub(super) static KERNELS: Kernels = Kernels { name: "neon", g711: G711 { encode_ulaw: g711::encode_ulaw } };
+pub(super) static KERNELS: Kernels = Kernels {
+    name: "neon",
+    g711: g711::KERNELS,
+    g722: g722::KERNELS,
+    level: level::KERNELS,
+    mix: mix::KERNELS,
+};
