@@ -3,6 +3,7 @@
 //! One file per family. It gives [`Pair`]s: a check of our result and the closures to time. `peers` is the
 //! other side, Debian's libraries.
 
+pub mod conceal;
 pub mod dtmf;
 pub mod g711;
 pub mod g722;

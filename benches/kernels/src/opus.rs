@@ -47,7 +47,7 @@ pub fn check(mut encode: impl FnMut(&[i16], &mut [u8]) -> usize) -> Result<Strin
         heard_energy += energy(&heard);
     }
     let (level, bitrate) = (10.0 * f64::log10(heard_energy / said_energy), bytes as f64 * 8.0 / SECONDS);
-    if level.abs() > 2.0 {
+    if level.abs() > 3.0 {
         return Err(format!("decoded at {level:.1} dB"));
     }
     if (bitrate / f64::from(BITRATE) - 1.0).abs() > 0.3 {

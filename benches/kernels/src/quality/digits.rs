@@ -214,11 +214,15 @@ pub fn report(plots: &mut Vec<(String, String)>) -> String {
             format!("{:.1} %", part * 100.0)
         });
     }
-    let voices = voices::half_an_hour();
-    let minutes = voices.len() as f64 / RATE / 60.0;
-    row(&mut text, &format!("digits heard in {minutes:.0} minutes of voices"), &candidates, |candidate| {
-        (candidate.digits)(&voices).len().to_string()
-    });
+    for (name, voices) in [("recorded", voices::recorded_at_speeds()), ("made-up", voices::made_up())] {
+        let minutes = voices.len() as f64 / RATE / 60.0;
+        row(
+            &mut text,
+            &format!("digits heard in {minutes:.0} minutes of {name} voices"),
+            &candidates,
+            |candidate| (candidate.digits)(&voices).len().to_string(),
+        );
+    }
     text
 }
 

@@ -1,5 +1,6 @@
 //! Quality beside speed: what ours and theirs do to the same signals, as tables and plots.
 
+pub mod concealment;
 pub mod digits;
 pub mod plot;
 pub mod resampling;
@@ -28,4 +29,5 @@ pub fn write(path: &str) -> Result<(), String> {
 
 type Report = fn(&mut Vec<(String, String)>) -> String;
 
-const SECTIONS: [(&str, Report); 2] = [("resampling", resampling::report), ("digits", digits::report)];
+const SECTIONS: [(&str, Report); 3] =
+    [("resampling", resampling::report), ("digits", digits::report), ("concealment", concealment::report)];

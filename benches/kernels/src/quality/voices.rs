@@ -1,4 +1,4 @@
-//! Voices at 8 kHz: the recorded prompts of the project at several speeds, and made-up speakers.
+//! Voices at 8 kHz: the recorded prompts of the project, and made-up speakers.
 
 use std::f64::consts::TAU;
 
@@ -19,21 +19,24 @@ pub fn recorded() -> Vec<i16> {
     pcm
 }
 
-/// Thirty minutes: the recordings at speeds from 0.6 to 1.9, and in between speakers whose vowels wander
-/// through the frequencies of the digits.
-pub fn half_an_hour() -> Vec<i16> {
-    const LENGTH: usize = 30 * 60 * 8000;
+const HALF_AN_HOUR: usize = 30 * 60 * 8000;
+
+/// Thirty minutes of the recordings, at speeds (and so pitches) from 0.5 to 2, each another one.
+pub fn recorded_at_speeds() -> Vec<i16> {
     let recording = recorded();
-    let mut pcm = Vec::with_capacity(LENGTH);
-    let mut turn = 0u32;
-    while pcm.len() < LENGTH {
-        let speed = 0.6 + f64::from(turn % 40) * 0.0333;
+    let mut pcm = Vec::with_capacity(HALF_AN_HOUR);
+    let mut speed = 0.5;
+    while pcm.len() < HALF_AN_HOUR {
         pcm.extend(at_speed(&recording, speed));
-        pcm.extend(speaker(u64::from(turn), 20.0));
-        turn += 1;
+        speed *= 1.006;
     }
-    pcm.truncate(LENGTH);
+    pcm.truncate(HALF_AN_HOUR);
     pcm
+}
+
+/// Thirty minutes of speakers whose vowels wander through the frequencies of the digits.
+pub fn made_up() -> Vec<i16> {
+    (0..90).flat_map(|seed| speaker(seed, 20.0)).collect()
 }
 
 fn at_speed(pcm: &[i16], speed: f64) -> Vec<i16> {
