@@ -30,7 +30,7 @@ use std::sync::OnceLock;
 
 pub use g711::G711;
 pub use g722::G722;
-pub use level::{Gain, Level, Levels};
+pub use level::{Gain, Levels, Loudness};
 pub use mix::{Block, CEILING, KNEE, Mix, limit};
 
 /// The kernels for one instruction set, by family.
