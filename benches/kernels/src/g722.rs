@@ -2,7 +2,8 @@
 
 use std::hint::black_box;
 
-use engine::codec::g722::{Decoder, Decoders, Encoder, Encoders};
+use engine::codec::g722::batch::{Decoders, Encoders};
+use engine::codec::g722::{Decoder, Encoder};
 
 use crate::pair::{Pair, Side};
 use crate::{FRAMES, SECONDS, peers, signal};

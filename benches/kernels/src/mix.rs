@@ -43,6 +43,7 @@ pub fn pairs() -> Vec<Pair> {
         check: Box::new(check),
         ours: ours(),
         theirs: vec![plain_c()],
+        uses_kernels: true,
     }]
 }
 
