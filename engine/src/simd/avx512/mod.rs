@@ -1,18 +1,22 @@
 //! x86-64 with the AVX-512 of Ice Lake, Zen 4 and later: byte permutes over 128 entries (VBMI), dot products (VNNI).
 
+mod fir;
 mod g711;
 mod g722;
 mod level;
 mod mix;
+mod vad;
 
 use super::Kernels;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "avx512",
+    fir: fir::KERNELS,
     g711: g711::KERNELS,
     g722: g722::KERNELS,
     level: level::KERNELS,
     mix: mix::KERNELS,
+    vad: vad::KERNELS,
 };
 
 /// Whether the CPU has what [`super::door::avx512`] compiles for.

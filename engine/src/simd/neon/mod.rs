@@ -1,16 +1,20 @@
 //! AArch64 with NEON, which every such CPU has.
 
+mod fir;
 mod g711;
 mod g722;
 mod level;
 mod mix;
+mod vad;
 
 use super::Kernels;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "neon",
+    fir: fir::KERNELS,
     g711: g711::KERNELS,
     g722: g722::KERNELS,
     level: level::KERNELS,
     mix: mix::KERNELS,
+    vad: vad::KERNELS,
 };
