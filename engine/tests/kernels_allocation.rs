@@ -4,7 +4,7 @@ mod counting;
 
 use counting::{allocations, frees};
 use engine::codec::g711;
-use engine::simd;
+use engine::simd::{self, Gain};
 
 /// Runs a piece of work and asserts that it left the allocator alone.
 #[track_caller]
@@ -33,7 +33,23 @@ fn companding_does_not_allocate() {
     let tables: Vec<_> = simd::available().chain([simd::kernels()]).collect();
     without_allocation(|| {
         for kernels in &tables {
-            (kernels.g711.encode_ulaw)(&pcm, &mut encoded);
+            let g711 = &kernels.g711;
+            (g711.encode_ulaw)(&pcm, &mut encoded);
+            (g711.encode_alaw)(&pcm, &mut encoded);
+            (g711.encode_ulaw_gain)(&pcm, Gain::MAX, &mut encoded);
+            (g711.encode_alaw_gain)(&pcm, Gain::MAX, &mut encoded);
+            (g711.ulaw_to_alaw)(&encoded, &mut converted);
+            (g711.alaw_to_ulaw)(&encoded, &mut converted);
+            (g711.ulaw_to_alaw_in_place)(&mut converted);
+            (g711.alaw_to_ulaw_in_place)(&mut converted);
+            (g711.measure_ulaw)(&encoded);
+            (g711.measure_alaw)(&encoded);
+            (g711.peak_ulaw)(&encoded);
+            (g711.peak_alaw)(&encoded);
+            (g711.decode_ulaw)(&encoded, &mut pcm);
+            (g711.decode_alaw)(&encoded, &mut pcm);
+            (g711.decode_ulaw_gain)(&encoded, Gain::MAX, &mut pcm);
+            (g711.decode_alaw_gain)(&encoded, Gain::MAX, &mut pcm);
         }
         g711::encode_ulaw(&pcm, &mut encoded);
         g711::encode_alaw(&pcm, &mut encoded);
@@ -41,5 +57,19 @@ fn companding_does_not_allocate() {
         g711::alaw_to_ulaw(&encoded, &mut converted);
         g711::decode_ulaw(&encoded, &mut pcm);
         g711::decode_alaw(&encoded, &mut pcm);
+    });
+}
+
+#[test]
+fn measuring_and_amplifying_do_not_allocate() {
+    let mut pcm = audio();
+    let tables: Vec<_> = simd::available().collect();
+    without_allocation(|| {
+        for kernels in &tables {
+            (kernels.level.amplify)(&mut pcm, Gain::MAX);
+            (kernels.level.measure)(&pcm);
+            // Shorter than any vector.
+            (kernels.level.measure)(&pcm[..7]);
+        }
     });
 }
