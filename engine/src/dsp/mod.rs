@@ -1,1 +1,3 @@
 //! Signal processing on frames of 16-bit audio: no sockets, no clocks, no allocation after construction.
+
+pub mod tone;

@@ -13,6 +13,7 @@
 mod door;
 mod g711;
 mod scalar;
+mod tones;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -24,6 +25,10 @@ mod neon;
 use std::sync::OnceLock;
 
 pub use g711::G711;
+pub use tones::{
+    DTMF_WINDOW_STEPS, DtmfLimits, DtmfStep, DtmfWindow, TONE_FREQUENCIES, TONE_STEP_SAMPLES, ToneBank,
+    ToneSums, Tones,
+};
 
 /// The kernels for one instruction set, by family.
 #[derive(Debug)]
@@ -32,6 +37,8 @@ pub struct Kernels {
     pub name: &'static str,
     /// Companding.
     pub g711: G711,
+    /// Correlation with tones.
+    pub tones: Tones,
 }
 
 /// The table in use: the fastest that this CPU runs, unless [`select`] named another before.

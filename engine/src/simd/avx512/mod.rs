@@ -1,11 +1,15 @@
 //! x86-64 with the AVX-512 of Ice Lake, Zen 4 and later: byte permutes over 128 entries (VBMI), dot products (VNNI).
 
 mod g711;
+mod tones;
 
-use super::{G711, Kernels};
+use super::{G711, Kernels, Tones};
 
-pub(super) static KERNELS: Kernels =
-    Kernels { name: "avx512", g711: G711 { encode_ulaw: g711::encode_ulaw } };
+pub(super) static KERNELS: Kernels = Kernels {
+    name: "avx512",
+    g711: G711 { encode_ulaw: g711::encode_ulaw },
+    tones: Tones { correlate: tones::correlate, dtmf_steps: tones::dtmf_steps },
+};
 
 /// Whether the CPU has what [`super::door::avx512`] compiles for.
 pub(super) fn runs_here() -> bool {
