@@ -44,11 +44,10 @@ impl ToneBank {
         let mut pairs = [[[0; 2]; 2 * TONE_FREQUENCIES]; TONE_STEP_SAMPLES / 2];
         for (n, pair) in pairs.iter_mut().enumerate() {
             for (k, frequency) in frequencies.iter().enumerate() {
-                for late in 0..2 {
-                    let angle = std::f64::consts::TAU * frequency * (2 * n + late) as f64;
-                    pair[k][late] = (Self::AMPLITUDE * angle.cos()).round() as i16;
-                    pair[k + TONE_FREQUENCIES][late] = (Self::AMPLITUDE * -angle.sin()).round() as i16;
-                }
+                let angle = |late: usize| std::f64::consts::TAU * frequency * (2 * n + late) as f64;
+                let reference = |part: f64| (Self::AMPLITUDE * part).round() as i16;
+                pair[k] = [0, 1].map(|late| reference(angle(late).cos()));
+                pair[k + TONE_FREQUENCIES] = [0, 1].map(|late| reference(-angle(late).sin()));
             }
         }
         Self { pairs }

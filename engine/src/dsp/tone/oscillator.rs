@@ -51,4 +51,5 @@ impl Oscillator {
 }
 
 /// The level of a sine of full scale (G.711 section 4).
+#[expect(clippy::approx_constant, reason = "decibels, not pi")]
 pub const FULL_SCALE_DBM0: f64 = 3.14;

@@ -2,9 +2,10 @@
 
 use super::FREQUENCIES_HZ;
 use super::reference::{
-    BLOCK_SAMPLES, BLOCKS, COLUMN_OVER_ROW_DB, DIAL_TONES, FULL_SCALE_DBM0, RATE_HZ, ROW_OVER_COLUMN_DB,
-    Reference, SPAN_SAMPLES, ratio,
+    BLOCK_SAMPLES, BLOCKS, COLUMN_OVER_ROW_DB, DIAL_TONES, RATE_HZ, ROW_OVER_COLUMN_DB, Reference,
+    SPAN_SAMPLES, ratio,
 };
+use crate::dsp::tone::FULL_SCALE_DBM0;
 
 /// Two tones as they were measured.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +73,7 @@ fn energy(reference: &Reference, samples: &[f32; SPAN_SAMPLES]) -> f32 {
 }
 
 fn dbm0(power: f32) -> f32 {
-    10.0 * (power / (32768.0 * 32768.0)).log10() + FULL_SCALE_DBM0
+    10.0 * (power / (32768.0 * 32768.0)).log10() + FULL_SCALE_DBM0 as f32
 }
 
 type Complex = [f32; 2];

@@ -4,6 +4,7 @@ use std::f64::consts::TAU;
 use std::sync::LazyLock;
 
 use super::FREQUENCIES_HZ;
+use crate::dsp::tone::FULL_SCALE_DBM0;
 use crate::simd::{DTMF_WINDOW_STEPS, DtmfLimits, TONE_FREQUENCIES, TONE_STEP_SAMPLES, ToneBank};
 
 pub(super) const RATE_HZ: f64 = 8000.0;
@@ -12,8 +13,6 @@ pub(super) const SPAN_SAMPLES: usize = 5 * TONE_STEP_SAMPLES;
 /// Samples that are demodulated together.
 pub(super) const BLOCK_SAMPLES: usize = 5;
 pub(super) const BLOCKS: usize = SPAN_SAMPLES / BLOCK_SAMPLES;
-/// A sine of full scale is +3.14 dBm0 (G.711 section 4).
-pub(super) const FULL_SCALE_DBM0: f32 = 3.14;
 
 pub(super) struct Reference {
     pub(super) bank: ToneBank,
@@ -49,7 +48,7 @@ impl Reference {
             FREQUENCIES_HZ.map(|frequency| part(TAU * frequency / RATE_HZ * TONE_STEP_SAMPLES as f64) as f32)
         };
         let full = ToneBank::AMPLITUDE * (DTMF_WINDOW_STEPS * TONE_STEP_SAMPLES) as f64 / 2.0 * 32768.0;
-        let floor = full * full * 10f64.powf((f64::from(LEAST_DBM0 - FULL_SCALE_DBM0)) / 10.0);
+        let floor = full * full * 10f64.powf((LEAST_DBM0 - FULL_SCALE_DBM0) / 10.0);
         let limits = DtmfLimits {
             // The sums of a step ago are behind by the angle of one step.
             turn: [turn(f64::cos), turn(f64::sin)],
@@ -80,7 +79,7 @@ impl Reference {
 }
 
 /// Weaker tones are not heard.
-const LEAST_DBM0: f32 = -43.0;
+const LEAST_DBM0: f64 = -43.0;
 /// Twist that is accepted.
 pub(super) const ROW_OVER_COLUMN_DB: f32 = 9.0;
 pub(super) const COLUMN_OVER_ROW_DB: f32 = 5.0;

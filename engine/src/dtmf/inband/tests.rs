@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::{DtmfGenerator, DtmfLevels, FREQUENCIES_HZ, InbandDetector, InbandDetectors, InbandEvent, KEYS};
 use crate::codec::Codec;
 use crate::command::Digit;
-use crate::dsp::tone::Oscillator;
+use crate::dsp::tone::{FULL_SCALE_DBM0, Oscillator};
 use crate::simd::{available, kernels};
 
 /// One burst, and the pause after it.
@@ -90,7 +90,7 @@ impl Noise {
 
     /// White noise of the power of a sine of that level.
     fn add(&mut self, audio: &mut [i16], dbm0: f64) {
-        let deviation = 32768.0 * 10f64.powf((dbm0 - 3.14) / 20.0) / 2f64.sqrt();
+        let deviation = 32768.0 * 10f64.powf((dbm0 - FULL_SCALE_DBM0) / 20.0) / 2f64.sqrt();
         for sample in audio {
             *sample = (f64::from(*sample) + self.next() * deviation).round() as i16;
         }
