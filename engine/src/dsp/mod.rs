@@ -1,3 +1,5 @@
 //! Signal processing on frames of 16-bit audio: no sockets, no clocks, no allocation after construction.
 
+pub mod level;
+pub mod mix;
 pub mod tone;

@@ -10,8 +10,13 @@
 //! Callers take [`kernels`] and never ask for the CPU themselves. A kernel works on slices, keeps no state of
 //! its own, allocates nothing and panics at no input; what it does when lengths differ stands at its field.
 
+mod blocks;
 mod door;
 mod g711;
+pub(crate) mod g722;
+pub(crate) mod law;
+mod level;
+pub(crate) mod mix;
 mod scalar;
 mod tones;
 
@@ -25,6 +30,9 @@ mod neon;
 use std::sync::OnceLock;
 
 pub use g711::G711;
+pub use g722::G722;
+pub use level::{Gain, Level, Levels};
+pub use mix::{Block, CEILING, KNEE, Mix, limit};
 pub use tones::{
     DTMF_WINDOW_STEPS, DtmfLimits, DtmfStep, DtmfWindow, TONE_FREQUENCIES, TONE_STEP_SAMPLES, ToneBank,
     ToneSums, Tones,
@@ -37,8 +45,14 @@ pub struct Kernels {
     pub name: &'static str,
     /// Companding.
     pub g711: G711,
+    /// Loudness.
+    pub level: Levels,
+    /// Mixing.
+    pub mix: Mix,
     /// Correlation with tones.
     pub tones: Tones,
+    /// Wideband ADPCM.
+    pub g722: G722,
 }
 
 /// The table in use: the fastest that this CPU runs, unless [`select`] named another before.

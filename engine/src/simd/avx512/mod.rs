@@ -1,14 +1,20 @@
 //! x86-64 with the AVX-512 of Ice Lake, Zen 4 and later: byte permutes over 128 entries (VBMI), dot products (VNNI).
 
 mod g711;
+mod g722;
+mod level;
+mod mix;
 mod tones;
 
-use super::{G711, Kernels, Tones};
+use super::Kernels;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "avx512",
-    g711: G711 { encode_ulaw: g711::encode_ulaw },
-    tones: Tones { correlate: tones::correlate, dtmf_steps: tones::dtmf_steps },
+    g711: g711::KERNELS,
+    g722: g722::KERNELS,
+    level: level::KERNELS,
+    mix: mix::KERNELS,
+    tones: tones::KERNELS,
 };
 
 /// Whether the CPU has what [`super::door::avx512`] compiles for.

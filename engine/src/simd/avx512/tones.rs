@@ -8,7 +8,10 @@ use bytemuck::must_cast;
 
 use crate::simd::door::avx512;
 use crate::simd::scalar;
-use crate::simd::tones::{DtmfLimits, DtmfStep, DtmfWindow, TONE_STEP_SAMPLES, ToneBank, ToneSums};
+use crate::simd::tones::{DtmfLimits, DtmfStep, DtmfWindow, TONE_STEP_SAMPLES, ToneBank, ToneSums, Tones};
+
+/// The family in this table.
+pub(in crate::simd) const KERNELS: Tones = Tones { correlate, dtmf_steps };
 
 avx512! {
     fn correlate(pcm: &[i16], bank: &ToneBank, sums: &mut [ToneSums]) {

@@ -1,12 +1,18 @@
 //! AArch64 with NEON, which every such CPU has.
 
 mod g711;
+mod g722;
+mod level;
+mod mix;
 mod tones;
 
-use super::{G711, Kernels, Tones};
+use super::Kernels;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "neon",
-    g711: G711 { encode_ulaw: g711::encode_ulaw },
-    tones: Tones { correlate: tones::correlate, dtmf_steps: tones::dtmf_steps },
+    g711: g711::KERNELS,
+    g722: g722::KERNELS,
+    level: level::KERNELS,
+    mix: mix::KERNELS,
+    tones: tones::KERNELS,
 };

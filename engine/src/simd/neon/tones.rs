@@ -2,7 +2,10 @@
 
 use crate::simd::door::neon;
 use crate::simd::scalar;
-use crate::simd::tones::{DtmfLimits, DtmfStep, DtmfWindow, ToneBank, ToneSums};
+use crate::simd::tones::{DtmfLimits, DtmfStep, DtmfWindow, ToneBank, ToneSums, Tones};
+
+/// The family in this table.
+pub(in crate::simd) const KERNELS: Tones = Tones { correlate, dtmf_steps };
 
 neon! {
     fn correlate(pcm: &[i16], bank: &ToneBank, sums: &mut [ToneSums]) {

@@ -2,12 +2,18 @@
 //! compile the same text for their instruction set.
 
 pub(super) mod g711;
+pub(super) mod g722;
+pub(super) mod level;
+pub(super) mod mix;
 pub(super) mod tones;
 
-use super::{G711, Kernels, Tones};
+use super::Kernels;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "scalar",
-    g711: G711 { encode_ulaw: g711::encode_ulaw },
-    tones: Tones { correlate: tones::correlate, dtmf_steps: tones::dtmf_steps },
+    g711: g711::KERNELS,
+    g722: g722::KERNELS,
+    level: level::KERNELS,
+    mix: mix::KERNELS,
+    tones: tones::KERNELS,
 };

@@ -2,8 +2,11 @@
 
 use crate::simd::tones::{
     DTMF_WINDOW_STEPS, DtmfLimits, DtmfStep, DtmfWindow, TONE_FREQUENCIES, TONE_STEP_SAMPLES, ToneBank,
-    ToneSums,
+    ToneSums, Tones,
 };
+
+/// The family in this table.
+pub(in crate::simd) const KERNELS: Tones = Tones { correlate, dtmf_steps };
 
 #[inline(always)]
 pub(in crate::simd) fn correlate(pcm: &[i16], bank: &ToneBank, sums: &mut [ToneSums]) {
