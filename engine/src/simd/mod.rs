@@ -13,7 +13,7 @@
 mod blocks;
 mod door;
 mod g711;
-pub(crate) mod g722;
+pub mod g722;
 pub(crate) mod law;
 mod level;
 pub(crate) mod mix;
@@ -31,7 +31,7 @@ use std::sync::OnceLock;
 
 pub use g711::G711;
 pub use g722::G722;
-pub use level::{Gain, Level, Levels};
+pub use level::{Gain, Levels, Loudness};
 pub use mix::{Block, CEILING, KNEE, Mix, limit};
 pub use tones::{
     DTMF_WINDOW_STEPS, DtmfLimits, DtmfStep, DtmfWindow, TONE_FREQUENCIES, TONE_STEP_SAMPLES, ToneBank,
