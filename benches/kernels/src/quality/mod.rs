@@ -1,5 +1,6 @@
 //! Quality beside speed: what ours and theirs do to the same signals, as tables and plots.
 
+pub mod dtmf;
 pub mod plot;
 pub mod resampling;
 pub mod spectrum;
@@ -26,4 +27,4 @@ pub fn write(path: &str) -> Result<(), String> {
 
 type Report = fn(&mut Vec<(String, String)>) -> String;
 
-const SECTIONS: [(&str, Report); 1] = [("resampling", resampling::report)];
+const SECTIONS: [(&str, Report); 2] = [("resampling", resampling::report), ("dtmf", dtmf::report)];
