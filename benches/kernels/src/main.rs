@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         };
     }
     if let Some(folder) = &options.talk_off {
-        return match quality::dtmf::talk_off(folder.as_ref()) {
+        return match quality::talk_off::run(folder.as_ref()) {
             Ok(table) => {
                 println!("{table}");
                 ExitCode::SUCCESS

@@ -12,6 +12,7 @@
 
 mod blocks;
 mod door;
+mod fir;
 mod g711;
 pub mod g722;
 pub(crate) mod law;
@@ -19,6 +20,7 @@ mod level;
 pub(crate) mod mix;
 mod scalar;
 mod tones;
+mod vad;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -29,6 +31,7 @@ mod neon;
 
 use std::sync::OnceLock;
 
+pub use fir::{Fir, FirBank};
 pub use g711::G711;
 pub use g722::G722;
 pub use level::{Gain, Levels, Loudness};
@@ -37,22 +40,27 @@ pub use tones::{
     DTMF_WINDOW_STEPS, DtmfLimits, DtmfStep, DtmfWindow, TONE_FREQUENCIES, TONE_STEP_SAMPLES, ToneBank,
     ToneSums, Tones,
 };
+pub use vad::{NO_LEVEL, VAD_LANES, Vad, VadLanes, VadTiming};
 
 /// The kernels for one instruction set, by family.
 #[derive(Debug)]
 pub struct Kernels {
     /// `scalar`, `avx2`, `avx512` or `neon`.
     pub name: &'static str,
+    /// Filters for resampling.
+    pub fir: Fir,
     /// Companding.
     pub g711: G711,
     /// Loudness.
     pub level: Levels,
     /// Mixing.
     pub mix: Mix,
-    /// Correlation with tones.
-    pub tones: Tones,
     /// Wideband ADPCM.
     pub g722: G722,
+    /// Correlation with tones.
+    pub tones: Tones,
+    /// Voice activity.
+    pub vad: Vad,
 }
 
 /// The table in use: the fastest that this CPU runs, unless [`select`] named another before.

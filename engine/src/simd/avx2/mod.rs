@@ -1,20 +1,24 @@
 //! x86-64 with AVX2 and FMA: Haswell, Zen and later.
 
+mod fir;
 mod g711;
 mod g722;
 mod level;
 mod mix;
 mod tones;
+mod vad;
 
 use super::Kernels;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "avx2",
+    fir: fir::KERNELS,
     g711: g711::KERNELS,
     g722: g722::KERNELS,
     level: level::KERNELS,
     mix: mix::KERNELS,
     tones: tones::KERNELS,
+    vad: vad::KERNELS,
 };
 
 /// Whether the CPU has what [`super::door::avx2`] compiles for.
