@@ -4,6 +4,9 @@ mod counting;
 
 use counting::{allocations, frees};
 use engine::codec::g711;
+use engine::command::Digit;
+use engine::dsp::tone::{ToneGenerator, ToneKind, ToneMonitor, TonePlan};
+use engine::dtmf::inband::{DtmfGenerator, DtmfLevels, InbandDetector, InbandDetectors};
 use engine::simd::{self, Gain};
 
 /// Runs a piece of work and asserts that it left the allocator alone.
@@ -72,4 +75,36 @@ fn measuring_and_amplifying_do_not_allocate() {
             (kernels.level.measure)(&pcm[..7]);
         }
     });
+}
+
+#[test]
+fn tones_and_digits_do_not_allocate() {
+    let generator = |digit: char| {
+        let digit = Digit::from_char(digit).expect("a digit");
+        DtmfGenerator::new(digit, DtmfLevels::default(), 8000, 800, 800)
+    };
+    let mut pcm = audio();
+    let plan = TonePlan::of("de").expect("a plan");
+    let mut one = InbandDetector::new();
+    let mut many = InbandDetectors::new(20);
+    let mut monitor = ToneMonitor::new(plan);
+    let mut events = 0;
+    without_allocation(|| {
+        let mut tone = ToneGenerator::new(plan, ToneKind::Busy, 8000, -10.0);
+        for digit in ['1', '5', '9', 'D'] {
+            let mut generator = generator(digit);
+            while !generator.is_finished() {
+                generator.fill(&mut pcm[..160]);
+                one.process(&pcm[..160], |_| events += 1);
+                many.process(&[(7, &pcm[..160]), (19, &pcm[..33])], |_, _| events += 1);
+                monitor.process(&pcm[..160], |_| events += 1);
+            }
+        }
+        for _ in 0..60 {
+            tone.fill(&mut pcm);
+            monitor.process(&pcm, |_| events += 1);
+        }
+    });
+    // Starts and ends for the one and one of the many, busy, and what the other makes of its pieces.
+    assert!(events >= 17, "{events}");
 }
