@@ -2,3 +2,4 @@
 
 pub mod level;
 pub mod mix;
+pub mod vad;

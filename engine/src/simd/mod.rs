@@ -13,11 +13,12 @@
 mod blocks;
 mod door;
 mod g711;
-pub(crate) mod g722;
+pub mod g722;
 pub(crate) mod law;
 mod level;
 pub(crate) mod mix;
 mod scalar;
+mod vad;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -30,8 +31,9 @@ use std::sync::OnceLock;
 
 pub use g711::G711;
 pub use g722::G722;
-pub use level::{Gain, Level, Levels};
+pub use level::{Gain, Levels, Loudness};
 pub use mix::{Block, CEILING, KNEE, Mix, limit};
+pub use vad::{NO_LEVEL, VAD_LANES, Vad, VadLanes, VadTiming};
 
 /// The kernels for one instruction set, by family.
 #[derive(Debug)]
@@ -46,6 +48,8 @@ pub struct Kernels {
     pub mix: Mix,
     /// Wideband ADPCM.
     pub g722: G722,
+    /// Voice activity.
+    pub vad: Vad,
 }
 
 /// The table in use: the fastest that this CPU runs, unless [`select`] named another before.

@@ -4,6 +4,7 @@ mod g711;
 mod g722;
 mod level;
 mod mix;
+mod vad;
 
 use super::Kernels;
 
@@ -13,6 +14,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     g722: g722::KERNELS,
     level: level::KERNELS,
     mix: mix::KERNELS,
+    vad: vad::KERNELS,
 };
 
 /// Whether the CPU has what [`super::door::avx512`] compiles for.

@@ -5,6 +5,7 @@ pub(super) mod g711;
 pub(super) mod g722;
 pub(super) mod level;
 pub(super) mod mix;
+pub(super) mod vad;
 
 use super::Kernels;
 
@@ -14,4 +15,5 @@ pub(super) static KERNELS: Kernels = Kernels {
     g722: g722::KERNELS,
     level: level::KERNELS,
     mix: mix::KERNELS,
+    vad: vad::KERNELS,
 };
