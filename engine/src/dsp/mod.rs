@@ -2,4 +2,6 @@
 
 pub mod level;
 pub mod mix;
+pub mod rate;
+pub mod resample;
 pub mod vad;

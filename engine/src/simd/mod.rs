@@ -12,6 +12,7 @@
 
 mod blocks;
 mod door;
+mod fir;
 mod g711;
 pub mod g722;
 pub(crate) mod law;
@@ -29,6 +30,7 @@ mod neon;
 
 use std::sync::OnceLock;
 
+pub use fir::{Fir, FirBank};
 pub use g711::G711;
 pub use g722::G722;
 pub use level::{Gain, Levels, Loudness};
@@ -40,6 +42,8 @@ pub use vad::{NO_LEVEL, VAD_LANES, Vad, VadLanes, VadTiming};
 pub struct Kernels {
     /// `scalar`, `avx2`, `avx512` or `neon`.
     pub name: &'static str,
+    /// Filters for resampling.
+    pub fir: Fir,
     /// Companding.
     pub g711: G711,
     /// Loudness.
