@@ -3,7 +3,7 @@
 mod counting;
 
 use counting::{allocations, frees};
-use engine::codec::g711;
+use engine::codec::{Codec, Decoder, Encoder, SampleRate, Settings, g711};
 use engine::simd;
 
 /// Runs a piece of work and asserts that it left the allocator alone.
@@ -42,4 +42,34 @@ fn companding_does_not_allocate() {
         g711::decode_ulaw(&encoded, &mut pcm);
         g711::decode_alaw(&encoded, &mut pcm);
     });
+}
+
+#[test]
+fn coders_do_not_allocate() {
+    let settings =
+        Settings { opus: engine::codec::opus::Settings { fec: true, dtx: true, ..Default::default() } };
+    let l16 = Codec::L16 { rate: SampleRate::Hz16000, channels: engine::codec::Channels::Stereo };
+    for codec in [Codec::Pcmu, Codec::Pcma, Codec::G722, l16, Codec::Opus] {
+        let mut encoder = Encoder::new(codec, &settings).expect("valid settings");
+        let mut decoder = Decoder::new(codec, &settings).expect("valid settings");
+        let mut pcm = audio();
+        pcm.truncate(codec.sample_rate().samples_in_ms(20));
+        let mut payload = vec![0; 4 * pcm.len()];
+        let _ = simd::kernels();
+        without_allocation(|| {
+            for round in 0..20 {
+                let len = encoder.encode(&pcm, &mut payload).expect("a whole frame");
+                match round % 5 {
+                    3 => drop(decoder.conceal(&mut pcm)),
+                    4 => drop(decoder.decode_fec(&payload[..len], &mut pcm)),
+                    _ => {}
+                }
+                assert_eq!(decoder.decode(&payload[..len], &mut pcm), Ok(pcm.len()));
+                assert!(decoder.decode(&[], &mut pcm).is_err());
+                encoder.set_packet_loss(round);
+            }
+            encoder.reset();
+            decoder.reset();
+        });
+    }
 }
