@@ -3,11 +3,11 @@
 mod counting;
 
 use counting::{allocations, frees};
-use engine::codec::g711;
+use engine::codec::{Codec, Decoder, Encoder, SampleRate, Settings, g711};
 use engine::command::Digit;
 use engine::dsp::tone::{ToneGenerator, ToneKind, ToneMonitor, TonePlan};
 use engine::dtmf::inband::{DtmfGenerator, DtmfLevels, InbandDetector, InbandDetectors};
-use engine::simd::{self, Gain};
+use engine::simd::{Gain, self};
 
 /// Runs a piece of work and asserts that it left the allocator alone.
 #[track_caller]
@@ -107,4 +107,34 @@ fn tones_and_digits_do_not_allocate() {
     });
     // Starts and ends for the one and one of the many, busy, and what the other makes of its pieces.
     assert!(events >= 17, "{events}");
+}
+
+#[test]
+fn coders_do_not_allocate() {
+    let settings =
+        Settings { opus: engine::codec::opus::Settings { fec: true, dtx: true, ..Default::default() } };
+    let l16 = Codec::L16 { rate: SampleRate::Hz16000, channels: engine::codec::Channels::Stereo };
+    for codec in [Codec::Pcmu, Codec::Pcma, Codec::G722, l16, Codec::Opus] {
+        let mut encoder = Encoder::new(codec, &settings).expect("valid settings");
+        let mut decoder = Decoder::new(codec, &settings).expect("valid settings");
+        let mut pcm = audio();
+        pcm.truncate(codec.sample_rate().samples_in_ms(20));
+        let mut payload = vec![0; 4 * pcm.len()];
+        let _ = simd::kernels();
+        without_allocation(|| {
+            for round in 0..20 {
+                let len = encoder.encode(&pcm, &mut payload).expect("a whole frame");
+                match round % 5 {
+                    3 => drop(decoder.conceal(&mut pcm)),
+                    4 => drop(decoder.decode_fec(&payload[..len], &mut pcm)),
+                    _ => {}
+                }
+                assert_eq!(decoder.decode(&payload[..len], &mut pcm), Ok(pcm.len()));
+                assert!(decoder.decode(&[], &mut pcm).is_err());
+                encoder.set_packet_loss(round);
+            }
+            encoder.reset();
+            decoder.reset();
+        });
+    }
 }
