@@ -23,6 +23,18 @@ fn main() -> ExitCode {
             }
         };
     }
+    if let Some(folder) = &options.talk_off {
+        return match quality::talk_off::run(folder.as_ref()) {
+            Ok(table) => {
+                println!("{table}");
+                ExitCode::SUCCESS
+            }
+            Err(why) => {
+                eprintln!("bench-kernels: {why}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     // Before anything has asked for a table.
     if let Some(Err(why)) = options.table.as_deref().map(simd::select) {
         eprintln!("bench-kernels: {why}");
@@ -105,12 +117,14 @@ fn another_run(table: &str, rounds: usize, names: &[&str]) -> Vec<(String, f64)>
 
 const USAGE: &str = "usage: bench-kernels [--quick | --criterion] [--write FILE] [NAME-PREFIX..]
        bench-kernels --quality FILE
+       bench-kernels --talk-off FOLDER
   --quick       a few rounds: results are checked, times mean little
   --rounds N    so many rounds of 3 ms a side instead of 41
   --table NAME  times ours alone, with the kernels of that instruction set
   --criterion   absolute times of every side by criterion, no ratios
   --write FILE  puts the table between the kernel markers of FILE
-  --quality FILE  measures no time but quality, and rewrites the tables of FILE and its plots";
+  --quality FILE  measures no time but quality, and rewrites the tables of FILE and its plots
+  --talk-off FOLDER  the digits that ours and spandsp hear in the WAV files of a folder; one of ours is a failure";
 
 struct Options {
     rounds: usize,
@@ -118,13 +132,21 @@ struct Options {
     write: Option<String>,
     quality: Option<String>,
     table: Option<String>,
+    talk_off: Option<String>,
     names: Vec<String>,
 }
 
 impl Options {
     fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut options =
-            Self { rounds: 41, criterion: false, write: None, quality: None, table: None, names: Vec::new() };
+        let mut options = Self {
+            rounds: 41,
+            criterion: false,
+            write: None,
+            quality: None,
+            talk_off: None,
+            table: None,
+            names: Vec::new(),
+        };
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--quick" => options.rounds = 3,
@@ -136,6 +158,9 @@ impl Options {
                 }
                 "--table" => options.table = Some(arguments.next().ok_or("--table needs a name")?),
                 "--quality" => options.quality = Some(arguments.next().ok_or("--quality needs a file")?),
+                "--talk-off" => {
+                    options.talk_off = Some(arguments.next().ok_or("--talk-off needs a folder")?);
+                }
                 flag if flag.starts_with('-') => return Err(format!("unknown option {flag}")),
                 _ => options.names.push(argument),
             }
