@@ -12,7 +12,6 @@
 //! peer's clock. A packet that comes after the buffer ran dry moves the position back, so nothing is lost
 //! and the delay has grown at once.
 
-mod concealment;
 mod estimator;
 mod slots;
 #[cfg(test)]
@@ -20,9 +19,9 @@ mod tests;
 
 use crate::codec::Codec;
 use crate::codec::comfort_noise::ComfortNoise;
+use crate::dsp::conceal::Concealer;
 use crate::rtp::TICK_NANOS;
 use crate::time::{Duration, Instant};
-use concealment::{Concealer, HISTORY_SAMPLES};
 use estimator::Estimator;
 use slots::{Content, Slots};
 
@@ -105,8 +104,8 @@ pub struct JitterBuffer {
     late_in_a_row: u8,
     since_skip: u32,
     last_arrival: Instant,
-    history: [u8; HISTORY_SAMPLES],
-    history_codec: Codec,
+    /// The consumer's codec.
+    codec: Codec,
 }
 
 impl JitterBuffer {
@@ -116,7 +115,7 @@ impl JitterBuffer {
         Self {
             slots: Slots::new(),
             estimator: Estimator::new(),
-            concealer: Concealer::new(),
+            concealer: Concealer::new(SAMPLES_PER_MS),
             noise: ComfortNoise::new(),
             newest: None,
             position: 0,
@@ -127,8 +126,7 @@ impl JitterBuffer {
             late_in_a_row: 0,
             since_skip: 0,
             last_arrival: Instant::ZERO,
-            history: [Codec::Pcmu.silence(); HISTORY_SAMPLES],
-            history_codec: Codec::Pcmu,
+            codec: Codec::Pcmu,
         }
     }
 
@@ -186,10 +184,7 @@ impl JitterBuffer {
     /// Fills `frame` (at most [`MAX_PAYLOAD_BYTES`]) with the audio for the tick at `tick`. Audio that
     /// came in `codec` is copied untouched.
     pub fn pull(&mut self, tick: Instant, codec: Codec, frame: &mut [u8]) -> Pulled {
-        if codec != self.history_codec {
-            self.history_codec.transcode_in_place(codec, &mut self.history);
-            self.history_codec = codec;
-        }
+        self.codec = codec;
         if self.newest.is_none() {
             self.conceal_or_rest(frame);
             return Pulled::Pause;
@@ -382,11 +377,12 @@ impl JitterBuffer {
         self.since_skip = 0;
         self.position += skip.min(end - self.position - samples as i64);
         self.played_until = self.position;
-        self.begin_concealment();
+        self.concealer.interrupt();
     }
 
     fn is_quiet(&self, samples: usize) -> bool {
-        is_quiet(self.history_codec, &self.history[HISTORY_SAMPLES.saturating_sub(samples)..])
+        let history = self.concealer.history();
+        is_quiet(&history[history.len().saturating_sub(samples)..])
     }
 
     /// Whether nothing is lost by leaving the next frame out: not the beginning of a word.
@@ -396,7 +392,10 @@ impl JitterBuffer {
         let Content::Audio(codec) = slot.content else { return true };
         let offset = usize::try_from(position - slot.timestamp).unwrap_or(0);
         let next = slot.payload().get(offset..).unwrap_or_default();
-        is_quiet(codec, &next[..samples.min(next.len())])
+        let mut pcm = [0; MAX_PAYLOAD_BYTES];
+        let pcm = &mut pcm[..samples.min(next.len())];
+        codec.decode(next, pcm);
+        is_quiet(pcm)
     }
 
     /// What comes at the position and how many samples of it, at most `room`.
@@ -429,7 +428,7 @@ impl JitterBuffer {
 
     /// Copies audio from the slot at the position, which [`JitterBuffer::next_piece`] has found there.
     fn play(&mut self, piece: &mut [u8]) -> Pulled {
-        let codec = self.history_codec;
+        let codec = self.codec;
         if let Some(slot) = self.slots.next(self.position)
             && let Content::Audio(from) = slot.content
             && let Ok(offset) = usize::try_from(self.position - slot.timestamp)
@@ -440,26 +439,20 @@ impl JitterBuffer {
         self.played_until = self.position + piece.len() as i64;
         self.paused = false;
         self.dry_samples = 0;
-        let blended = self.concealer.pending_recovery().min(piece.len());
-        if blended > 0 {
-            let mut pcm = [0; MAX_PAYLOAD_BYTES];
-            codec.decode(&piece[..blended], &mut pcm);
-            self.concealer.recover(&mut pcm[..blended]);
-            codec.encode(&pcm[..blended], piece);
-        }
-        self.remember(piece);
+        let mut pcm = [0; MAX_PAYLOAD_BYTES];
+        let pcm = &mut pcm[..piece.len()];
+        codec.decode(piece, pcm);
+        let changed = self.concealer.pending_recovery().min(pcm.len());
+        self.concealer.hear(pcm);
+        codec.encode(&pcm[..changed], piece);
         Pulled::Audio
     }
 
     fn conceal(&mut self, piece: &mut [u8]) -> Pulled {
-        if !self.concealer.is_active() {
-            self.begin_concealment();
-        }
         let mut pcm = [0; MAX_PAYLOAD_BYTES];
         let pcm = &mut pcm[..piece.len()];
-        self.concealer.synthesize(pcm);
-        self.history_codec.encode(pcm, piece);
-        self.remember(piece);
+        self.concealer.conceal(pcm);
+        self.codec.encode(pcm, piece);
         Pulled::Concealed
     }
 
@@ -467,8 +460,8 @@ impl JitterBuffer {
         let mut pcm = [0; MAX_PAYLOAD_BYTES];
         let pcm = &mut pcm[..piece.len()];
         self.noise.fill(pcm);
-        self.history_codec.encode(pcm, piece);
-        self.remember(piece);
+        self.concealer.hear(pcm);
+        self.codec.encode(pcm, piece);
         Pulled::Pause
     }
 
@@ -478,21 +471,8 @@ impl JitterBuffer {
             self.dry_samples = (self.dry_samples + frame.len() as u32).min(IDLE_SAMPLES);
             self.conceal(frame);
         } else {
-            frame.fill(self.history_codec.silence());
+            frame.fill(self.codec.silence());
         }
-    }
-
-    fn begin_concealment(&mut self) {
-        let mut pcm = [0; HISTORY_SAMPLES];
-        self.history_codec.decode(&self.history, &mut pcm);
-        self.concealer.begin(&pcm);
-    }
-
-    fn remember(&mut self, piece: &[u8]) {
-        let kept = HISTORY_SAMPLES.saturating_sub(piece.len());
-        let piece = &piece[piece.len().saturating_sub(HISTORY_SAMPLES)..];
-        self.history.copy_within(HISTORY_SAMPLES - kept.., 0);
-        self.history[kept..].copy_from_slice(piece);
     }
 }
 
@@ -509,10 +489,7 @@ enum Source {
     Dry,
 }
 
-fn is_quiet(codec: Codec, audio: &[u8]) -> bool {
-    let mut pcm = [0; MAX_PAYLOAD_BYTES];
-    let pcm = &mut pcm[..audio.len()];
-    codec.decode(audio, pcm);
+fn is_quiet(pcm: &[i16]) -> bool {
     let sum: u32 = pcm.iter().map(|&sample| u32::from(sample.unsigned_abs())).sum();
     sum <= QUIET_MEAN * pcm.len() as u32
 }
@@ -544,4 +521,5 @@ const LOUD_SKIP_PAUSE_SAMPLES: u32 = 40_000;
 /// About -48 dBFS.
 const QUIET_MEAN: u32 = 128;
 const STALE_AFTER: Duration = Duration::from_millis(200);
+const SAMPLES_PER_MS: usize = 8;
 const FIRST_CYCLE: i64 = 1 << 32;

@@ -10,6 +10,7 @@
 //! Callers take [`kernels`] and never ask for the CPU themselves. A kernel works on slices, keeps no state of
 //! its own, allocates nothing and panics at no input; what it does when lengths differ stands at its field.
 
+mod correlate;
 mod door;
 mod g711;
 mod scalar;
@@ -23,6 +24,7 @@ mod neon;
 
 use std::sync::OnceLock;
 
+pub use correlate::Correlate;
 pub use g711::G711;
 
 /// The kernels for one instruction set, by family.
@@ -30,6 +32,8 @@ pub use g711::G711;
 pub struct Kernels {
     /// `scalar`, `avx2`, `avx512` or `neon`.
     pub name: &'static str,
+    /// Sums of products over lags.
+    pub correlate: Correlate,
     /// Companding.
     pub g711: G711,
 }

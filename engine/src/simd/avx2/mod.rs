@@ -1,10 +1,15 @@
 //! x86-64 with AVX2 and FMA: Haswell, Zen and later.
 
+mod correlate;
 mod g711;
 
-use super::{G711, Kernels};
+use super::{Correlate, G711, Kernels};
 
-pub(super) static KERNELS: Kernels = Kernels { name: "avx2", g711: G711 { encode_ulaw: g711::encode_ulaw } };
+pub(super) static KERNELS: Kernels = Kernels {
+    name: "avx2",
+    correlate: Correlate { lags: correlate::lags },
+    g711: G711 { encode_ulaw: g711::encode_ulaw },
+};
 
 /// Whether the CPU has what [`super::door::avx2`] compiles for.
 pub(super) fn runs_here() -> bool {

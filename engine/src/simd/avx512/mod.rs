@@ -1,11 +1,15 @@
 //! x86-64 with the AVX-512 of Ice Lake, Zen 4 and later: byte permutes over 128 entries (VBMI), dot products (VNNI).
 
+mod correlate;
 mod g711;
 
-use super::{G711, Kernels};
+use super::{Correlate, G711, Kernels};
 
-pub(super) static KERNELS: Kernels =
-    Kernels { name: "avx512", g711: G711 { encode_ulaw: g711::encode_ulaw } };
+pub(super) static KERNELS: Kernels = Kernels {
+    name: "avx512",
+    correlate: Correlate { lags: correlate::lags },
+    g711: G711 { encode_ulaw: g711::encode_ulaw },
+};
 
 /// Whether the CPU has what [`super::door::avx512`] compiles for.
 pub(super) fn runs_here() -> bool {
