@@ -1,4 +1,6 @@
 //! Signal processing on frames of 16-bit audio: no sockets, no clocks, no allocation after construction.
 
 pub mod conceal;
+pub mod level;
+pub mod mix;
 pub mod pitch;

@@ -17,7 +17,7 @@ mod slots;
 #[cfg(test)]
 mod tests;
 
-use crate::codec::Codec;
+use crate::codec::Law;
 use crate::codec::comfort_noise::ComfortNoise;
 use crate::dsp::conceal::Concealer;
 use crate::rtp::TICK_NANOS;
@@ -44,7 +44,7 @@ pub struct Arrival<'a> {
 #[derive(Clone, Copy, Debug)]
 pub enum Media<'a> {
     /// One byte per sample, at most [`MAX_PAYLOAD_BYTES`].
-    Audio(Codec, &'a [u8]),
+    Audio(Law, &'a [u8]),
     /// Comfort noise (RFC 3389): no audio from here on.
     ComfortNoise(&'a [u8]),
     /// A telephone-event: no audio from here on, either.
@@ -105,7 +105,7 @@ pub struct JitterBuffer {
     since_skip: u32,
     last_arrival: Instant,
     /// The consumer's codec.
-    codec: Codec,
+    codec: Law,
 }
 
 impl JitterBuffer {
@@ -126,7 +126,7 @@ impl JitterBuffer {
             late_in_a_row: 0,
             since_skip: 0,
             last_arrival: Instant::ZERO,
-            codec: Codec::Pcmu,
+            codec: Law::Mu,
         }
     }
 
@@ -183,7 +183,7 @@ impl JitterBuffer {
 
     /// Fills `frame` (at most [`MAX_PAYLOAD_BYTES`]) with the audio for the tick at `tick`. Audio that
     /// came in `codec` is copied untouched.
-    pub fn pull(&mut self, tick: Instant, codec: Codec, frame: &mut [u8]) -> Pulled {
+    pub fn pull(&mut self, tick: Instant, codec: Law, frame: &mut [u8]) -> Pulled {
         self.codec = codec;
         if self.newest.is_none() {
             self.conceal_or_rest(frame);

@@ -10,9 +10,14 @@
 //! Callers take [`kernels`] and never ask for the CPU themselves. A kernel works on slices, keeps no state of
 //! its own, allocates nothing and panics at no input; what it does when lengths differ stands at its field.
 
+mod blocks;
 mod correlate;
 mod door;
 mod g711;
+pub(crate) mod g722;
+pub(crate) mod law;
+mod level;
+pub(crate) mod mix;
 mod scalar;
 
 #[cfg(target_arch = "x86_64")]
@@ -26,6 +31,9 @@ use std::sync::OnceLock;
 
 pub use correlate::Correlate;
 pub use g711::G711;
+pub use g722::G722;
+pub use level::{Gain, Level, Levels};
+pub use mix::{Block, CEILING, KNEE, Mix, limit};
 
 /// The kernels for one instruction set, by family.
 #[derive(Debug)]
@@ -36,6 +44,12 @@ pub struct Kernels {
     pub correlate: Correlate,
     /// Companding.
     pub g711: G711,
+    /// Loudness.
+    pub level: Levels,
+    /// Mixing.
+    pub mix: Mix,
+    /// Wideband ADPCM.
+    pub g722: G722,
 }
 
 /// The table in use: the fastest that this CPU runs, unless [`select`] named another before.

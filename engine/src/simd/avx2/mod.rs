@@ -2,13 +2,19 @@
 
 mod correlate;
 mod g711;
+mod g722;
+mod level;
+mod mix;
 
-use super::{Correlate, G711, Kernels};
+use super::{Correlate, Kernels};
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "avx2",
     correlate: Correlate { lags: correlate::lags },
-    g711: G711 { encode_ulaw: g711::encode_ulaw },
+    g711: g711::KERNELS,
+    g722: g722::KERNELS,
+    level: level::KERNELS,
+    mix: mix::KERNELS,
 };
 
 /// Whether the CPU has what [`super::door::avx2`] compiles for.

@@ -3,11 +3,17 @@
 
 pub(super) mod correlate;
 pub(super) mod g711;
+pub(super) mod g722;
+pub(super) mod level;
+pub(super) mod mix;
 
-use super::{Correlate, G711, Kernels};
+use super::{Correlate, Kernels};
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "scalar",
     correlate: Correlate { lags: correlate::lags },
-    g711: G711 { encode_ulaw: g711::encode_ulaw },
+    g711: g711::KERNELS,
+    g722: g722::KERNELS,
+    level: level::KERNELS,
+    mix: mix::KERNELS,
 };
