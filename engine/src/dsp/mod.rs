@@ -4,3 +4,4 @@ pub mod conceal;
 pub mod level;
 pub mod mix;
 pub mod pitch;
+pub mod stretch;

@@ -38,9 +38,11 @@ impl PitchSearch {
         LONGEST_MS * self.samples_per_ms
     }
 
-    /// The pitch at the end of `signal`, of which the last 35 ms are looked at; a shorter signal has none.
-    pub fn find(&mut self, signal: &[f32]) -> Pitch {
-        let unvoiced = Pitch { period: self.longest(), correlation: 0.0 };
+    /// The pitch at the end of `signal`, of which the last 35 ms are looked at; a shorter signal has none. Periods over
+    /// `most` samples are not searched.
+    pub fn find(&mut self, signal: &[f32], most: usize) -> Pitch {
+        let longest = self.longest().min(most).max(self.shortest());
+        let unvoiced = Pitch { period: longest, correlation: 0.0 };
         let needed = (WINDOW_MS + LONGEST_MS) * self.samples_per_ms;
         let Some(start) = signal.len().checked_sub(needed) else { return unvoiced };
         let signal = &signal[start..];
@@ -52,11 +54,11 @@ impl PitchSearch {
             &self.coarse,
             WINDOW_MS * COARSE_PER_MS,
             SHORTEST_MS * COARSE_PER_MS,
-            LONGEST_MS * COARSE_PER_MS,
+            longest / decimation,
         );
         let Some(coarse) = coarse else { return unvoiced };
         let least = (coarse.period * decimation - decimation).max(self.shortest());
-        let most = (coarse.period * decimation + decimation).min(self.longest());
+        let most = (coarse.period * decimation + decimation).min(longest);
         best_lag(signal, WINDOW_MS * self.samples_per_ms, least, most).unwrap_or(unvoiced)
     }
 }
@@ -71,24 +73,30 @@ fn best_lag(signal: &[f32], window: usize, least: usize, most: usize) -> Option<
     // The first product is that of the longest lag.
     let around = &signal[end - window - most..end - least];
     (kernels().correlate.lags)(recent, around, products);
-    let energy_of = |samples: &[f32]| samples.iter().map(|&s| f64::from(s) * f64::from(s)).sum::<f64>();
-    let recent_energy = energy_of(recent);
-    let mut energy = energy_of(&around[..window]);
+    let recent_energy = f64::from(energy(recent));
+    let mut other_energy = f64::from(energy(&around[..window]));
     let mut best = None;
     let mut best_score = 0.0;
     for (n, &product) in products.iter().enumerate() {
         // The square of the correlation, without the part that all lags share.
-        let score = f64::from(product) * f64::from(product) / (energy + 1.0);
+        let score = f64::from(product) * f64::from(product) / (other_energy.max(0.0) + 1.0);
         if product > 0.0 && score >= best_score {
             best_score = score;
             let correlation = (score / (recent_energy + 1.0)).sqrt() as f32;
             best = Some(Pitch { period: most - n, correlation });
         }
         if let Some(&next) = around.get(n + window) {
-            energy += f64::from(next) * f64::from(next) - f64::from(around[n]) * f64::from(around[n]);
+            other_energy += f64::from(next) * f64::from(next) - f64::from(around[n]) * f64::from(around[n]);
         }
     }
     best
+}
+
+/// The sum of squares.
+pub(super) fn energy(samples: &[f32]) -> f32 {
+    let mut sum = [0.0];
+    (kernels().correlate.lags)(samples, samples, &mut sum);
+    sum[0]
 }
 
 const SHORTEST_MS: usize = 5;

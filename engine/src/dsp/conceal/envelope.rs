@@ -6,10 +6,12 @@ use crate::simd::kernels;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Envelope {
     coefficients: [f32; ORDER],
+    /// The other way round.
+    reversed: [f32; ORDER],
 }
 
 impl Envelope {
-    pub(super) const FLAT: Self = Self { coefficients: [0.0; ORDER] };
+    pub(super) const FLAT: Self = Self { coefficients: [0.0; ORDER], reversed: [0.0; ORDER] };
 
     /// From a windowed signal that is followed by [`ORDER`] zeros: autocorrelation and Levinson-Durbin.
     pub(super) fn of(windowed: &[f32]) -> Self {
@@ -35,47 +37,54 @@ impl Envelope {
             error *= 1.0 - reflection * reflection;
         }
         let mut width = 1.0;
-        Self {
-            coefficients: a.map(|a| {
-                width *= PEAK_WIDTH;
-                (a * width) as f32
-            }),
-        }
+        let coefficients = a.map(|a| {
+            width *= PEAK_WIDTH;
+            (a * width) as f32
+        });
+        let mut reversed = coefficients;
+        reversed.reverse();
+        Self { coefficients, reversed }
     }
 
     /// What the filter would have to be fed to give `signal` after its first [`ORDER`] samples.
     pub(super) fn residual(&self, signal: &[f32], residual: &mut [f32]) {
-        for (window, out) in signal.windows(ORDER + 1).zip(residual) {
-            let mut sum = window[ORDER];
+        for (block, out) in residual.chunks_mut(TOGETHER).enumerate() {
+            let Some(signal) = signal.get(block * TOGETHER..block * TOGETHER + ORDER + out.len()) else {
+                return;
+            };
+            out.copy_from_slice(&signal[ORDER..]);
             for (k, coefficient) in self.coefficients.iter().enumerate() {
-                sum += coefficient * window[ORDER - 1 - k];
+                for (sum, sample) in out.iter_mut().zip(&signal[ORDER - 1 - k..]) {
+                    *sum += coefficient * sample;
+                }
             }
-            *out = sum;
         }
     }
 
-    /// Filters in place; `memory` is the last output, newest first.
-    pub(super) fn synthesize(&self, memory: &mut [f32; ORDER], samples: &mut [f32]) {
-        for sample in samples {
-            // The newest output is used last: the next sample waits for it alone.
+    /// Filters what follows the first [`ORDER`] samples, which are the output before, in place.
+    pub(super) fn synthesize(&self, samples: &mut [f32]) {
+        let [c1, c2, c3, c4, ..] = self.coefficients;
+        let Some(&[.., mut y4, mut y3, mut y2, mut y1]) = samples.first_chunk::<ORDER>() else { return };
+        for n in ORDER..samples.len() {
+            let (before, rest) = samples.split_at_mut(n);
+            let Some(before) = before.last_chunk::<ORDER>() else { return };
             let mut lanes = [0f32; 4];
-            for k in (4..ORDER).step_by(4) {
-                for lane in 0..4 {
-                    lanes[lane] += self.coefficients[k + lane] * memory[k + lane];
+            for quarter in 0..ORDER / 4 - 1 {
+                for (lane, sum) in lanes.iter_mut().enumerate() {
+                    *sum += self.reversed[quarter * 4 + lane] * before[quarter * 4 + lane];
                 }
             }
-            for lane in 1..4 {
-                lanes[lane] += self.coefficients[lane] * memory[lane];
-            }
-            let earlier = (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
-            let out = (*sample - earlier) - self.coefficients[0] * memory[0];
-            memory.copy_within(..ORDER - 1, 1);
-            memory[0] = out;
-            *sample = out;
+            // What is newest stays in registers and is used last: the next sample waits for it.
+            let older = ((lanes[0] + lanes[2]) + (lanes[1] + lanes[3])) + (c4 * y4 + c3 * y3);
+            let out = ((rest[0] - older) - c2 * y2) - c1 * y1;
+            (y4, y3, y2, y1) = (y3, y2, y1, out);
+            rest[0] = out;
         }
     }
 }
 
 /// Poles of the filter.
 pub(super) const ORDER: usize = 16;
+/// Samples of the residual that are made side by side.
+const TOGETHER: usize = 16;
 const PEAK_WIDTH: f64 = 0.997;

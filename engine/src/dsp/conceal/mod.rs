@@ -16,7 +16,7 @@ mod envelope;
 #[cfg(test)]
 mod tests;
 
-use super::pitch::PitchSearch;
+use super::pitch::{PitchSearch, energy};
 use background::Background;
 use envelope::{Envelope, ORDER};
 
@@ -178,11 +178,9 @@ impl Concealer {
         for (sample, &pcm) in self.scratch.iter_mut().zip(history) {
             *sample = f32::from(pcm);
         }
-        let pitch = self.search.find(&self.scratch);
+        let pitch = self.search.find(&self.scratch, self.search.longest());
         let voice = &mut self.voice;
-        for (n, memory) in voice.memory.iter_mut().enumerate() {
-            *memory = self.scratch[kept - 1 - n];
-        }
+        keep(&mut voice.memory, &self.scratch);
         let mut windowed = [0f32; WINDOW_MS * MOST_PER_MS + ORDER];
         let len = self.window.len();
         voice.envelope = analyse(&self.window, &self.scratch[kept - len..], &mut windowed);
@@ -217,9 +215,10 @@ impl Concealer {
     }
 
     fn synthesize(&mut self, pcm: &mut [i16]) {
-        let (mut voice, mut noise) = ([0f32; PIECE], [0f32; PIECE]);
+        // Each begins with the output before.
+        let (mut voice, mut noise) = ([0f32; ORDER + PIECE], [0f32; ORDER + PIECE]);
         for piece in pcm.chunks_mut(PIECE) {
-            let (voice, noise) = (&mut voice[..piece.len()], &mut noise[..piece.len()]);
+            let (voice, noise) = (&mut voice[..ORDER + piece.len()], &mut noise[..ORDER + piece.len()]);
             let ms = self.samples_per_ms;
             if self.elapsed < FADE_TO_MS * ms {
                 self.voice.periods = (1 + self.elapsed / (EXTEND_MS * ms)).min(3);
@@ -229,6 +228,7 @@ impl Concealer {
             }
             self.noise.fill(noise);
             let (from, to) = ((FADE_FROM_MS * ms) as f32, (FADE_TO_MS * ms) as f32);
+            let (voice, noise) = (&voice[ORDER..], &noise[ORDER..]);
             for (n, sample) in piece.iter_mut().enumerate() {
                 let gain = ((to - (self.elapsed + n) as f32) / (to - from)).clamp(0.0, 1.0);
                 *sample = (voice[n] * gain + noise[n] * (1.0 - gain)).round_ties_even() as i16;
@@ -276,16 +276,20 @@ impl Concealer {
 }
 
 impl Voice {
+    /// Fills `samples` behind the first [`ORDER`].
     fn fill(&mut self, samples: &mut [f32]) {
         let len = self.period * self.periods;
         let pattern = &self.residual[self.residual.len() - len..];
         let noise_amplitude = self.noise_amplitude * (1.0 - self.voiced * self.voiced).sqrt();
-        for sample in samples.iter_mut() {
+        let (before, new) = samples.split_at_mut(ORDER);
+        before.copy_from_slice(&self.memory);
+        for sample in new {
             *sample = pattern[self.next] * self.voiced + self.random.next() * noise_amplitude;
-            self.next = (self.next + 1) % len;
+            self.next = if self.next + 1 == len { 0 } else { self.next + 1 };
         }
-        self.envelope.synthesize(&mut self.memory, samples);
-        for sample in samples {
+        self.envelope.synthesize(samples);
+        keep(&mut self.memory, samples);
+        for sample in &mut samples[ORDER..] {
             self.level *= self.decay;
             *sample *= self.level;
         }
@@ -293,14 +297,24 @@ impl Voice {
 }
 
 impl Noise {
+    /// Fills `samples` behind the first [`ORDER`].
     fn fill(&mut self, samples: &mut [f32]) {
         if self.amplitude == 0.0 {
             return samples.fill(0.0);
         }
-        for sample in samples.iter_mut() {
+        let (before, new) = samples.split_at_mut(ORDER);
+        before.copy_from_slice(&self.memory);
+        for sample in new {
             *sample = self.random.next() * self.amplitude;
         }
-        self.envelope.synthesize(&mut self.memory, samples);
+        self.envelope.synthesize(samples);
+        keep(&mut self.memory, samples);
+    }
+}
+
+fn keep(memory: &mut [f32; ORDER], samples: &[f32]) {
+    if let Some(last) = samples.last_chunk() {
+        *memory = *last;
     }
 }
 
@@ -337,8 +351,7 @@ fn window(len: usize) -> Box<[f32]> {
 }
 
 fn rms(samples: &[f32]) -> f32 {
-    let sum: f64 = samples.iter().map(|&sample| f64::from(sample) * f64::from(sample)).sum();
-    (sum / samples.len().max(1) as f64).sqrt() as f32
+    (energy(samples) / samples.len().max(1) as f32).sqrt()
 }
 
 /// Three periods of 15 ms and the pitch search's window find room.
