@@ -4,6 +4,8 @@ mod counting;
 
 use counting::{allocations, frees};
 use engine::codec::g711;
+use engine::dsp::conceal::Concealer;
+use engine::dsp::stretch::{Cut, Stretch};
 use engine::simd;
 
 /// Runs a piece of work and asserts that it left the allocator alone.
@@ -41,5 +43,25 @@ fn companding_does_not_allocate() {
         g711::alaw_to_ulaw(&encoded, &mut converted);
         g711::decode_ulaw(&encoded, &mut pcm);
         g711::decode_alaw(&encoded, &mut pcm);
+    });
+}
+
+#[test]
+fn concealing_and_stretching_do_not_allocate() {
+    let mut pcm = audio();
+    let mut concealer = Concealer::new(8);
+    let mut stretch = Stretch::new(8);
+    let mut joined = [0; 80];
+    simd::kernels();
+    without_allocation(|| {
+        for frame in pcm.chunks_mut(160) {
+            concealer.hear(frame);
+            concealer.conceal(frame);
+        }
+        for cut in [Cut::Unheard, Cut::Forced] {
+            stretch.shorten(concealer.history(), &pcm, &mut joined, 120, 80, cut);
+            stretch.lengthen(concealer.history(), &pcm, &mut joined, cut);
+        }
+        concealer.reset();
     });
 }

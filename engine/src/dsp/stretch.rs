@@ -48,9 +48,10 @@ impl Stretch {
         LONGEST_MS * self.samples_per_ms
     }
 
-    /// Leaves out one period of at most `most` samples at the beginning of `ahead`, which follows `before` (25 ms and more):
+    /// Leaves out one period of at most `most` samples, or where there is no pitch as many as `wanted`, at the beginning of `ahead`, which follows `before` (25 ms and more):
     /// fills `joined` and returns how many samples were left out. What comes after is `ahead[joined.len() + left_out..]`.
-    /// `joined` holds 2.5 ms to [`Stretch::overlap`], and `ahead` [`Stretch::longest`] more than that. `None`, and
+    /// `joined` holds 2.5 ms to [`Stretch::overlap`], and `ahead` `most` more than that (or
+    /// [`Stretch::longest`], if that is less). `None`, and
     /// nothing is changed, where `cut` does not allow it.
     pub fn shorten(
         &mut self,
@@ -58,15 +59,23 @@ impl Stretch {
         ahead: &[i16],
         joined: &mut [i16],
         most: usize,
+        wanted: usize,
         cut: Cut,
     ) -> Option<usize> {
         let len = joined.len();
-        let end = self.search.longest() + len;
+        let most = most.min(self.longest());
+        let end = most + len;
         let ahead = ahead.get(..end)?;
         let start = self.load(before, ahead, len)?;
-        let pitch = self.judge(start + end, most, cut)?;
-        let now = &self.scratch[start..start + end];
-        let pitch = refine(now, len, pitch, self.samples_per_ms, most);
+        let wanted = wanted.min(most);
+        let (mut pitch, near) = match self.judge(start + end, most, cut)? {
+            Found::Pitch(pitch) => (pitch, self.samples_per_ms),
+            Found::Noise => (Pitch { period: wanted, correlation: 0.0 }, 0),
+        };
+        if pitch.period == 0 {
+            return None;
+        }
+        pitch = refine(&self.scratch[start..start + end], len, pitch, near, most);
         let (out, then) = (&ahead[..len], &ahead[pitch.period..pitch.period + len]);
         join(out, then, pitch.correlation, joined);
         Some(pitch.period)
@@ -79,7 +88,10 @@ impl Stretch {
         let len = joined.len();
         let ahead = ahead.get(..len)?;
         let start = self.load(before, ahead, len)?;
-        let pitch = self.judge(start + len, len, cut)?;
+        let pitch = match self.judge(start + len, len, cut)? {
+            Found::Pitch(pitch) => pitch,
+            Found::Noise => Pitch { period: self.search.shortest().min(len), correlation: 0.0 },
+        };
         let from = before.len() - pitch.period;
         let repeated = before[from..].iter().chain(ahead).copied();
         let mut again = [0; OVERLAP_MS * MOST_PER_MS];
@@ -104,24 +116,31 @@ impl Stretch {
         Some(kept)
     }
 
-    /// The pitch at `end`, if a period may be left out or repeated there.
-    fn judge(&mut self, end: usize, most: usize, cut: Cut) -> Option<Pitch> {
-        if most < self.search.shortest() {
-            return None;
-        }
+    /// What is at `end`, if some of it may be left out or repeated: periods of at most `most`.
+    fn judge(&mut self, end: usize, most: usize, cut: Cut) -> Option<Found> {
         let signal = &self.scratch[..end];
-        let pitch = self.search.find(signal, most);
         let block = STEADY_MS * self.samples_per_ms;
         let power = |samples: &[f32]| energy(samples) / samples.len() as f32;
         let level = power(&signal[end - block..]);
-        let quiet = level < QUIET_POWER;
-        if quiet || cut == Cut::Forced {
-            return Some(pitch);
+        if level < QUIET_POWER {
+            return Some(Found::Noise);
+        }
+        let pitch = self.search.find(signal, most);
+        if pitch.correlation < CLEAR {
+            return (cut == Cut::Forced).then_some(Found::Noise);
         }
         let before = power(&signal[end - 2 * block..end - block]);
         let steady = (STEADY_LEAST..STEADY_MOST).contains(&(level / before)) && pitch.correlation > PURE;
-        (pitch.correlation >= CLEAR && !steady).then_some(pitch)
+        let allowed = most >= self.search.shortest() && (!steady || cut == Cut::Forced);
+        allowed.then_some(Found::Pitch(pitch))
     }
+}
+
+/// What a signal is like where it may be cut.
+enum Found {
+    Pitch(Pitch),
+    /// Or nearly silence: any length will do.
+    Noise,
 }
 
 /// The lag within 1 ms of the pitch at which the first `len` samples of `now` resemble later ones the most.

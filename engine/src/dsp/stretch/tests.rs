@@ -30,7 +30,7 @@ fn run(signal: &[i16], per_ms: usize, shorter: bool, cut: Cut) -> (Vec<i16>, usi
         let ahead = &signal[position..];
         let longest = stretch.longest();
         let samples = if shorter {
-            stretch.shorten(&out, ahead, &mut joined, longest, cut)
+            stretch.shorten(&out, ahead, &mut joined, longest, longest / 2, cut)
         } else {
             stretch.lengthen(&out, ahead, &mut joined, cut)
         };
@@ -182,7 +182,7 @@ proptest! {
         let mut stretch = Stretch::new(per_ms);
         let most = most * per_ms / 8;
         let mut out = joined.clone();
-        match stretch.shorten(&before, &ahead, &mut out, most, cut) {
+        match stretch.shorten(&before, &ahead, &mut out, most, most / 2, cut) {
             Some(samples) => prop_assert!(samples <= most && samples + out.len() <= ahead.len()),
             None => prop_assert_eq!(&out, &joined),
         }
