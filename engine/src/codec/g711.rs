@@ -1,11 +1,11 @@
 //! ITU-T G.711, bit for bit as the G.191 reference (the software tool library) does it: 16-bit linear with
 //! the 14 (mu-law) or 13 (A-law) significant bits on top, negative samples by ones' complement.
 
-use crate::simd::kernels;
 pub use crate::simd::law::{
     ALAW_TO_LINEAR, ALAW_TO_ULAW, ULAW_TO_ALAW, ULAW_TO_LINEAR, alaw_from_linear, linear_from_alaw,
     linear_from_ulaw, ulaw_from_linear,
 };
+use crate::simd::{Gain, Loudness, kernels};
 
 /// Encodes as many samples as both slices have.
 pub fn encode_ulaw(pcm: &[i16], encoded: &mut [u8]) {
@@ -35,6 +35,61 @@ pub fn ulaw_to_alaw(source: &[u8], target: &mut [u8]) {
 /// Converts as many bytes as both slices have.
 pub fn alaw_to_ulaw(source: &[u8], target: &mut [u8]) {
     (kernels().g711.alaw_to_ulaw)(source, target);
+}
+
+/// Converts where the codes lie.
+pub fn ulaw_to_alaw_in_place(audio: &mut [u8]) {
+    (kernels().g711.ulaw_to_alaw_in_place)(audio);
+}
+
+/// Converts where the codes lie.
+pub fn alaw_to_ulaw_in_place(audio: &mut [u8]) {
+    (kernels().g711.alaw_to_ulaw_in_place)(audio);
+}
+
+/// Applies a gain and encodes, as many samples as both slices have.
+pub fn encode_ulaw_gain(pcm: &[i16], gain: Gain, encoded: &mut [u8]) {
+    (kernels().g711.encode_ulaw_gain)(pcm, gain, encoded);
+}
+
+/// Applies a gain and encodes, as many samples as both slices have.
+pub fn encode_alaw_gain(pcm: &[i16], gain: Gain, encoded: &mut [u8]) {
+    (kernels().g711.encode_alaw_gain)(pcm, gain, encoded);
+}
+
+/// Decodes and applies a gain, as many samples as both slices have; gives the level of the result.
+pub fn decode_ulaw_gain(encoded: &[u8], gain: Gain, pcm: &mut [i16]) -> Loudness {
+    (kernels().g711.decode_ulaw_gain)(encoded, gain, pcm)
+}
+
+/// Decodes and applies a gain, as many samples as both slices have; gives the level of the result.
+pub fn decode_alaw_gain(encoded: &[u8], gain: Gain, pcm: &mut [i16]) -> Loudness {
+    (kernels().g711.decode_alaw_gain)(encoded, gain, pcm)
+}
+
+/// The level of coded audio.
+#[must_use]
+pub fn measure_ulaw(encoded: &[u8]) -> Loudness {
+    (kernels().g711.measure_ulaw)(encoded)
+}
+
+/// The level of coded audio.
+#[must_use]
+pub fn measure_alaw(encoded: &[u8]) -> Loudness {
+    (kernels().g711.measure_alaw)(encoded)
+}
+
+/// The largest magnitude in coded audio, 0 to 32,124. Comparing it with a threshold is the cheapest test for silence.
+#[must_use]
+pub fn peak_ulaw(encoded: &[u8]) -> u16 {
+    (kernels().g711.peak_ulaw)(encoded)
+}
+
+/// The largest magnitude in coded audio, 8 to 32,256 (A-law has no zero), or 0 if there is none. Comparing it with
+/// a threshold is the cheapest test for silence.
+#[must_use]
+pub fn peak_alaw(encoded: &[u8]) -> u16 {
+    (kernels().g711.peak_alaw)(encoded)
 }
 
 #[cfg(test)]
@@ -176,5 +231,20 @@ mod tests {
         let mut pcm = [7; 3];
         decode_ulaw(&[0xFF, 0x80], &mut pcm);
         assert_eq!(pcm, [0, 32_124, 7]);
+    }
+
+    #[test]
+    fn silence_and_speech_are_told_apart_in_code() {
+        assert_eq!((peak_ulaw(&[0xFF; 160]), peak_alaw(&[0xD5; 160])), (0, 8));
+        let mut speech = [0xFF; 160];
+        speech[99] = ulaw_from_linear(-1000);
+        assert_eq!(peak_ulaw(&speech), 988);
+        assert_eq!(measure_ulaw(&speech), Loudness { sum_of_squares: 988 * 988, peak: 988 });
+        ulaw_to_alaw_in_place(&mut speech);
+        assert_eq!(peak_alaw(&speech), linear_from_alaw(alaw_from_linear(-1000)).unsigned_abs());
+        alaw_to_ulaw_in_place(&mut speech);
+        let mut pcm = [1; 160];
+        let level = decode_ulaw_gain(&speech, Gain::from_factor(2.0), &mut pcm);
+        assert_eq!((level.peak, pcm[99]), (1976, -1976));
     }
 }

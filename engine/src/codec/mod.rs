@@ -153,11 +153,10 @@ impl Codec {
         let ticks = match self {
             Self::Pcmu | Self::Pcma | Self::G722 => payload.len(),
             Self::L16 { channels, .. } => {
-                let frame = 2 * channels.count();
-                if !payload.len().is_multiple_of(frame) {
+                if !payload.len().is_multiple_of(l16::octets(channels)) {
                     return None;
                 }
-                payload.len() / frame
+                payload.len() / l16::octets(channels)
             }
             Self::Opus => return opus::ticks(payload),
         };

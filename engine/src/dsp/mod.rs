@@ -4,4 +4,8 @@ pub mod conceal;
 pub mod level;
 pub mod mix;
 pub mod pitch;
+pub mod rate;
+pub mod resample;
 pub mod stretch;
+pub mod tone;
+pub mod vad;

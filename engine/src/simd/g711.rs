@@ -1,6 +1,6 @@
 //! The family of companding kernels.
 
-use super::{Gain, Level};
+use super::{Gain, Loudness};
 
 /// ITU-T G.711 on slices. A kernel with two slices handles as many samples as the shorter one has.
 ///
@@ -28,13 +28,13 @@ pub struct G711 {
     /// Applies a gain, then encodes.
     pub encode_alaw_gain: fn(pcm: &[i16], gain: Gain, encoded: &mut [u8]),
     /// Decodes, applies a gain and measures what comes out.
-    pub decode_ulaw_gain: fn(encoded: &[u8], gain: Gain, pcm: &mut [i16]) -> Level,
+    pub decode_ulaw_gain: fn(encoded: &[u8], gain: Gain, pcm: &mut [i16]) -> Loudness,
     /// Decodes, applies a gain and measures what comes out.
-    pub decode_alaw_gain: fn(encoded: &[u8], gain: Gain, pcm: &mut [i16]) -> Level,
+    pub decode_alaw_gain: fn(encoded: &[u8], gain: Gain, pcm: &mut [i16]) -> Loudness,
     /// The level of coded audio, without storing what it decodes to.
-    pub measure_ulaw: fn(encoded: &[u8]) -> Level,
+    pub measure_ulaw: fn(encoded: &[u8]) -> Loudness,
     /// The level of coded audio, without storing what it decodes to.
-    pub measure_alaw: fn(encoded: &[u8]) -> Level,
+    pub measure_alaw: fn(encoded: &[u8]) -> Loudness,
     /// The largest magnitude in coded audio: the cheapest test for silence. 0 for no audio.
     pub peak_ulaw: fn(encoded: &[u8]) -> u16,
     /// The largest magnitude in coded audio, at least 8 as A-law has no zero. 0 for no audio.

@@ -6,21 +6,21 @@ use std::ops::Add;
 #[derive(Debug)]
 pub struct Levels {
     /// Measures.
-    pub measure: fn(pcm: &[i16]) -> Level,
+    pub measure: fn(pcm: &[i16]) -> Loudness,
     /// Applies a gain where the samples lie and measures the result.
-    pub amplify: fn(pcm: &mut [i16], gain: Gain) -> Level,
+    pub amplify: fn(pcm: &mut [i16], gain: Gain) -> Loudness,
 }
 
 /// How loud some samples are, exactly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Level {
+pub struct Loudness {
     /// The squares of all samples, summed. It cannot overflow before 2^33 samples.
     pub sum_of_squares: u64,
     /// The largest magnitude, 0 to 32,768.
     pub peak: u16,
 }
 
-impl Level {
+impl Loudness {
     /// The level of one sample.
     #[inline(always)]
     #[must_use]
@@ -30,7 +30,7 @@ impl Level {
     }
 }
 
-impl Add for Level {
+impl Add for Loudness {
     type Output = Self;
 
     /// The level of both runs of samples taken together.

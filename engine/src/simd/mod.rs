@@ -13,12 +13,15 @@
 mod blocks;
 mod correlate;
 mod door;
+mod fir;
 mod g711;
-pub(crate) mod g722;
+pub mod g722;
 pub(crate) mod law;
 mod level;
 pub(crate) mod mix;
 mod scalar;
+mod tones;
+mod vad;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -30,10 +33,16 @@ mod neon;
 use std::sync::OnceLock;
 
 pub use correlate::Correlate;
+pub use fir::{Fir, FirBank};
 pub use g711::G711;
 pub use g722::G722;
-pub use level::{Gain, Level, Levels};
+pub use level::{Gain, Levels, Loudness};
 pub use mix::{Block, CEILING, KNEE, Mix, limit};
+pub use tones::{
+    DTMF_WINDOW_STEPS, DtmfLimits, DtmfStep, DtmfWindow, TONE_FREQUENCIES, TONE_STEP_SAMPLES, ToneBank,
+    ToneSums, Tones,
+};
+pub use vad::{NO_LEVEL, VAD_LANES, Vad, VadLanes, VadTiming};
 
 /// The kernels for one instruction set, by family.
 #[derive(Debug)]
@@ -42,6 +51,8 @@ pub struct Kernels {
     pub name: &'static str,
     /// Sums of products over lags.
     pub correlate: Correlate,
+    /// Filters for resampling.
+    pub fir: Fir,
     /// Companding.
     pub g711: G711,
     /// Loudness.
@@ -50,6 +61,10 @@ pub struct Kernels {
     pub mix: Mix,
     /// Wideband ADPCM.
     pub g722: G722,
+    /// Correlation with tones.
+    pub tones: Tones,
+    /// Voice activity.
+    pub vad: Vad,
 }
 
 /// The table in use: the fastest that this CPU runs, unless [`select`] named another before.

@@ -6,19 +6,19 @@ use bytemuck::must_cast;
 
 use crate::simd::blocks::{convert_in_place, visit};
 use crate::simd::door::avx2;
-use crate::simd::{Gain, Level, Levels};
+use crate::simd::{Gain, Levels, Loudness};
 
 /// The family in this table.
 pub(in crate::simd) const KERNELS: Levels = Levels { measure, amplify };
 
 avx2! {
-    fn measure(pcm: &[i16]) -> Level {
+    fn measure(pcm: &[i16]) -> Loudness {
         let mut meter = Meter::new();
         visit(pcm, |pcm: [i16; 32], new| meter.add(must_cast(pcm), new));
         meter.level()
     }
 
-    fn amplify(pcm: &mut [i16], gain: Gain) -> Level {
+    fn amplify(pcm: &mut [i16], gain: Gain) -> Loudness {
         let mut meter = Meter::new();
         convert_in_place(pcm, |pcm: [i16; 32], new| {
             let [low, high] = must_cast(pcm);
@@ -78,13 +78,13 @@ impl Meter {
 
     #[target_feature(enable = "avx2")]
     #[inline]
-    pub(super) fn level(&self) -> Level {
+    pub(super) fn level(&self) -> Loudness {
         let peaks =
             _mm_max_epu16(_mm256_castsi256_si128(self.peaks), _mm256_extracti128_si256::<1>(self.peaks));
         // The instruction finds a minimum.
         let least = _mm_minpos_epu16(_mm_xor_si128(peaks, _mm_set1_epi16(-1)));
         let sums: [u64; 4] = must_cast(self.sums);
-        Level { sum_of_squares: sums.iter().sum(), peak: !(_mm_extract_epi16::<0>(least) as u16) }
+        Loudness { sum_of_squares: sums.iter().sum(), peak: !(_mm_extract_epi16::<0>(least) as u16) }
     }
 }
 

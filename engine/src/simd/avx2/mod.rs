@@ -1,20 +1,26 @@
 //! x86-64 with AVX2 and FMA: Haswell, Zen and later.
 
 mod correlate;
+mod fir;
 mod g711;
 mod g722;
 mod level;
 mod mix;
+mod tones;
+mod vad;
 
 use super::{Correlate, Kernels};
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "avx2",
     correlate: Correlate { lags: correlate::lags },
+    fir: fir::KERNELS,
     g711: g711::KERNELS,
     g722: g722::KERNELS,
     level: level::KERNELS,
     mix: mix::KERNELS,
+    tones: tones::KERNELS,
+    vad: vad::KERNELS,
 };
 
 /// Whether the CPU has what [`super::door::avx2`] compiles for.

@@ -10,7 +10,7 @@ use super::level::{Meter, apply};
 use crate::simd::blocks::{convert, convert_in_place, visit};
 use crate::simd::door::avx512;
 use crate::simd::law::{ALAW_TO_LINEAR, ALAW_TO_ULAW, ULAW_TO_ALAW, ULAW_TO_LINEAR};
-use crate::simd::{G711, Gain, Level, scalar};
+use crate::simd::{G711, Gain, Loudness, scalar};
 
 /// The family in this table.
 pub(in crate::simd) const KERNELS: G711 = G711 {
@@ -63,7 +63,7 @@ avx512! {
         convert(encoded, pcm, |codes: [u8; 64], _| must_cast(linear(&ALAW_LINEAR, must_cast(codes))));
     }
 
-    fn decode_ulaw_gain(encoded: &[u8], gain: Gain, pcm: &mut [i16]) -> Level {
+    fn decode_ulaw_gain(encoded: &[u8], gain: Gain, pcm: &mut [i16]) -> Loudness {
         let mut meter = Meter::new();
         convert(encoded, pcm, |codes: [u8; 64], new| {
             must_cast(amplified(linear(&ULAW_LINEAR, must_cast(codes)), gain, new, &mut meter))
@@ -71,7 +71,7 @@ avx512! {
         meter.level()
     }
 
-    fn decode_alaw_gain(encoded: &[u8], gain: Gain, pcm: &mut [i16]) -> Level {
+    fn decode_alaw_gain(encoded: &[u8], gain: Gain, pcm: &mut [i16]) -> Loudness {
         let mut meter = Meter::new();
         convert(encoded, pcm, |codes: [u8; 64], new| {
             must_cast(amplified(linear(&ALAW_LINEAR, must_cast(codes)), gain, new, &mut meter))
@@ -79,13 +79,13 @@ avx512! {
         meter.level()
     }
 
-    fn measure_ulaw(encoded: &[u8]) -> Level {
+    fn measure_ulaw(encoded: &[u8]) -> Loudness {
         let mut meter = Meter::new();
         visit(encoded, |codes: [u8; 64], new| meter.add(linear(&ULAW_LINEAR, must_cast(codes)), new));
         meter.level()
     }
 
-    fn measure_alaw(encoded: &[u8]) -> Level {
+    fn measure_alaw(encoded: &[u8]) -> Loudness {
         let mut meter = Meter::new();
         visit(encoded, |codes: [u8; 64], new| meter.add(linear(&ALAW_LINEAR, must_cast(codes)), new));
         meter.level()

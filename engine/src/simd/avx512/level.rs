@@ -6,19 +6,19 @@ use bytemuck::must_cast;
 
 use crate::simd::blocks::{convert_in_place, visit};
 use crate::simd::door::avx512;
-use crate::simd::{Gain, Level, Levels};
+use crate::simd::{Gain, Levels, Loudness};
 
 /// The family in this table.
 pub(in crate::simd) const KERNELS: Levels = Levels { measure, amplify };
 
 avx512! {
-    fn measure(pcm: &[i16]) -> Level {
+    fn measure(pcm: &[i16]) -> Loudness {
         let mut meter = Meter::new();
         visit(pcm, |pcm: [i16; 64], new| meter.add(must_cast(pcm), new));
         meter.level()
     }
 
-    fn amplify(pcm: &mut [i16], gain: Gain) -> Level {
+    fn amplify(pcm: &mut [i16], gain: Gain) -> Loudness {
         let mut meter = Meter::new();
         convert_in_place(pcm, |pcm: [i16; 64], new| {
             let [low, high] = must_cast(pcm);
@@ -76,13 +76,13 @@ impl Meter {
 
     #[target_feature(enable = "avx512f,avx512bw")]
     #[inline]
-    pub(super) fn level(&self) -> Level {
+    pub(super) fn level(&self) -> Loudness {
         let peaks =
             _mm256_max_epu16(_mm512_castsi512_si256(self.peaks), _mm512_extracti64x4_epi64::<1>(self.peaks));
         let peaks = _mm_max_epu16(_mm256_castsi256_si128(peaks), _mm256_extracti128_si256::<1>(peaks));
         // The instruction finds a minimum.
         let least = _mm_minpos_epu16(_mm_xor_si128(peaks, _mm_set1_epi16(-1)));
-        Level {
+        Loudness {
             sum_of_squares: _mm512_reduce_add_epi64(self.sums) as u64,
             peak: !(_mm_extract_epi16::<0>(least) as u16),
         }

@@ -1,20 +1,26 @@
 //! x86-64 with the AVX-512 of Ice Lake, Zen 4 and later: byte permutes over 128 entries (VBMI), dot products (VNNI).
 
 mod correlate;
+mod fir;
 mod g711;
 mod g722;
 mod level;
 mod mix;
+mod tones;
+mod vad;
 
 use super::{Correlate, Kernels};
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "avx512",
     correlate: Correlate { lags: correlate::lags },
+    fir: fir::KERNELS,
     g711: g711::KERNELS,
     g722: g722::KERNELS,
     level: level::KERNELS,
     mix: mix::KERNELS,
+    tones: tones::KERNELS,
+    vad: vad::KERNELS,
 };
 
 /// Whether the CPU has what [`super::door::avx512`] compiles for.

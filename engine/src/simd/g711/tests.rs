@@ -1,11 +1,11 @@
 //! Every table of kernels against the one-sample definitions.
 
 use crate::simd::law::*;
-use crate::simd::{Gain, Kernels, Level, available};
+use crate::simd::{Gain, Kernels, Loudness, available};
 
-type Encode = fn(&[i16], &mut [u8]);
-type Decode = fn(&[u8], &mut [i16]);
-type Convert = fn(&[u8], &mut [u8]);
+type Encoder = (&'static str, fn(&[i16], &mut [u8]), fn(i16) -> u8);
+type Decoder = (&'static str, fn(&[u8], &mut [i16]), fn(u8) -> i16);
+type Converter = (&'static str, fn(&[u8], &mut [u8]), fn(&mut [u8]), &'static [u8; 256]);
 
 const LENGTHS: std::ops::RangeInclusive<usize> = 0..=400;
 /// What a kernel must not touch.
@@ -21,21 +21,21 @@ fn scattered(count: usize) -> impl Iterator<Item = u16> {
         .map(|n| (n.wrapping_mul(0x9E37_79B1).rotate_left(13).wrapping_mul(0x85EB_CA6B) >> 16) as u16)
 }
 
-fn encoders(kernels: &Kernels) -> [(&'static str, Encode, fn(i16) -> u8); 2] {
+fn encoders(kernels: &Kernels) -> [Encoder; 2] {
     [
         ("mu-law", kernels.g711.encode_ulaw, ulaw_from_linear),
         ("A-law", kernels.g711.encode_alaw, alaw_from_linear),
     ]
 }
 
-fn decoders(kernels: &Kernels) -> [(&'static str, Decode, fn(u8) -> i16); 2] {
+fn decoders(kernels: &Kernels) -> [Decoder; 2] {
     [
         ("mu-law", kernels.g711.decode_ulaw, linear_from_ulaw),
         ("A-law", kernels.g711.decode_alaw, linear_from_alaw),
     ]
 }
 
-fn converters(kernels: &Kernels) -> [(&'static str, Convert, fn(&mut [u8]), &'static [u8; 256]); 2] {
+fn converters(kernels: &Kernels) -> [Converter; 2] {
     let g711 = &kernels.g711;
     [
         ("mu-law to A-law", g711.ulaw_to_alaw, g711.ulaw_to_alaw_in_place, &ULAW_TO_ALAW),
@@ -75,6 +75,44 @@ fn every_table_decodes_and_converts_every_code_as_defined() {
             assert_eq!(audio, table, "{direction} in place by {}", kernels.name);
         }
     }
+}
+
+/// ITU-T G.191 (the software tool library, `src/g711/test_data`) publishes what its reference makes of every 16-bit
+/// sample in order: each value is a little-endian word, codes in the low byte. These are the SHA-256 digests of those
+/// files, `sweep.src`, `sweep-r.u`, `sweep-r.a`, `sweep-r.reu` and `sweep-r.rea`; the reference in C, compiled, gives
+/// the same.
+#[test]
+fn every_table_reproduces_the_vectors_of_g191() {
+    let pcm = samples();
+    assert_eq!(digest(&pcm), "697df5e3231fd569f25e5826e4aab08fe4526bb6730a7489aabeb4708e6efe5d");
+    let vectors = [
+        (
+            "0523921b8957bccf95d0e0f2e43930359403d5ad4e31926b2272aa74a1f22c43",
+            "cf9f90195534a105f211b1fb5c511ab45ee76827ac0987d6cc804afb897ef0f6",
+        ),
+        (
+            "e1e8717a8c7a493583a2e8ac6916f0e37383d9226c6fb60de541393aba8bf402",
+            "faf8570479a0e7d0e1da55d48c42e76961d0e5c285c35d42e9f6dafbafae8a35",
+        ),
+    ];
+    for kernels in available() {
+        let coders = encoders(kernels).into_iter().zip(decoders(kernels));
+        for (((law, encode, _), (_, decode, _)), (coded, decoded)) in coders.zip(vectors) {
+            let mut codes = vec![UNTOUCHED; pcm.len()];
+            encode(&pcm, &mut codes);
+            let words: Vec<i16> = codes.iter().map(|&code| i16::from(code)).collect();
+            assert_eq!(digest(&words), coded, "{law} by {}", kernels.name);
+            let mut back = vec![0; codes.len()];
+            decode(&codes, &mut back);
+            assert_eq!(digest(&back), decoded, "{law} by {}", kernels.name);
+        }
+    }
+}
+
+fn digest(words: &[i16]) -> String {
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Every length from every offset would be millions of samples for each kernel; every length meets some offset and
@@ -253,9 +291,9 @@ fn levels_of_coded_audio_are_those_of_its_samples() {
     }
 }
 
-fn level_of(pcm: &[i16]) -> Level {
+fn level_of(pcm: &[i16]) -> Loudness {
     let squares = pcm.iter().map(|&sample| u64::from(sample.unsigned_abs()).pow(2));
-    Level {
+    Loudness {
         sum_of_squares: squares.sum(),
         peak: pcm.iter().map(|sample| sample.unsigned_abs()).max().unwrap_or(0),
     }

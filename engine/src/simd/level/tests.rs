@@ -36,7 +36,7 @@ fn every_table_measures_and_amplifies_every_length_as_defined() {
     for kernels in available() {
         for length in 0..=pcm.len() {
             let pcm = &pcm[pcm.len() - length..];
-            let level = pcm.iter().fold(Level::default(), |level, &sample| level + Level::of(sample));
+            let level = pcm.iter().fold(Loudness::default(), |level, &sample| level + Loudness::of(sample));
             assert_eq!((kernels.level.measure)(pcm), level, "{}, {length}", kernels.name);
             for gain in [Gain::MUTE, Gain::from_factor(0.7), Gain::UNITY, Gain::MAX] {
                 let mut amplified = pcm.to_vec();
@@ -65,7 +65,7 @@ fn every_table_applies_every_gain_to_every_kind_of_sample() {
 fn the_loudest_samples_there_are_do_not_overflow_a_sum() {
     let pcm = vec![i16::MIN; 100_000];
     for kernels in available() {
-        let expected = Level { sum_of_squares: 100_000 << 30, peak: 32_768 };
+        let expected = Loudness { sum_of_squares: 100_000 << 30, peak: 32_768 };
         assert_eq!((kernels.level.measure)(&pcm), expected, "{}", kernels.name);
     }
 }

@@ -8,7 +8,7 @@ use bytemuck::must_cast;
 use super::level::{Meter, apply};
 use crate::simd::blocks::{convert, convert_in_place, visit};
 use crate::simd::door::neon;
-use crate::simd::{G711, Gain, Level, scalar};
+use crate::simd::{G711, Gain, Loudness, scalar};
 
 /// The family in this table.
 pub(in crate::simd) const KERNELS: G711 = G711 {
@@ -61,7 +61,7 @@ neon! {
         convert(encoded, pcm, |codes: [u8; 16], _| must_cast(from_alaw(must_cast(codes))));
     }
 
-    fn decode_ulaw_gain(encoded: &[u8], gain: Gain, pcm: &mut [i16]) -> Level {
+    fn decode_ulaw_gain(encoded: &[u8], gain: Gain, pcm: &mut [i16]) -> Loudness {
         let mut meter = Meter::new();
         convert(encoded, pcm, |codes: [u8; 16], new| {
             must_cast(amplified(from_ulaw(must_cast(codes)), gain, new, &mut meter))
@@ -69,7 +69,7 @@ neon! {
         meter.level()
     }
 
-    fn decode_alaw_gain(encoded: &[u8], gain: Gain, pcm: &mut [i16]) -> Level {
+    fn decode_alaw_gain(encoded: &[u8], gain: Gain, pcm: &mut [i16]) -> Loudness {
         let mut meter = Meter::new();
         convert(encoded, pcm, |codes: [u8; 16], new| {
             must_cast(amplified(from_alaw(must_cast(codes)), gain, new, &mut meter))
@@ -77,13 +77,13 @@ neon! {
         meter.level()
     }
 
-    fn measure_ulaw(encoded: &[u8]) -> Level {
+    fn measure_ulaw(encoded: &[u8]) -> Loudness {
         let mut meter = Meter::new();
         visit(encoded, |codes: [u8; 16], new| meter.add(from_ulaw(must_cast(codes)), new));
         meter.level()
     }
 
-    fn measure_alaw(encoded: &[u8]) -> Level {
+    fn measure_alaw(encoded: &[u8]) -> Loudness {
         let mut meter = Meter::new();
         visit(encoded, |codes: [u8; 16], new| meter.add(from_alaw(must_cast(codes)), new));
         meter.level()

@@ -6,19 +6,19 @@ use bytemuck::must_cast;
 
 use crate::simd::blocks::{convert_in_place, visit};
 use crate::simd::door::neon;
-use crate::simd::{Gain, Level, Levels};
+use crate::simd::{Gain, Levels, Loudness};
 
 /// The family in this table.
 pub(in crate::simd) const KERNELS: Levels = Levels { measure, amplify };
 
 neon! {
-    fn measure(pcm: &[i16]) -> Level {
+    fn measure(pcm: &[i16]) -> Loudness {
         let mut meter = Meter::new();
         visit(pcm, |pcm: [i16; 16], new| meter.add(must_cast(pcm), new));
         meter.level()
     }
 
-    fn amplify(pcm: &mut [i16], gain: Gain) -> Level {
+    fn amplify(pcm: &mut [i16], gain: Gain) -> Loudness {
         let mut meter = Meter::new();
         convert_in_place(pcm, |pcm: [i16; 16], new| {
             let [low, high] = must_cast(pcm);
@@ -72,8 +72,8 @@ impl Meter {
 
     #[target_feature(enable = "neon")]
     #[inline]
-    pub(super) fn level(&self) -> Level {
-        Level { sum_of_squares: vaddvq_u64(self.sums), peak: vmaxvq_u16(self.peaks) }
+    pub(super) fn level(&self) -> Loudness {
+        Loudness { sum_of_squares: vaddvq_u64(self.sums), peak: vmaxvq_u16(self.peaks) }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ops::Add;
 
 use crate::simd::law::{ALAW_TO_LINEAR, ULAW_TO_LINEAR, linear_from_alaw, linear_from_ulaw};
-use crate::simd::{G711, Gain, Level};
+use crate::simd::{G711, Gain, Loudness};
 
 /// The family in this table.
 pub(in crate::simd) const KERNELS: G711 = G711 {
@@ -65,29 +65,35 @@ pub(in crate::simd) fn decode_alaw(encoded: &[u8], pcm: &mut [i16]) {
     }
 }
 
-pub(in crate::simd) fn decode_ulaw_gain(encoded: &[u8], gain: Gain, pcm: &mut [i16]) -> Level {
+pub(in crate::simd) fn decode_ulaw_gain(encoded: &[u8], gain: Gain, pcm: &mut [i16]) -> Loudness {
     decode_gain(&ULAW_TO_LINEAR, encoded, gain, pcm)
 }
 
-pub(in crate::simd) fn decode_alaw_gain(encoded: &[u8], gain: Gain, pcm: &mut [i16]) -> Level {
+pub(in crate::simd) fn decode_alaw_gain(encoded: &[u8], gain: Gain, pcm: &mut [i16]) -> Loudness {
     decode_gain(&ALAW_TO_LINEAR, encoded, gain, pcm)
 }
 
-fn decode_gain(table: &[i16; 256], encoded: &[u8], gain: Gain, pcm: &mut [i16]) -> Level {
-    let mut level = Level::default();
+fn decode_gain(table: &[i16; 256], encoded: &[u8], gain: Gain, pcm: &mut [i16]) -> Loudness {
+    let mut level = Loudness::default();
     for (sample, &byte) in pcm.iter_mut().zip(encoded) {
         *sample = gain.apply(table[usize::from(byte)]);
-        level = level + Level::of(*sample);
+        level = level + Loudness::of(*sample);
     }
     level
 }
 
-pub(in crate::simd) fn measure_ulaw(encoded: &[u8]) -> Level {
-    encoded.iter().map(|&byte| Level::of(ULAW_TO_LINEAR[usize::from(byte)])).fold(Level::default(), Add::add)
+pub(in crate::simd) fn measure_ulaw(encoded: &[u8]) -> Loudness {
+    encoded
+        .iter()
+        .map(|&byte| Loudness::of(ULAW_TO_LINEAR[usize::from(byte)]))
+        .fold(Loudness::default(), Add::add)
 }
 
-pub(in crate::simd) fn measure_alaw(encoded: &[u8]) -> Level {
-    encoded.iter().map(|&byte| Level::of(ALAW_TO_LINEAR[usize::from(byte)])).fold(Level::default(), Add::add)
+pub(in crate::simd) fn measure_alaw(encoded: &[u8]) -> Loudness {
+    encoded
+        .iter()
+        .map(|&byte| Loudness::of(ALAW_TO_LINEAR[usize::from(byte)]))
+        .fold(Loudness::default(), Add::add)
 }
 
 /// The codes without their signs count down to the loudest.
