@@ -6,8 +6,10 @@ use counting::{allocations, frees};
 use engine::codec::g722::batch::{Decoders, Encoders};
 use engine::codec::{Codec, Decoder, Encoder, SampleRate, Settings, g711};
 use engine::command::Digit;
+use engine::dsp::conceal::Concealer;
 use engine::dsp::mix::{self, Mixer};
 use engine::dsp::resample::{self, Quality, Resampler};
+use engine::dsp::stretch::{Cut, Stretch};
 use engine::dsp::tone::{ToneGenerator, ToneKind, ToneMonitor, TonePlan};
 use engine::dtmf::inband::{DtmfGenerator, DtmfLevels, InbandDetector, InbandDetectors};
 use engine::simd::{self, Gain};
@@ -200,4 +202,25 @@ fn coders_do_not_allocate() {
             decoder.reset();
         });
     }
+}
+
+#[test]
+fn concealing_and_stretching_do_not_allocate() {
+    let mut pcm = audio();
+    let mut concealer = Concealer::new(8);
+    let mut stretch = Stretch::new(8);
+    let mut joined = [0; 80];
+    // The choice of a table may look at the CPU with memory of its own.
+    concealer.conceal(&mut joined);
+    without_allocation(|| {
+        for frame in pcm.chunks_mut(160) {
+            concealer.hear(frame);
+            concealer.conceal(frame);
+        }
+        for cut in [Cut::Unheard, Cut::Forced] {
+            stretch.shorten(concealer.history(), &pcm, &mut joined, 120, 80, cut);
+            stretch.lengthen(concealer.history(), &pcm, &mut joined, cut);
+        }
+        concealer.reset();
+    });
 }
