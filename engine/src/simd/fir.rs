@@ -42,7 +42,6 @@ pub struct FirBank {
 /// are taken in pairs, so a group has an even number of them: `step` and `phases` are twice the bank's when its
 /// own step is odd.
 #[derive(Debug)]
-#[expect(dead_code, reason = "read by the kernels that come next")]
 pub(super) struct Lanes {
     pub(super) phases: usize,
     pub(super) step: usize,
@@ -52,12 +51,20 @@ pub(super) struct Lanes {
     pub(super) coarse_first: usize,
     /// Coarse coefficients, `[pair][phase]`.
     pub(super) coarse: Box<[[i16; 2]]>,
+    /// When there is one phase, and 33 to 48 pairs begin in every second place of a step: the coefficients of the
+    /// pairs 0, 16 and 32, then 1, 17 and 33, and so on, first the fine and then the coarse ones; all of the first
+    /// place before those of the next.
+    pub(super) columns: Box<[[[[i16; 2]; COLUMN]; 2]]>,
 }
 
 /// Rows of coefficients are a multiple of this long.
 pub(super) const ROW: usize = 16;
 /// Beyond so many phases, groups are too long for lanes.
-const LANE_PHASES: usize = 12;
+pub(super) const LANE_PHASES: usize = 12;
+/// Pairs in a column, 16 apart.
+pub(super) const COLUMN: usize = 3;
+/// The most pairs of taps, in steps: a vector of groups looks at so many pairs more in every second place of a step.
+pub(super) const LANE_PAIRS: usize = 64;
 
 impl FirBank {
     /// A bank of `phases` rows of `taps` coefficients each, all rows in one slice. Coefficients are kept to at
@@ -153,11 +160,11 @@ impl FirBank {
     fn in_lanes(&self, taps: usize, margin: usize) -> Option<Lanes> {
         let factor = 1 + self.step % 2;
         let (phases, step) = (self.phases * factor, self.step * factor);
-        if phases > LANE_PHASES {
-            return None;
-        }
         let reach = self.start(phases - 1);
         let pairs = (taps + reach).div_ceil(2);
+        if phases > LANE_PHASES || pairs > LANE_PAIRS * (step / 2) {
+            return None;
+        }
         let coarse_first = margin / 2;
         let coarse_pairs = (taps - margin + reach).div_ceil(2) - coarse_first;
         let mut fine = vec![[0; 2]; pairs * phases];
@@ -173,7 +180,33 @@ impl FirBank {
                 }
             }
         }
-        Some(Lanes { phases, step, fine: fine.into(), coarse_first, coarse: coarse.into() })
+        let places = step / 2;
+        let mut columns = Vec::new();
+        if phases == 1 && pairs.div_ceil(16 * places) == COLUMN {
+            columns.resize(16 * places, [[[0; 2]; COLUMN]; 2]);
+            for pair in 0..pairs {
+                let [fine_column, coarse_column] = &mut columns[pair % places * 16 + pair / places % 16];
+                let tap = pair / places / 16;
+                fine_column[tap] = fine[pair];
+                let coarse = pair.checked_sub(coarse_first).and_then(|pair| coarse.get(pair));
+                coarse_column[tap] = coarse.copied().unwrap_or_default();
+            }
+        }
+        Some(Lanes {
+            phases,
+            step,
+            fine: fine.into(),
+            coarse_first,
+            coarse: coarse.into(),
+            columns: columns.into(),
+        })
+    }
+}
+
+impl Lanes {
+    /// How many samples of the window a group looks at.
+    pub(super) fn reach(&self) -> usize {
+        if self.columns.is_empty() { self.fine.len() / self.phases * 2 } else { 16 * COLUMN * self.step }
     }
 }
 
