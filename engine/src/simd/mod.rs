@@ -10,10 +10,16 @@
 //! Callers take [`kernels`] and never ask for the CPU themselves. A kernel works on slices, keeps no state of
 //! its own, allocates nothing and panics at no input; what it does when lengths differ stands at its field.
 
+mod blocks;
 mod door;
 mod fir;
 mod g711;
+pub mod g722;
+pub(crate) mod law;
+mod level;
+pub(crate) mod mix;
 mod scalar;
+mod vad;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -26,6 +32,10 @@ use std::sync::OnceLock;
 
 pub use fir::{Fir, FirBank};
 pub use g711::G711;
+pub use g722::G722;
+pub use level::{Gain, Levels, Loudness};
+pub use mix::{Block, CEILING, KNEE, Mix, limit};
+pub use vad::{NO_LEVEL, VAD_LANES, Vad, VadLanes, VadTiming};
 
 /// The kernels for one instruction set, by family.
 #[derive(Debug)]
@@ -36,6 +46,14 @@ pub struct Kernels {
     pub fir: Fir,
     /// Companding.
     pub g711: G711,
+    /// Loudness.
+    pub level: Levels,
+    /// Mixing.
+    pub mix: Mix,
+    /// Wideband ADPCM.
+    pub g722: G722,
+    /// Voice activity.
+    pub vad: Vad,
 }
 
 /// The table in use: the fastest that this CPU runs, unless [`select`] named another before.

@@ -5,10 +5,14 @@ use std::array;
 
 use bytemuck::{must_cast, must_cast_slice, pod_read_unaligned};
 
+use crate::simd::Fir;
 use crate::simd::FirBank;
 use crate::simd::door::avx512;
 use crate::simd::fir::{COLUMN, LANE_PAIRS, LANE_PHASES, Lanes};
 use crate::simd::scalar;
+
+/// The family in this table.
+pub(in crate::simd) const KERNELS: Fir = Fir { polyphase };
 
 avx512! {
     fn polyphase(bank: &FirBank, phase: usize, window: &[i16], output: &mut [i16]) {

@@ -1,8 +1,12 @@
 //! Polyphase filters.
 
+use crate::simd::Fir;
 use crate::simd::FirBank;
 use crate::simd::door::neon;
 use crate::simd::scalar;
+
+/// The family in this table.
+pub(in crate::simd) const KERNELS: Fir = Fir { polyphase };
 
 neon! {
     fn polyphase(bank: &FirBank, phase: usize, window: &[i16], output: &mut [i16]) {

@@ -2,11 +2,19 @@
 
 mod fir;
 mod g711;
+mod g722;
+mod level;
+mod mix;
+mod vad;
 
-use super::{Fir, G711, Kernels};
+use super::Kernels;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "neon",
-    fir: Fir { polyphase: fir::polyphase },
-    g711: G711 { encode_ulaw: g711::encode_ulaw },
+    fir: fir::KERNELS,
+    g711: g711::KERNELS,
+    g722: g722::KERNELS,
+    level: level::KERNELS,
+    mix: mix::KERNELS,
+    vad: vad::KERNELS,
 };

@@ -1,7 +1,11 @@
 //! Polyphase filters, output by output.
 
+use crate::simd::Fir;
 use crate::simd::FirBank;
 use crate::simd::fir::ROW;
+
+/// The family in this table.
+pub(in crate::simd) const KERNELS: Fir = Fir { polyphase };
 
 #[inline(always)]
 pub(in crate::simd) fn polyphase(bank: &FirBank, phase: usize, window: &[i16], output: &mut [i16]) {

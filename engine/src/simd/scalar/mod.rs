@@ -3,11 +3,19 @@
 
 pub(super) mod fir;
 pub(super) mod g711;
+pub(super) mod g722;
+pub(super) mod level;
+pub(super) mod mix;
+pub(super) mod vad;
 
-use super::{Fir, G711, Kernels};
+use super::Kernels;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "scalar",
-    fir: Fir { polyphase: fir::polyphase },
-    g711: G711 { encode_ulaw: g711::encode_ulaw },
+    fir: fir::KERNELS,
+    g711: g711::KERNELS,
+    g722: g722::KERNELS,
+    level: level::KERNELS,
+    mix: mix::KERNELS,
+    vad: vad::KERNELS,
 };

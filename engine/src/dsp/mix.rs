@@ -1,0 +1,361 @@
+//! The mixer of a conference: every member hears all the others.
+//!
+//! ```text
+//!   offer(member) -> frame to decode into       output(member) -> what the member hears
+//!                  \_ levels -> loudest N -> gains -> sum -> minus self, limited _/
+//! ```
+//!
+//! One call of [`Mixer::mix`] per tick. The frames lie in one slab that the mixer owns: the caller decodes
+//! straight into it and encodes straight from it. Whoever is not in the sum, because it offered no frame or
+//! a silent one, is muted or not among the loudest, hears the [total](Mixer::total), which is one frame for
+//! all of them: it can be encoded once.
+//!
+//! A tick costs what the frames offered cost; members that offer none cost nothing. With the loudest N
+//! chosen, all frames are measured but only N are summed.
+//!
+//! Sums have 32 bits and are limited per sample by a fixed curve ([`limit`](crate::simd::limit)): exact up
+//! to -2.5 dB of full scale, smooth above. A limiter that moves a gain over time distorts less, but each
+//! member hears a different sum, so that there would be as many gains as members and no shared total, and
+//! one loud member would pump all the others. Speech at usual levels passes the knee only when several
+//! speak up at once, for some samples; who is too loud for long is a case for gain control.
+
+#[cfg(test)]
+mod tests;
+
+use super::level::Level;
+use crate::simd::{Block, kernels};
+
+/// A factor with 12 fractional bits, 0 to nearly 8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Gain(u16);
+
+impl Gain {
+    /// Nothing is heard.
+    pub const MUTE: Self = Self(0);
+    /// Unchanged, bit for bit.
+    pub const UNITY: Self = Self(1 << 12);
+    /// +18 dB.
+    pub const MAX: Self = Self(0x7FFF);
+
+    /// From a factor with 12 fractional bits, [`Gain::MAX`] at most.
+    #[must_use]
+    pub const fn from_q12(factor: u16) -> Self {
+        if factor > Self::MAX.0 { Self::MAX } else { Self(factor) }
+    }
+
+    /// From decibels, to the nearest factor there is. Not a number is [`Gain::MUTE`].
+    #[must_use]
+    pub fn from_decibels(decibels: f32) -> Self {
+        Self::from_q12((10f32.powf(decibels / 20.0) * 4096.0).round() as u16)
+    }
+
+    /// The factor with 12 fractional bits.
+    #[must_use]
+    pub const fn q12(self) -> u16 {
+        self.0
+    }
+
+    /// Multiplies a frame by a factor that goes from `self` at its first sample to `to` just after its last.
+    pub fn apply(self, to: Self, pcm: &mut [i16]) {
+        if self == to && self == Self::UNITY {
+            return;
+        }
+        let samples = pcm.len().max(1) as i32;
+        let step = (i32::from(to.0) - i32::from(self.0)) * (1 << 12) / samples;
+        (kernels().mix.gain)(pcm, i32::from(self.0) << 12, step);
+    }
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Mixer {
+    /// The total's frame, then one per member, on cache lines from `start` on.
+    slab: Box<[i16]>,
+    start: usize,
+    /// Samples of a frame.
+    samples: usize,
+    /// Blocks of a frame; its last may be padded with zeros.
+    blocks: usize,
+    members: Box<[Member]>,
+    loudest: usize,
+    /// Counts ticks; wraps.
+    tick: u32,
+    /// Who offered a frame for the next tick, or the one just mixed.
+    offered: Vec<u32>,
+    /// Who is in the sum of the tick just mixed.
+    summed: Vec<u32>,
+    squares: Vec<u64>,
+    ranking: Vec<Rank>,
+    /// The tick has been mixed; the next offer begins another.
+    mixed: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    /// What was asked for.
+    gain: Gain,
+    /// What the last frame ended with, if there was one in the last tick; a change is spread over a frame
+    /// so that it does not click.
+    applied: Option<Gain>,
+    offer: Offer,
+    /// The tick of the last frame.
+    tick: Option<u32>,
+    squares: u64,
+    /// The power that decides who is loudest: rises at once, falls by an eighth per tick.
+    score: u64,
+    /// One of the loudest.
+    chosen: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Offer {
+    None,
+    /// A frame, not in the sum.
+    Heard,
+    /// A frame in the sum: minus self lies in its place.
+    Summed,
+}
+
+/// Sorts the loudest first: by score, doubled for those who were chosen before, so that two of a kind do not
+/// take turns; the one chosen before the newcomer; the lower index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    score: std::cmp::Reverse<u64>,
+    newcomer: bool,
+    member: u32,
+}
+
+impl Mixer {
+    /// A mixer for `capacity` members with frames of `samples` samples. All its memory is taken here: two
+    /// bytes per member and sample.
+    #[must_use]
+    pub fn new(capacity: usize, samples: usize) -> Self {
+        let blocks = samples.div_ceil(BLOCK);
+        let slab = vec![0; (capacity + 1) * blocks * BLOCK + BLOCK].into_boxed_slice();
+        // Without luck the loads of a whole vector would each touch two cache lines.
+        let start = slab.as_ptr().align_offset(size_of::<Block>()).min(BLOCK);
+        Self {
+            slab,
+            start,
+            samples,
+            blocks,
+            members: vec![Member::NEW; capacity].into_boxed_slice(),
+            loudest: usize::MAX,
+            tick: 0,
+            offered: Vec::with_capacity(capacity),
+            summed: Vec::with_capacity(capacity),
+            squares: vec![0; capacity],
+            ranking: Vec::with_capacity(capacity),
+            mixed: false,
+        }
+    }
+
+    /// How many members there can be.
+    #[must_use]
+    pub const fn capacity(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Samples of a frame.
+    #[must_use]
+    pub const fn frame_samples(&self) -> usize {
+        self.samples
+    }
+
+    /// At most so many are summed, the loudest; `None` is all, as at first.
+    pub fn set_loudest(&mut self, count: Option<usize>) {
+        self.loudest = count.unwrap_or(usize::MAX);
+    }
+
+    /// How loud the others hear the member, from its next frame on (a change takes the length of a frame).
+    ///
+    /// # Panics
+    ///
+    /// As [`Mixer::offer`].
+    pub fn set_gain(&mut self, member: usize, gain: Gain) {
+        self.members[member].gain = gain;
+    }
+
+    /// A place that another member had: gain, level and rank as at first.
+    ///
+    /// # Panics
+    ///
+    /// As [`Mixer::offer`].
+    pub fn reset(&mut self, member: usize) {
+        let offer = self.members[member].offer;
+        self.members[member] = Member { offer, ..Member::NEW };
+    }
+
+    /// The frame of a member for the next tick, to be filled whole: it holds what was there before. After
+    /// [`Mixer::mix`] the first offer begins a new tick, and only the frames offered in it are mixed.
+    ///
+    /// # Panics
+    ///
+    /// When `member` is not below the capacity.
+    pub fn offer(&mut self, member: usize) -> &mut [i16] {
+        if self.mixed {
+            self.begin();
+        }
+        if self.members[member].offer == Offer::None {
+            self.members[member].offer = Offer::Heard;
+            self.offered.push(member as u32);
+        }
+        let start = self.start + (member + 1) * self.blocks * BLOCK;
+        &mut self.slab[start..start + self.samples]
+    }
+
+    /// Mixes the frames offered since the last call; without one, the total is silent.
+    pub fn mix(&mut self) {
+        if self.mixed {
+            self.begin();
+        }
+        self.mixed = true;
+        self.tick = self.tick.wrapping_add(1);
+        self.measure();
+        self.choose();
+        self.apply_gains();
+        let blocks = self.blocks;
+        let (total, frames) = self.slab[self.start..].split_at_mut(blocks * BLOCK);
+        let (total, frames) = (total.as_chunks_mut().0, frames.as_chunks_mut().0);
+        (kernels().mix.minus_self)(frames, blocks, &self.summed, total);
+    }
+
+    /// What the member hears after [`Mixer::mix`], until the next offer: the others.
+    ///
+    /// # Panics
+    ///
+    /// As [`Mixer::offer`].
+    #[must_use]
+    pub fn output(&self, member: usize) -> &[i16] {
+        if self.members[member].offer == Offer::Summed {
+            let start = self.start + (member + 1) * self.blocks * BLOCK;
+            &self.slab[start..start + self.samples]
+        } else {
+            self.total()
+        }
+    }
+
+    /// Whether the member is in the sum, so that its output differs from the total.
+    ///
+    /// # Panics
+    ///
+    /// As [`Mixer::offer`].
+    #[must_use]
+    pub fn is_summed(&self, member: usize) -> bool {
+        self.members[member].offer == Offer::Summed
+    }
+
+    /// What a listener hears: everybody in the sum.
+    #[must_use]
+    pub fn total(&self) -> &[i16] {
+        &self.slab[self.start..self.start + self.samples]
+    }
+
+    /// The level of the member's last frame as it was offered, before its gain.
+    ///
+    /// # Panics
+    ///
+    /// As [`Mixer::offer`].
+    #[must_use]
+    pub fn level(&self, member: usize) -> Level {
+        Level::from_squares(self.members[member].squares, self.samples)
+    }
+
+    /// The sum of the squares of that frame.
+    ///
+    /// # Panics
+    ///
+    /// As [`Mixer::offer`].
+    #[must_use]
+    pub fn squares(&self, member: usize) -> u64 {
+        self.members[member].squares
+    }
+
+    /// Who is in the sum of the last tick: the speakers, in the order of their offers.
+    pub fn summed(&self) -> impl ExactSizeIterator<Item = usize> {
+        self.summed.iter().map(|&member| member as usize)
+    }
+
+    fn begin(&mut self) {
+        self.mixed = false;
+        for member in self.offered.drain(..) {
+            self.members[member as usize].offer = Offer::None;
+        }
+    }
+
+    fn measure(&mut self) {
+        let frames = self.slab[self.start + self.blocks * BLOCK..].as_chunks().0;
+        (kernels().mix.squares)(frames, self.blocks, &self.offered, &mut self.squares);
+        for (&index, &squares) in self.offered.iter().zip(&self.squares) {
+            let member = &mut self.members[index as usize];
+            if member.tick != Some(self.tick.wrapping_sub(1)) {
+                // New, or back after a pause: nothing to go on from.
+                member.applied = None;
+                member.score = 0;
+                member.chosen = false;
+            }
+            member.tick = Some(self.tick);
+            member.squares = squares;
+            // 2^42 for the frame and 2^18 for the gain at most.
+            let gain = u64::from(member.gain.0);
+            let power = squares.saturating_mul((gain * gain) >> 12) >> 12;
+            member.score = power.max(member.score - member.score.div_ceil(8));
+        }
+    }
+
+    /// Chooses the loudest; an incumbent yields only to twice (3 dB above) its score.
+    fn choose(&mut self) {
+        if self.offered.len() <= self.loudest {
+            for &index in &self.offered {
+                self.members[index as usize].chosen = true;
+            }
+            return;
+        }
+        self.ranking.clear();
+        for &index in &self.offered {
+            let member = &mut self.members[index as usize];
+            let score = if member.gain == Gain::MUTE { 0 } else { member.score };
+            if score > 0 {
+                let score = std::cmp::Reverse(if member.chosen { 2 * score } else { score });
+                self.ranking.push(Rank { score, newcomer: !member.chosen, member: index });
+            }
+            member.chosen = false;
+        }
+        if self.loudest > 0 && self.ranking.len() > self.loudest {
+            self.ranking.select_nth_unstable(self.loudest - 1);
+        }
+        for rank in self.ranking.iter().take(self.loudest) {
+            self.members[rank.member as usize].chosen = true;
+        }
+    }
+
+    fn apply_gains(&mut self) {
+        self.summed.clear();
+        for &index in &self.offered {
+            let member = &mut self.members[index as usize];
+            let wanted = if member.chosen { member.gain } else { Gain::MUTE };
+            let applied = member.applied.replace(wanted).unwrap_or(wanted);
+            if member.squares == 0 || (applied, wanted) == (Gain::MUTE, Gain::MUTE) {
+                continue;
+            }
+            member.offer = Offer::Summed;
+            self.summed.push(index);
+            let start = self.start + (index as usize + 1) * self.blocks * BLOCK;
+            applied.apply(wanted, &mut self.slab[start..start + self.samples]);
+        }
+    }
+}
+
+impl Member {
+    const NEW: Self = Self {
+        gain: Gain::UNITY,
+        applied: None,
+        offer: Offer::None,
+        tick: None,
+        squares: 0,
+        score: 0,
+        chosen: false,
+    };
+}
+
+const BLOCK: usize = size_of::<Block>() / size_of::<i16>();
