@@ -4,6 +4,8 @@ mod counting;
 
 use counting::{allocations, frees};
 use engine::codec::g711;
+use engine::dsp::rate::SampleRate;
+use engine::dsp::resample::{Quality, Resampler};
 use engine::simd;
 
 /// Runs a piece of work and asserts that it left the allocator alone.
@@ -42,4 +44,22 @@ fn companding_does_not_allocate() {
         g711::decode_ulaw(&encoded, &mut pcm);
         g711::decode_alaw(&encoded, &mut pcm);
     });
+}
+
+#[test]
+fn resampling_does_not_allocate() {
+    let pcm = audio();
+    let mut out = [0; 6 * 960];
+    for from in SampleRate::ALL {
+        for to in SampleRate::ALL {
+            let mut resampler = Resampler::new(from, to, Quality::Speech);
+            without_allocation(|| {
+                for frame in pcm.chunks(from.samples(5)) {
+                    resampler.process(frame, &mut out);
+                }
+                resampler.process(&pcm, &mut out);
+                resampler.reset();
+            });
+        }
+    }
 }

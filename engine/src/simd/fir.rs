@@ -51,18 +51,12 @@ pub(super) struct Lanes {
     pub(super) coarse_first: usize,
     /// Coarse coefficients, `[pair][phase]`.
     pub(super) coarse: Box<[[i16; 2]]>,
-    /// When there is one phase, and 33 to 48 pairs begin in every second place of a step: the coefficients of the
-    /// pairs 0, 16 and 32, then 1, 17 and 33, and so on, first the fine and then the coarse ones; all of the first
-    /// place before those of the next.
-    pub(super) columns: Box<[[[[i16; 2]; COLUMN]; 2]]>,
 }
 
 /// Rows of coefficients are a multiple of this long.
 pub(super) const ROW: usize = 16;
 /// Beyond so many phases, groups are too long for lanes.
 pub(super) const LANE_PHASES: usize = 12;
-/// Pairs in a column, 16 apart.
-pub(super) const COLUMN: usize = 3;
 /// The most pairs of taps, in steps: a vector of groups looks at so many pairs more in every second place of a step.
 pub(super) const LANE_PAIRS: usize = 64;
 
@@ -180,33 +174,14 @@ impl FirBank {
                 }
             }
         }
-        let places = step / 2;
-        let mut columns = Vec::new();
-        if phases == 1 && pairs.div_ceil(16 * places) == COLUMN {
-            columns.resize(16 * places, [[[0; 2]; COLUMN]; 2]);
-            for pair in 0..pairs {
-                let [fine_column, coarse_column] = &mut columns[pair % places * 16 + pair / places % 16];
-                let tap = pair / places / 16;
-                fine_column[tap] = fine[pair];
-                let coarse = pair.checked_sub(coarse_first).and_then(|pair| coarse.get(pair));
-                coarse_column[tap] = coarse.copied().unwrap_or_default();
-            }
-        }
-        Some(Lanes {
-            phases,
-            step,
-            fine: fine.into(),
-            coarse_first,
-            coarse: coarse.into(),
-            columns: columns.into(),
-        })
+        Some(Lanes { phases, step, fine: fine.into(), coarse_first, coarse: coarse.into() })
     }
 }
 
 impl Lanes {
     /// How many samples of the window a group looks at.
     pub(super) fn reach(&self) -> usize {
-        if self.columns.is_empty() { self.fine.len() / self.phases * 2 } else { 16 * COLUMN * self.step }
+        self.fine.len() / self.phases * 2
     }
 }
 

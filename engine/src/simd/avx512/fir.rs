@@ -8,7 +8,7 @@ use bytemuck::{must_cast, must_cast_slice, pod_read_unaligned};
 use crate::simd::Fir;
 use crate::simd::FirBank;
 use crate::simd::door::avx512;
-use crate::simd::fir::{COLUMN, LANE_PAIRS, LANE_PHASES, Lanes};
+use crate::simd::fir::{LANE_PAIRS, LANE_PHASES, Lanes};
 use crate::simd::scalar;
 
 /// The family in this table.
@@ -158,61 +158,25 @@ fn sum<const STREAMS: usize, const PHASES: usize, const BLOCKS: usize>(
     }
     // Samples are loaded once for both.
     let mut coarse = [[_mm512_setzero_si512(); PHASES]; BLOCKS];
-    if PHASES == 1 && !lanes.columns.is_empty() {
-        let mut sums = ([half; BLOCKS], [_mm512_setzero_si512(); BLOCKS]);
-        sum_columns(lanes, &streams, &mut sums.0, &mut sums.1);
-        fine.as_flattened_mut().copy_from_slice(&sums.0);
-        coarse.as_flattened_mut().copy_from_slice(&sums.1);
-    } else {
-        let (fine_taps, _) = lanes.fine.as_chunks::<PHASES>();
-        let (coarse_taps, _) = lanes.coarse.as_chunks::<PHASES>();
-        let (before, rest) = fine_taps.split_at(lanes.coarse_first);
-        let (middle, after) = rest.split_at(coarse_taps.len());
-        add_all(&mut fine, &streams, 0, before);
-        for (index, (taps, coarse_taps)) in middle.iter().zip(coarse_taps).enumerate() {
-            let (taps, coarse_taps) = (broadcast(taps), broadcast(coarse_taps));
-            let samples = samples::<STREAMS, BLOCKS>(&streams, lanes.coarse_first + index);
-            for ((samples, fine), coarse) in samples.iter().zip(&mut fine).zip(&mut coarse) {
-                let samples = pod_read_unaligned(must_cast_slice(samples));
-                add(fine, samples, &taps);
-                add(coarse, samples, &coarse_taps);
-            }
+    let (fine_taps, _) = lanes.fine.as_chunks::<PHASES>();
+    let (coarse_taps, _) = lanes.coarse.as_chunks::<PHASES>();
+    let (before, rest) = fine_taps.split_at(lanes.coarse_first);
+    let (middle, after) = rest.split_at(coarse_taps.len());
+    add_all(&mut fine, &streams, 0, before);
+    for (index, (taps, coarse_taps)) in middle.iter().zip(coarse_taps).enumerate() {
+        let (taps, coarse_taps) = (broadcast(taps), broadcast(coarse_taps));
+        let samples = samples::<STREAMS, BLOCKS>(&streams, lanes.coarse_first + index);
+        for ((samples, fine), coarse) in samples.iter().zip(&mut fine).zip(&mut coarse) {
+            let samples = pod_read_unaligned(must_cast_slice(samples));
+            add(fine, samples, &taps);
+            add(coarse, samples, &coarse_taps);
         }
-        add_all(&mut fine, &streams, lanes.coarse_first + middle.len(), after);
     }
+    add_all(&mut fine, &streams, lanes.coarse_first + middle.len(), after);
+
     for ((sums, fine), coarse) in sums.iter_mut().zip(&fine).zip(&coarse) {
         for ((sum, &fine), &coarse) in sums.iter_mut().zip(fine).zip(coarse) {
             *sum = _mm512_sra_epi32(_mm512_add_epi32(_mm512_sra_epi32(fine, shift), coarse), bits);
-        }
-    }
-}
-
-/// [`sum`] for one phase, with few loads: the samples of a pair of taps in one vector are those of the pair 16
-/// further on in the vector before, so each is loaded once for the three pairs of a column.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni,avx512vl")]
-fn sum_columns<const STREAMS: usize, const BLOCKS: usize>(
-    lanes: &Lanes,
-    streams: &[&[i16]; STREAMS],
-    fine: &mut [__m512i; BLOCKS],
-    coarse: &mut [__m512i; BLOCKS],
-) {
-    let (columns, _) = lanes.columns.as_chunks::<LANES>();
-    for (columns, stream) in columns.iter().zip(streams) {
-        for (offset, [fine_taps, coarse_taps]) in columns.iter().enumerate() {
-            let (fine_taps, coarse_taps) = (broadcast(fine_taps), broadcast(coarse_taps));
-            let (samples, _) = stream[2 * offset..].as_chunks::<{ 2 * LANES }>();
-            let samples = &samples[..BLOCKS + COLUMN - 1];
-            for (index, samples) in samples.iter().enumerate() {
-                let samples: __m512i = pod_read_unaligned(must_cast_slice(samples));
-                for tap in 0..COLUMN {
-                    if index >= tap && index - tap < BLOCKS {
-                        let block = index - tap;
-                        fine[block] = _mm512_dpwssd_epi32(fine[block], samples, fine_taps[tap]);
-                        coarse[block] = _mm512_dpwssd_epi32(coarse[block], samples, coarse_taps[tap]);
-                    }
-                }
-            }
         }
     }
 }
