@@ -3,7 +3,8 @@
 mod counting;
 
 use counting::{allocations, frees};
-use engine::codec::g711;
+use engine::codec::g722::batch::{Decoders, Encoders};
+use engine::codec::{g711, g722};
 use engine::simd;
 
 /// Runs a piece of work and asserts that it left the allocator alone.
@@ -41,5 +42,31 @@ fn companding_does_not_allocate() {
         g711::alaw_to_ulaw(&encoded, &mut converted);
         g711::decode_ulaw(&encoded, &mut pcm);
         g711::decode_alaw(&encoded, &mut pcm);
+    });
+}
+
+#[test]
+fn wideband_adpcm_does_not_allocate() {
+    let mut pcm = audio();
+    let mut payload = vec![0; pcm.len() / 2];
+    let (mut encoder, mut decoder) = (g722::Encoder::new(), g722::Decoder::new());
+    let (mut encoders, mut decoders) = (Encoders::new(40, 160), Decoders::new(40, 160));
+    simd::kernels();
+    without_allocation(|| {
+        encoder.encode(&pcm, &mut payload);
+        decoder.decode(&payload, &mut pcm);
+        encoder.reset();
+        decoder.reset();
+        let [Some(first), Some(second)] = [encoders.add(), encoders.add()] else { panic!("no place") };
+        encoders.put(first, &pcm[..320]);
+        encoders.put(second, &pcm[..160]);
+        encoders.encode();
+        encoders.take(first, &mut payload[..160]);
+        encoders.remove(first);
+        let Some(call) = decoders.add() else { panic!("no place") };
+        decoders.put(call, &payload[..160]);
+        decoders.decode();
+        decoders.take(call, &mut pcm[..320]);
+        decoders.remove(call);
     });
 }
