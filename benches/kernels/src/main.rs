@@ -131,8 +131,8 @@ struct Options {
     criterion: bool,
     write: Option<String>,
     quality: Option<String>,
-    table: Option<String>,
     talk_off: Option<String>,
+    table: Option<String>,
     names: Vec<String>,
 }
 
@@ -143,8 +143,8 @@ impl Options {
             criterion: false,
             write: None,
             quality: None,
-            talk_off: None,
             table: None,
+            talk_off: None,
             names: Vec::new(),
         };
         while let Some(argument) = arguments.next() {
