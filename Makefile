@@ -4,8 +4,11 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 
 ARGS ?=
 FUZZ_SECONDS ?= 60
+# What the comparison is started with, as "chrt -f 30 taskset -c 1" on a busy machine.
+BENCH_WITH ?=
+KERNELS = benches/kernels/target/release/bench-kernels
 
-.PHONY: run build test bench fmt lint clean setup setup-build fuzz
+.PHONY: run build test bench bench-kernels fmt lint clean setup setup-build setup-bench fuzz
 
 ## run: build the release binary and start it (ARGS="--sip-bind 127.0.0.1:5070" passes flags)
 run: build
@@ -22,26 +25,37 @@ test: setup
 bench: setup-build
 	cargo bench --bench engine --bench signaling --bench rings
 
+## bench-kernels: our kernels beside Debian's libraries; writes its table into docs/performance.md
+bench-kernels: setup-bench
+	cargo build --release --locked --manifest-path benches/kernels/Cargo.toml
+	$(BENCH_WITH) $(KERNELS) --write docs/performance.md
+
 ## fmt: format in place
 fmt:
 	cargo fmt --all
+	cargo fmt --manifest-path benches/kernels/Cargo.toml
 
 ## lint: formatting and clippy, warnings are errors
-lint: setup-build
+lint: setup-bench
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo fmt --manifest-path benches/kernels/Cargo.toml --check
+	cargo clippy --release --all-targets --locked --manifest-path benches/kernels/Cargo.toml -- -D warnings
 
 ## fuzz: all targets together for FUZZ_SECONDS
 fuzz: setup
 	tests/fuzz/run $(FUZZ_SECONDS)
 
-## setup: the Debian packages and the Python environment for building and testing
+## setup: the Debian packages and the Python environment for building, testing and comparing
 setup:
-	tools/setup build test
+	tools/setup build test bench
 
 setup-build:
 	tools/setup build
 
+setup-bench:
+	tools/setup build bench
+
 clean:
 	cargo clean
-	rm -rf tests/fuzz/target tests/fuzz/artifacts tests/fuzz/corpus .venv sidetone-data
+	rm -rf benches/kernels/target tests/fuzz/target tests/fuzz/artifacts tests/fuzz/corpus .venv sidetone-data

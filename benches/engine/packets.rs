@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
 use engine::ai::dialect::{self, Dialect, Incoming, Outgoing, StreamStart};
-use engine::codec::{Codec, g711};
+use engine::codec::{Law, g711};
 use engine::jitter::{Arrival, FrameClock, Inserted, JitterBuffer, Media, Pulled};
 use engine::rtp::rtcp::{self, Compound, CompoundWriter, ReportBlock, SenderInfo};
 use engine::rtp::{Header, Packet, Sequence, SequenceNumber, SequenceTracker};
@@ -56,19 +56,19 @@ fn g711_160_samples(criterion: &mut Criterion) {
     let encoded = frame(1);
     let mut pcm = [0i16; FRAME];
     let mut bytes = [0u8; FRAME];
-    Codec::Pcmu.decode(&encoded, &mut pcm);
-    Codec::Pcmu.encode(&pcm, &mut bytes);
+    Law::Mu.decode(&encoded, &mut pcm);
+    Law::Mu.encode(&pcm, &mut bytes);
     let same = |a: u8, b: u8| g711::linear_from_ulaw(a) == g711::linear_from_ulaw(b);
     assert!(bytes.iter().zip(&encoded).all(|(&a, &b)| same(a, b)), "decode and encode is identity");
 
     let mut group = criterion.benchmark_group("g711, 160 samples");
     group.throughput(Throughput::Elements(FRAME as u64));
-    for (name, codec) in [("mu-law", Codec::Pcmu), ("A-law", Codec::Pcma)] {
+    for (name, law) in [("mu-law", Law::Mu), ("A-law", Law::A)] {
         group.bench_function(format!("decode {name}"), |bench| {
-            bench.iter(|| codec.decode(black_box(&encoded), black_box(&mut pcm)));
+            bench.iter(|| law.decode(black_box(&encoded), black_box(&mut pcm)));
         });
         group.bench_function(format!("encode {name}"), |bench| {
-            bench.iter(|| codec.encode(black_box(&pcm), black_box(&mut bytes)));
+            bench.iter(|| law.encode(black_box(&pcm), black_box(&mut bytes)));
         });
     }
     group.bench_function("mu-law to A-law", |bench| {
@@ -155,7 +155,7 @@ fn jitter_buffer(criterion: &mut Criterion) {
                 at,
                 sequence: self.number,
                 timestamp: (self.number as u32).wrapping_mul(FRAME as u32),
-                media: Media::Audio(Codec::Pcmu, &payload),
+                media: Media::Audio(Law::Mu, &payload),
             };
             let clock = FrameClock { next: self.tick, samples: FRAME };
             if let Inserted::Align(moment) = self.buffer.insert(&arrival, clock) {
@@ -163,7 +163,7 @@ fn jitter_buffer(criterion: &mut Criterion) {
                 self.buffer.align();
             }
             let mut out = [0; FRAME];
-            let pulled = self.buffer.pull(self.tick, Codec::Pcmu, &mut out);
+            let pulled = self.buffer.pull(self.tick, Law::Mu, &mut out);
             let slew = self.buffer.slew(self.tick, FRAME);
             let next = (self.tick + Duration::from_millis(20)).as_nanos();
             self.tick = Instant::from_nanos(next.saturating_add_signed(slew));

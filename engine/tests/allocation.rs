@@ -1,17 +1,16 @@
 //! A worker neither allocates nor frees after its start: counted by the allocator, on the worker's own
 //! thread, through 10,000 packets and every command.
-#![expect(unsafe_code, reason = "the counting allocator implements GlobalAlloc")]
 #![expect(clippy::disallowed_methods, reason = "tests of the real loop run in real time")]
 
+mod counting;
 mod rig;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use counting::{allocations, frees};
 use engine::command::{Command, Digit, StreamId};
 use engine::config::EngineConfig;
 use engine::event::Event;
@@ -19,44 +18,6 @@ use engine::stream::{App, Stream};
 use engine::{Engine, EngineEvents};
 use rig::{Network, Phone, add, config, idle_stream, poll_for, start};
 use xdp::{Datagram, Device, DeviceCounters, Doorbell, Full, Outgoing, PortIndex};
-
-/// The system's allocator, counting for each thread.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-    static FREES: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is the system allocator's; counting touches no memory that is allocated.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps the contract of `alloc_zeroed`.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps the contract of `realloc`.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        FREES.set(FREES.get() + 1);
-        // SAFETY: the caller keeps the contract of `dealloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// What the worker's thread has allocated and freed, as of its last turn.
 #[derive(Default)]
@@ -99,8 +60,8 @@ impl Device for Audited {
     }
     fn flush(&mut self) {
         self.inner.flush();
-        self.tally.allocations.store(ALLOCATIONS.get(), Ordering::Release);
-        self.tally.frees.store(FREES.get(), Ordering::Release);
+        self.tally.allocations.store(allocations(), Ordering::Release);
+        self.tally.frees.store(frees(), Ordering::Release);
         self.tally.turns.fetch_add(1, Ordering::AcqRel);
     }
     fn wait(&mut self, timeout: Duration) {
@@ -119,17 +80,17 @@ impl Device for Audited {
 
 #[test]
 fn the_allocator_counts() {
-    let before = (ALLOCATIONS.get(), FREES.get());
+    let before = (allocations(), frees());
     let mut memory = std::hint::black_box(vec![1u8; 100]);
     memory.reserve_exact(1000);
-    let between = (ALLOCATIONS.get(), FREES.get());
+    let between = (allocations(), frees());
     assert_eq!(between, (before.0 + 2, before.1), "one allocation, one growth");
     drop(std::hint::black_box(memory));
-    assert_eq!((ALLOCATIONS.get(), FREES.get()), (between.0, between.1 + 1));
+    assert_eq!((allocations(), frees()), (between.0, between.1 + 1));
     let other = std::thread::spawn(|| (0..1000).for_each(|_| drop(std::hint::black_box(vec![1u8; 100]))));
     other.join().expect("no panic");
     // The thread's handle is this thread's, its vectors are not.
-    assert!(FREES.get() <= between.1 + 20, "another thread's are its own");
+    assert!(frees() <= between.1 + 20, "another thread's are its own");
 }
 
 #[test]

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use engine::codec::Codec;
+use engine::codec::{Codec, Law};
 use engine::rtp::Header;
 use engine::stream::{App, Component};
 use engine::time::Instant;
@@ -182,7 +182,7 @@ fn codec_may_change_on_the_fly_and_a_law_is_heard_as_mu_law() {
     let back = world.rtp_to(phone.at);
     assert!(back.iter().all(|(_, header, _)| header.payload_type == 0));
     let mut expected = vec![0; 160];
-    Codec::Pcma.transcode(Codec::Pcmu, &sent[80].2, &mut expected);
+    Law::A.transcode(Law::Mu, &sent[80].2, &mut expected);
     assert!(back.iter().any(|(.., payload)| *payload == expected));
     assert_eq!(world.nodes[0].stream.statistics().concealed_frames, 0);
 }
@@ -411,7 +411,7 @@ fn concealed_tone_has_no_clicks() {
             let pcm: Vec<i16> = (n * 160..(n + 1) * 160)
                 .map(|n| (8000.0 * (n as f64 * hertz * std::f64::consts::TAU / 8000.0).sin()) as i16)
                 .collect();
-            Codec::Pcmu.encode(&pcm, &mut payload);
+            Law::Mu.encode(&pcm, &mut payload);
             let datagram = phone.say(&payload);
             phone.header.timestamp += 160;
             world.send(datagram);
@@ -420,7 +420,7 @@ fn concealed_tone_has_no_clicks() {
         let mut out = vec![];
         for (.., payload) in world.rtp_from(address(ENGINE)) {
             let mut pcm = [0; 160];
-            Codec::Pcmu.decode(&payload, &mut pcm);
+            Law::Mu.decode(&payload, &mut pcm);
             out.extend_from_slice(&pcm);
         }
         // The very first sample begins at once, as the tone does.

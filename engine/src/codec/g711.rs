@@ -1,171 +1,96 @@
 //! ITU-T G.711, bit for bit as the G.191 reference (the software tool library) does it: 16-bit linear with
 //! the 14 (mu-law) or 13 (A-law) significant bits on top, negative samples by ones' complement.
 
+pub use crate::simd::law::{
+    ALAW_TO_LINEAR, ALAW_TO_ULAW, ULAW_TO_ALAW, ULAW_TO_LINEAR, alaw_from_linear, linear_from_alaw,
+    linear_from_ulaw, ulaw_from_linear,
+};
+use crate::simd::{Gain, Loudness, kernels};
+
 /// Encodes as many samples as both slices have.
 pub fn encode_ulaw(pcm: &[i16], encoded: &mut [u8]) {
-    for (byte, &sample) in encoded.iter_mut().zip(pcm) {
-        *byte = ulaw_from_linear(sample);
-    }
+    (kernels().g711.encode_ulaw)(pcm, encoded);
 }
 
 /// Decodes as many samples as both slices have.
 pub fn decode_ulaw(encoded: &[u8], pcm: &mut [i16]) {
-    for (sample, &byte) in pcm.iter_mut().zip(encoded) {
-        *sample = ULAW_TO_LINEAR[usize::from(byte)];
-    }
+    (kernels().g711.decode_ulaw)(encoded, pcm);
 }
 
 /// Encodes as many samples as both slices have.
 pub fn encode_alaw(pcm: &[i16], encoded: &mut [u8]) {
-    for (byte, &sample) in encoded.iter_mut().zip(pcm) {
-        *byte = alaw_from_linear(sample);
-    }
+    (kernels().g711.encode_alaw)(pcm, encoded);
 }
 
 /// Decodes as many samples as both slices have.
 pub fn decode_alaw(encoded: &[u8], pcm: &mut [i16]) {
-    for (sample, &byte) in pcm.iter_mut().zip(encoded) {
-        *sample = ALAW_TO_LINEAR[usize::from(byte)];
-    }
+    (kernels().g711.decode_alaw)(encoded, pcm);
 }
 
 /// Converts as many bytes as both slices have.
 pub fn ulaw_to_alaw(source: &[u8], target: &mut [u8]) {
-    for (target, &byte) in target.iter_mut().zip(source) {
-        *target = ULAW_TO_ALAW[usize::from(byte)];
-    }
+    (kernels().g711.ulaw_to_alaw)(source, target);
 }
 
 /// Converts as many bytes as both slices have.
 pub fn alaw_to_ulaw(source: &[u8], target: &mut [u8]) {
-    for (target, &byte) in target.iter_mut().zip(source) {
-        *target = ALAW_TO_ULAW[usize::from(byte)];
-    }
+    (kernels().g711.alaw_to_ulaw)(source, target);
 }
 
-/// One sample to mu-law.
+/// Converts where the codes lie.
+pub fn ulaw_to_alaw_in_place(audio: &mut [u8]) {
+    (kernels().g711.ulaw_to_alaw_in_place)(audio);
+}
+
+/// Converts where the codes lie.
+pub fn alaw_to_ulaw_in_place(audio: &mut [u8]) {
+    (kernels().g711.alaw_to_ulaw_in_place)(audio);
+}
+
+/// Applies a gain and encodes, as many samples as both slices have.
+pub fn encode_ulaw_gain(pcm: &[i16], gain: Gain, encoded: &mut [u8]) {
+    (kernels().g711.encode_ulaw_gain)(pcm, gain, encoded);
+}
+
+/// Applies a gain and encodes, as many samples as both slices have.
+pub fn encode_alaw_gain(pcm: &[i16], gain: Gain, encoded: &mut [u8]) {
+    (kernels().g711.encode_alaw_gain)(pcm, gain, encoded);
+}
+
+/// Decodes and applies a gain, as many samples as both slices have; gives the level of the result.
+pub fn decode_ulaw_gain(encoded: &[u8], gain: Gain, pcm: &mut [i16]) -> Loudness {
+    (kernels().g711.decode_ulaw_gain)(encoded, gain, pcm)
+}
+
+/// Decodes and applies a gain, as many samples as both slices have; gives the level of the result.
+pub fn decode_alaw_gain(encoded: &[u8], gain: Gain, pcm: &mut [i16]) -> Loudness {
+    (kernels().g711.decode_alaw_gain)(encoded, gain, pcm)
+}
+
+/// The level of coded audio.
 #[must_use]
-pub const fn ulaw_from_linear(sample: i16) -> u8 {
-    let positive = sample >= 0;
-    let magnitude = if positive { sample } else { !sample } >> 2;
-    // 33 moves every segment to a power of two (G.711 table 2).
-    let biased = magnitude + 33;
-    let biased = if biased > 0x1FFF { 0x1FFF } else { biased } as u16;
-    let segment = 11 - biased.leading_zeros();
-    let step = (biased >> segment) & 0x0F;
-    let code = (((8 - segment) << 4) as u8) | (0x0F - step as u8);
-    if positive { code | 0x80 } else { code }
+pub fn measure_ulaw(encoded: &[u8]) -> Loudness {
+    (kernels().g711.measure_ulaw)(encoded)
 }
 
-/// One mu-law byte to linear.
+/// The level of coded audio.
 #[must_use]
-pub const fn linear_from_ulaw(byte: u8) -> i16 {
-    let inverted = !byte;
-    let segment = (inverted >> 4) & 7;
-    let step = (inverted & 0x0F) as i16;
-    let magnitude = (((step << 3) + 0x84) << segment) - 0x84;
-    if byte & 0x80 == 0 { -magnitude } else { magnitude }
+pub fn measure_alaw(encoded: &[u8]) -> Loudness {
+    (kernels().g711.measure_alaw)(encoded)
 }
 
-/// One sample to A-law.
+/// The largest magnitude in coded audio, 0 to 32,124. Comparing it with a threshold is the cheapest test for silence.
 #[must_use]
-pub const fn alaw_from_linear(sample: i16) -> u8 {
-    let positive = sample >= 0;
-    let magnitude = (if positive { sample } else { !sample } >> 4) as u16;
-    let code = if magnitude < 32 {
-        magnitude as u8
-    } else {
-        let segment = 11 - magnitude.leading_zeros();
-        ((segment << 4) as u8) + (magnitude >> segment) as u8
-    };
-    (if positive { code | 0x80 } else { code }) ^ 0x55
+pub fn peak_ulaw(encoded: &[u8]) -> u16 {
+    (kernels().g711.peak_ulaw)(encoded)
 }
 
-/// One A-law byte to linear.
+/// The largest magnitude in coded audio, 8 to 32,256 (A-law has no zero), or 0 if there is none. Comparing it with
+/// a threshold is the cheapest test for silence.
 #[must_use]
-pub const fn linear_from_alaw(byte: u8) -> i16 {
-    let toggled = byte ^ 0x55;
-    let segment = (toggled >> 4) & 7;
-    let step = ((toggled & 0x0F) as i16) << 4;
-    let magnitude = if segment == 0 { step + 8 } else { (step + 0x108) << (segment - 1) };
-    if toggled & 0x80 == 0 { -magnitude } else { magnitude }
+pub fn peak_alaw(encoded: &[u8]) -> u16 {
+    (kernels().g711.peak_alaw)(encoded)
 }
-
-/// Every mu-law byte's linear value.
-pub static ULAW_TO_LINEAR: [i16; 256] = {
-    let mut table = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = linear_from_ulaw(byte as u8);
-        byte += 1;
-    }
-    table
-};
-
-/// Every A-law byte's linear value.
-pub static ALAW_TO_LINEAR: [i16; 256] = {
-    let mut table = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = linear_from_alaw(byte as u8);
-        byte += 1;
-    }
-    table
-};
-
-/// Every mu-law byte in A-law, by the conversion that G.711 itself prescribes (table 3). It is not quite
-/// expanding and compressing again: at the edges of segments it takes the neighbour that a second
-/// conversion brings back.
-pub static ULAW_TO_ALAW: [u8; 256] = {
-    let mut table = [0; 256];
-    let mut n = 0;
-    while n < 128 {
-        let value = ULAW_VALUE_TO_ALAW[n] - 1;
-        table[0xFF - n] = (value | 0x80) ^ 0x55;
-        table[0x7F - n] = value ^ 0x55;
-        n += 1;
-    }
-    table
-};
-
-/// Every A-law byte in mu-law (G.711 table 4).
-pub static ALAW_TO_ULAW: [u8; 256] = {
-    let mut table = [0; 256];
-    let mut n = 0;
-    while n < 128 {
-        let value = ALAW_VALUE_TO_ULAW[n];
-        table[(n | 0x80) ^ 0x55] = 0xFF - value;
-        table[n ^ 0x55] = 0x7F - value;
-        n += 1;
-    }
-    table
-};
-
-/// G.711 table 3: mu-law values from zero outwards, to A-law values numbered from one.
-#[rustfmt::skip]
-const ULAW_VALUE_TO_ALAW: [u8; 128] = [
-    1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8,
-    9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24,
-    25, 27, 29, 31, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44,
-    46, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62,
-    64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 76, 77, 78, 79,
-    80, 82, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94, 95, 96,
-    97, 98, 99, 100, 101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 111, 112,
-    113, 114, 115, 116, 117, 118, 119, 120, 121, 122, 123, 124, 125, 126, 127, 128,
-];
-
-/// G.711 table 4: A-law values from zero outwards, to mu-law values numbered from zero.
-#[rustfmt::skip]
-const ALAW_VALUE_TO_ULAW: [u8; 128] = [
-    1, 3, 5, 7, 9, 11, 13, 15, 16, 17, 18, 19, 20, 21, 22, 23,
-    24, 25, 26, 27, 28, 29, 30, 31, 32, 32, 33, 33, 34, 34, 35, 35,
-    36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 48, 49, 49,
-    50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63, 64, 64,
-    65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 76, 77, 78, 79, 80,
-    80, 81, 82, 83, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94, 95,
-    96, 97, 98, 99, 100, 101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 111,
-    112, 113, 114, 115, 116, 117, 118, 119, 120, 121, 122, 123, 124, 125, 126, 127,
-];
 
 #[cfg(test)]
 mod tests {
@@ -306,5 +231,20 @@ mod tests {
         let mut pcm = [7; 3];
         decode_ulaw(&[0xFF, 0x80], &mut pcm);
         assert_eq!(pcm, [0, 32_124, 7]);
+    }
+
+    #[test]
+    fn silence_and_speech_are_told_apart_in_code() {
+        assert_eq!((peak_ulaw(&[0xFF; 160]), peak_alaw(&[0xD5; 160])), (0, 8));
+        let mut speech = [0xFF; 160];
+        speech[99] = ulaw_from_linear(-1000);
+        assert_eq!(peak_ulaw(&speech), 988);
+        assert_eq!(measure_ulaw(&speech), Loudness { sum_of_squares: 988 * 988, peak: 988 });
+        ulaw_to_alaw_in_place(&mut speech);
+        assert_eq!(peak_alaw(&speech), linear_from_alaw(alaw_from_linear(-1000)).unsigned_abs());
+        alaw_to_ulaw_in_place(&mut speech);
+        let mut pcm = [1; 160];
+        let level = decode_ulaw_gain(&speech, Gain::from_factor(2.0), &mut pcm);
+        assert_eq!((level.peak, pcm[99]), (1976, -1976));
     }
 }

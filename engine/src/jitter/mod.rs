@@ -18,7 +18,7 @@ mod slots;
 #[cfg(test)]
 mod tests;
 
-use crate::codec::Codec;
+use crate::codec::Law;
 use crate::codec::comfort_noise::ComfortNoise;
 use crate::rtp::TICK_NANOS;
 use crate::time::{Duration, Instant};
@@ -45,7 +45,7 @@ pub struct Arrival<'a> {
 #[derive(Clone, Copy, Debug)]
 pub enum Media<'a> {
     /// One byte per sample, at most [`MAX_PAYLOAD_BYTES`].
-    Audio(Codec, &'a [u8]),
+    Audio(Law, &'a [u8]),
     /// Comfort noise (RFC 3389): no audio from here on.
     ComfortNoise(&'a [u8]),
     /// A telephone-event: no audio from here on, either.
@@ -106,7 +106,7 @@ pub struct JitterBuffer {
     since_skip: u32,
     last_arrival: Instant,
     history: [u8; HISTORY_SAMPLES],
-    history_codec: Codec,
+    history_codec: Law,
 }
 
 impl JitterBuffer {
@@ -127,8 +127,8 @@ impl JitterBuffer {
             late_in_a_row: 0,
             since_skip: 0,
             last_arrival: Instant::ZERO,
-            history: [Codec::Pcmu.silence(); HISTORY_SAMPLES],
-            history_codec: Codec::Pcmu,
+            history: [Law::Mu.silence(); HISTORY_SAMPLES],
+            history_codec: Law::Mu,
         }
     }
 
@@ -185,7 +185,7 @@ impl JitterBuffer {
 
     /// Fills `frame` (at most [`MAX_PAYLOAD_BYTES`]) with the audio for the tick at `tick`. Audio that
     /// came in `codec` is copied untouched.
-    pub fn pull(&mut self, tick: Instant, codec: Codec, frame: &mut [u8]) -> Pulled {
+    pub fn pull(&mut self, tick: Instant, codec: Law, frame: &mut [u8]) -> Pulled {
         if codec != self.history_codec {
             self.history_codec.transcode_in_place(codec, &mut self.history);
             self.history_codec = codec;
@@ -509,7 +509,7 @@ enum Source {
     Dry,
 }
 
-fn is_quiet(codec: Codec, audio: &[u8]) -> bool {
+fn is_quiet(codec: Law, audio: &[u8]) -> bool {
     let mut pcm = [0; MAX_PAYLOAD_BYTES];
     let pcm = &mut pcm[..audio.len()];
     codec.decode(audio, pcm);

@@ -1,6 +1,6 @@
 //! The packets that wait to be played: fixed memory, placed by sequence number.
 
-use crate::codec::Codec;
+use crate::codec::Law;
 use crate::codec::comfort_noise::ComfortNoise;
 
 /// Packets that can wait: 640 ms at 10 ms each.
@@ -23,7 +23,7 @@ pub(super) struct Slot {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Content {
     /// As many samples as bytes.
-    Audio(Codec),
+    Audio(Law),
     /// From here on the sender sends no audio, and this noise stands in for it.
     Pause(ComfortNoise),
 }
@@ -32,7 +32,7 @@ impl Slot {
     const EMPTY: Self = Self {
         sequence: 0,
         timestamp: 0,
-        content: Content::Audio(Codec::Pcmu),
+        content: Content::Audio(Law::Mu),
         len: 0,
         payload: [0; MAX_PAYLOAD_BYTES],
     };

@@ -27,13 +27,13 @@ impl Rig {
 
     fn audio(&mut self, at_ms: u64, n: u64) -> Inserted {
         let payload = [n as u8 | 0x80; FRAME];
-        let media = Media::Audio(Codec::Pcmu, &payload);
+        let media = Media::Audio(Law::Mu, &payload);
         self.insert(Instant::from_millis(at_ms), 1000 + n, (n * 160) as u32, media)
     }
 
     fn pull(&mut self) -> (Pulled, [u8; FRAME]) {
         let mut frame = [0; FRAME];
-        let pulled = self.buffer.pull(self.tick, Codec::Pcmu, &mut frame);
+        let pulled = self.buffer.pull(self.tick, Law::Mu, &mut frame);
         self.tick += Duration::from_millis(20);
         (pulled, frame)
     }
@@ -104,7 +104,7 @@ fn gap_without_a_missing_packet_is_a_pause() {
     rig.pull();
     // The next number, but 40 ms later on the media timeline, and it is there in time.
     let payload = [0x90; FRAME];
-    rig.insert(Instant::from_millis(1), 1001, 3 * 160, Media::Audio(Codec::Pcmu, &payload));
+    rig.insert(Instant::from_millis(1), 1001, 3 * 160, Media::Audio(Law::Mu, &payload));
     assert_eq!(rig.pull().0, Pulled::Pause);
     assert_eq!(rig.pull().0, Pulled::Pause);
     assert_eq!(rig.pull().0, Pulled::Audio);
@@ -138,7 +138,7 @@ fn long_silence_is_no_concealment() {
 fn a_law_comes_out_as_mu_law_by_table() {
     let mut rig = Rig::new();
     let payload = [0x2A; FRAME];
-    rig.insert(Instant::from_millis(7), 1000, 0, Media::Audio(Codec::Pcma, &payload));
+    rig.insert(Instant::from_millis(7), 1000, 0, Media::Audio(Law::A, &payload));
     assert_eq!(rig.pull().1, [0x00; FRAME]);
 }
 
@@ -159,7 +159,7 @@ fn more_packets_than_slots_drop_the_oldest() {
 #[derive(Clone, Debug)]
 enum Step {
     Insert { delay_ms: u64, sequence: u64, timestamp: u32, kind: u8, len: usize },
-    Pull { samples: usize, late_ms: u64, codec: Codec },
+    Pull { samples: usize, late_ms: u64, codec: Law },
     Reset,
 }
 
@@ -172,7 +172,7 @@ fn step() -> impl Strategy<Value = Step> {
     let pull = (1usize..=480, 0u64..100, any::<bool>()).prop_map(|(samples, late_ms, alaw)| Step::Pull {
         samples,
         late_ms,
-        codec: if alaw { Codec::Pcma } else { Codec::Pcmu },
+        codec: if alaw { Law::A } else { Law::Mu },
     });
     prop_oneof![8 => insert, 8 => pull, 1 => Just(Step::Reset)]
 }
@@ -192,8 +192,8 @@ proptest! {
                     let media = match kind {
                         0 => Media::ComfortNoise(&payload[..len % 4]),
                         1 => Media::Event,
-                        2 => Media::Audio(Codec::Pcma, &payload[..len]),
-                        _ => Media::Audio(Codec::Pcmu, &payload[..len]),
+                        2 => Media::Audio(Law::A, &payload[..len]),
+                        _ => Media::Audio(Law::Mu, &payload[..len]),
                     };
                     let arrival = Arrival { at: now, sequence, timestamp, media };
                     if let Inserted::Align(moment) = buffer.insert(&arrival, FrameClock { next, samples }) {

@@ -10,8 +10,12 @@
 //! Callers take [`kernels`] and never ask for the CPU themselves. A kernel works on slices, keeps no state of
 //! its own, allocates nothing and panics at no input; what it does when lengths differ stands at its field.
 
+mod blocks;
 mod door;
 mod g711;
+pub(crate) mod g722;
+pub(crate) mod law;
+mod level;
 pub(crate) mod mix;
 mod scalar;
 mod vad;
@@ -26,6 +30,8 @@ mod neon;
 use std::sync::OnceLock;
 
 pub use g711::G711;
+pub use g722::G722;
+pub use level::{Gain, Levels, Loudness};
 pub use mix::{Block, CEILING, KNEE, Mix, limit};
 pub use vad::{NO_LEVEL, VAD_LANES, Vad, VadLanes, VadTiming};
 
@@ -36,10 +42,14 @@ pub struct Kernels {
     pub name: &'static str,
     /// Companding.
     pub g711: G711,
+    /// Loudness.
+    pub level: Levels,
     /// Mixing.
     pub mix: Mix,
     /// Voice activity.
     pub vad: Vad,
+    /// Wideband ADPCM.
+    pub g722: G722,
 }
 
 /// The table in use: the fastest that this CPU runs, unless [`select`] named another before.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::send::{MAX_PAYLOAD_BYTES, Permission};
 use super::{App, PlayoutReport, Refusal, Stream, StreamEvent};
 use crate::ai::AiPort;
-use crate::codec::Codec;
+use crate::codec::Law;
 use crate::dtmf::ReceivedDigit;
 use crate::rtp::TICK_NANOS;
 use crate::time::{Duration, Instant};
@@ -31,7 +31,7 @@ impl AiEar {
 
     /// Nothing is heard for so many samples: the timeline goes on, and what began a block ends it.
     fn skip(&mut self, port: &mut AiPort, tick: Instant, samples: u64) {
-        let silence = [Codec::Pcmu.silence(); AI_BLOCK_BYTES];
+        let silence = [Law::Mu.silence(); AI_BLOCK_BYTES];
         let padding = (AI_BLOCK_BYTES - self.filled) % AI_BLOCK_BYTES;
         let padding = samples.min(padding as u64);
         self.hear(port, tick, &silence[..padding as usize]);
@@ -63,11 +63,10 @@ impl Stream {
     /// Makes the frame of the tick at `tick`.
     pub(super) fn run_frame(&mut self, tick: Instant) {
         let samples = self.frame_samples();
-        let codec = self.parameters.send.codec;
-        let heard_codec = if matches!(self.app, App::Ai(_)) { Codec::Pcmu } else { codec };
+        let law = self.parameters.send.codec.law().filter(|_| !matches!(self.app, App::Ai(_)));
         let mut heard = [0; MAX_PAYLOAD_BYTES];
         let heard = &mut heard[..samples];
-        self.receiver.pull(tick, heard_codec, heard);
+        self.receiver.pull(tick, law.unwrap_or(Law::Mu), heard);
         if let Some(digit) = self.receiver.handle_timeout(tick) {
             self.handle_digit(digit);
         }
@@ -89,7 +88,7 @@ impl Stream {
         if let App::Ai(port) = &mut self.app {
             let mut heard = [0; MAX_PAYLOAD_BYTES];
             for _ in 0..frames.min(FRAMES_HEARD_LATE) {
-                self.receiver.pull(at, Codec::Pcmu, &mut heard[..samples]);
+                self.receiver.pull(at, Law::Mu, &mut heard[..samples]);
                 self.ear.hear(port, at, &heard[..samples]);
                 left -= 1;
                 at += duration;
@@ -175,19 +174,20 @@ impl Stream {
             None => self.dtmf_sender.clear(),
         }
         let format = self.parameters.send;
+        let Some(law) = format.codec.law() else { return self.sender.pause() };
         match &mut self.app {
-            App::Silence => said.fill(format.codec.silence()),
+            App::Silence => said.fill(law.silence()),
             App::Echo => said.copy_from_slice(heard),
             App::Ai(port) => {
                 let filled = port.pull(timestamp, said).min(said.len());
-                Codec::Pcmu.transcode_in_place(format.codec, &mut said[..filled]);
-                said[filled..].fill(format.codec.silence());
+                Law::Mu.transcode_in_place(law, &mut said[..filled]);
+                said[filled..].fill(law.silence());
             }
             App::Player(player) => {
                 let mut pcm = [0; MAX_PAYLOAD_BYTES];
                 let pcm = &mut pcm[..samples];
                 let played = player.pull(pcm);
-                format.codec.encode(pcm, said);
+                law.encode(pcm, said);
                 if player.is_finished() && !self.player_reported {
                     self.player_reported = true;
                     let report = PlayoutReport {

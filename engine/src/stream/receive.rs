@@ -2,7 +2,7 @@
 
 use super::refusal::Refusal;
 use super::{StreamParameters, StreamStatistics};
-use crate::codec::Codec;
+use crate::codec::{Codec, Law};
 use crate::dtmf::{DtmfReceiver, ReceivedDigit, TelephoneEvent};
 use crate::jitter::{Arrival, FrameClock, Inserted, JitterBuffer, MAX_PAYLOAD_BYTES, Media, Pulled};
 use crate::rtp::rtcp::ReportBlock;
@@ -30,7 +30,7 @@ pub(super) struct Receiver {
 /// A payload type, looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Payload {
-    Audio(Codec),
+    Audio(Law),
     ComfortNoise,
     Event,
 }
@@ -38,8 +38,8 @@ pub(super) enum Payload {
 impl Payload {
     /// What a payload type was negotiated to be.
     pub(super) fn of(payload_type: u8, parameters: &StreamParameters) -> Option<Self> {
-        if let Some(codec) = parameters.receive.codec(payload_type) {
-            Some(Self::Audio(codec))
+        if let Some(law) = parameters.receive.codec(payload_type).and_then(Codec::law) {
+            Some(Self::Audio(law))
         } else if parameters.telephone_event.is_some_and(|event| event.receive == payload_type) {
             Some(Self::Event)
         } else if parameters.comfort_noise == Some(payload_type) {
@@ -91,7 +91,7 @@ impl Receiver {
                 self.handle_useless(&header);
                 return Err(Refusal::PayloadLength);
             }
-            Payload::Audio(codec) => Media::Audio(codec, bytes),
+            Payload::Audio(law) => Media::Audio(law, bytes),
             Payload::ComfortNoise => Media::ComfortNoise(bytes),
             Payload::Event => Media::Event,
         };
@@ -130,12 +130,12 @@ impl Receiver {
     }
 
     /// The audio of one frame.
-    pub(super) fn pull(&mut self, tick: Instant, codec: Codec, frame: &mut [u8]) {
-        if self.jitter.pull(tick, codec, frame) == Pulled::Concealed {
+    pub(super) fn pull(&mut self, tick: Instant, law: Law, frame: &mut [u8]) {
+        if self.jitter.pull(tick, law, frame) == Pulled::Concealed {
             self.concealed += 1;
         }
         if self.dtmf.is_active() {
-            frame.fill(codec.silence());
+            frame.fill(law.silence());
         }
     }
 

@@ -1,16 +1,20 @@
 //! x86-64 with AVX2 and FMA: Haswell, Zen and later.
 
 mod g711;
+mod g722;
+mod level;
 mod mix;
 mod vad;
 
-use super::{G711, Kernels, Mix, Vad};
+use super::Kernels;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "avx2",
-    g711: G711 { encode_ulaw: g711::encode_ulaw },
-    mix: Mix { squares: mix::squares, minus_self: mix::minus_self, gain: mix::gain },
-    vad: Vad { energy: vad::energy },
+    g711: g711::KERNELS,
+    g722: g722::KERNELS,
+    level: level::KERNELS,
+    mix: mix::KERNELS,
+    vad: vad::KERNELS,
 };
 
 /// Whether the CPU has what [`super::door::avx2`] compiles for.

@@ -8,6 +8,9 @@ use crate::simd::door::avx512;
 use crate::simd::mix::{Block, CEILING, KNEE};
 use crate::simd::scalar;
 
+/// The family in this table.
+pub(in crate::simd) const KERNELS: crate::simd::Mix = crate::simd::Mix { squares, minus_self, gain };
+
 avx512! {
     fn squares(frames: &[Block], blocks: usize, members: &[u32], squares: &mut [u64]) {
         let low = _mm512_set1_epi64(0xFFFF_FFFF);

@@ -2,7 +2,9 @@
 
 use crate::simd::door::avx512;
 use crate::simd::scalar;
-use crate::simd::vad::{VAD_LANES, VadLanes, VadTiming};
+use crate::simd::vad::{VAD_LANES, Vad, VadLanes, VadTiming};
+
+pub(in crate::simd) const KERNELS: Vad = Vad { energy };
 
 avx512! {
     fn energy(timing: VadTiming, levels: &[[i16; VAD_LANES]], lanes: &mut [VadLanes]) {

@@ -4,6 +4,9 @@ use crate::simd::door::neon;
 use crate::simd::mix::Block;
 use crate::simd::scalar;
 
+/// The family in this table.
+pub(in crate::simd) const KERNELS: crate::simd::Mix = crate::simd::Mix { squares, minus_self, gain };
+
 neon! {
     fn squares(frames: &[Block], blocks: usize, members: &[u32], squares: &mut [u64]) {
         scalar::mix::squares(frames, blocks, members, squares);

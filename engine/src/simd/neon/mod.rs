@@ -1,14 +1,18 @@
 //! AArch64 with NEON, which every such CPU has.
 
 mod g711;
+mod g722;
+mod level;
 mod mix;
 mod vad;
 
-use super::{G711, Kernels, Mix, Vad};
+use super::Kernels;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "neon",
-    g711: G711 { encode_ulaw: g711::encode_ulaw },
-    mix: Mix { squares: mix::squares, minus_self: mix::minus_self, gain: mix::gain },
-    vad: Vad { energy: vad::energy },
+    g711: g711::KERNELS,
+    g722: g722::KERNELS,
+    level: level::KERNELS,
+    mix: mix::KERNELS,
+    vad: vad::KERNELS,
 };

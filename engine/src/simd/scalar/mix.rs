@@ -2,6 +2,9 @@
 
 use crate::simd::mix::{Block, limit};
 
+/// The family in this table.
+pub(in crate::simd) const KERNELS: crate::simd::Mix = crate::simd::Mix { squares, minus_self, gain };
+
 #[inline(always)]
 pub(in crate::simd) fn squares(frames: &[Block], blocks: usize, members: &[u32], squares: &mut [u64]) {
     for (squares, &member) in squares.iter_mut().zip(members) {

@@ -2,14 +2,18 @@
 //! compile the same text for their instruction set.
 
 pub(super) mod g711;
+pub(super) mod g722;
+pub(super) mod level;
 pub(super) mod mix;
 pub(super) mod vad;
 
-use super::{G711, Kernels, Mix, Vad};
+use super::Kernels;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "scalar",
-    g711: G711 { encode_ulaw: g711::encode_ulaw },
-    mix: Mix { squares: mix::squares, minus_self: mix::minus_self, gain: mix::gain },
-    vad: Vad { energy: vad::energy },
+    g711: g711::KERNELS,
+    g722: g722::KERNELS,
+    level: level::KERNELS,
+    mix: mix::KERNELS,
+    vad: vad::KERNELS,
 };

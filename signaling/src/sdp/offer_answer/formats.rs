@@ -32,18 +32,18 @@ pub(super) fn known_formats(media: &MediaDescription) -> Vec<(u8, Meaning)> {
 fn meaning(media: &MediaDescription, payload_type: u8) -> Option<Meaning> {
     let Some(RtpMap { encoding, clock_rate, channels, .. }) = media.rtpmap(payload_type) else {
         return match payload_type {
-            PCMU => Some(Meaning::Codec(Codec::Pcmu)),
-            PCMA => Some(Meaning::Codec(Codec::Pcma)),
             COMFORT_NOISE => Some(Meaning::ComfortNoise),
-            _ => None,
+            _ => Codec::from_static_payload_type(payload_type).map(Meaning::Codec),
         };
     };
-    if *clock_rate != CLOCK_RATE_HZ || channels.is_some_and(|channels| channels != 1) {
+    let channels = channels.unwrap_or(1);
+    if let Some(codec) = Codec::from_rtpmap(encoding, *clock_rate, channels) {
+        return Some(Meaning::Codec(codec));
+    }
+    if *clock_rate != EVENT_CLOCK_RATE_HZ || channels != 1 {
         return None;
     }
     match encoding.to_ascii_lowercase().as_str() {
-        "pcmu" => Some(Meaning::Codec(Codec::Pcmu)),
-        "pcma" => Some(Meaning::Codec(Codec::Pcma)),
         "telephone-event" => Some(Meaning::TelephoneEvent),
         "cn" => Some(Meaning::ComfortNoise),
         _ => None,
@@ -52,18 +52,17 @@ fn meaning(media: &MediaDescription, payload_type: u8) -> Option<Meaning> {
 
 /// Appends a payload type and its lines to a description of ours.
 pub(super) fn write_format(media: &mut MediaDescription, payload_type: u8, meaning: Meaning) {
-    let encoding = match meaning {
-        Meaning::Codec(Codec::Pcmu) => "PCMU",
-        Meaning::Codec(Codec::Pcma) => "PCMA",
-        Meaning::TelephoneEvent => "telephone-event",
-        Meaning::ComfortNoise => "CN",
+    let (encoding, clock_rate, channels) = match meaning {
+        Meaning::Codec(codec) => (codec.name(), codec.clock_rate_hz(), codec.rtpmap_channels()),
+        Meaning::TelephoneEvent => ("telephone-event", EVENT_CLOCK_RATE_HZ, 1),
+        Meaning::ComfortNoise => ("CN", EVENT_CLOCK_RATE_HZ, 1),
     };
     media.formats.push(payload_type.to_string());
     media.attributes.push(Attribute::RtpMap(RtpMap {
         payload_type,
         encoding: encoding.to_owned(),
-        clock_rate: CLOCK_RATE_HZ,
-        channels: None,
+        clock_rate,
+        channels: (channels != 1).then_some(channels),
     }));
     if meaning == Meaning::TelephoneEvent {
         // RFC 4733 section 7.1.1: the keys, and 16 for the hook flash.
@@ -87,8 +86,9 @@ pub(super) fn payload_type_of(formats: &[(u8, Meaning)], wanted: Meaning) -> Opt
 }
 
 pub(super) const PCMU: u8 = 0;
-pub(super) const PCMA: u8 = 8;
 pub(super) const COMFORT_NOISE: u8 = 13;
 /// The payload type of telephone-event in our offers; the one most phones use.
 pub(super) const TELEPHONE_EVENT: u8 = 101;
-const CLOCK_RATE_HZ: u32 = 8000;
+/// Payload types from here on mean what an `a=rtpmap` says (RFC 3551 section 6).
+pub(super) const FIRST_DYNAMIC: u8 = 96;
+const EVENT_CLOCK_RATE_HZ: u32 = 8000;

@@ -92,15 +92,16 @@ impl Offer {
 
 /// What we offer, with the payload types we give it.
 fn ours(local: &LocalMedia) -> Vec<(u8, Meaning)> {
-    let mut ours: Vec<_> = local
-        .codecs
-        .iter()
-        .map(|&codec| match codec {
-            engine::stream::Codec::Pcmu => (formats::PCMU, Meaning::Codec(codec)),
-            engine::stream::Codec::Pcma => (formats::PCMA, Meaning::Codec(codec)),
+    let mut codecs = local.codecs.clone();
+    codecs.dedup();
+    let mut dynamic = (formats::FIRST_DYNAMIC..=127).filter(|&number| number != formats::TELEPHONE_EVENT);
+    let mut ours: Vec<_> = codecs
+        .into_iter()
+        .filter_map(|codec| {
+            let payload_type = codec.static_payload_type().or_else(|| dynamic.next())?;
+            Some((payload_type, Meaning::Codec(codec)))
         })
         .collect();
-    ours.dedup();
     ours.push((formats::COMFORT_NOISE, Meaning::ComfortNoise));
     ours.push((formats::TELEPHONE_EVENT, Meaning::TelephoneEvent));
     ours
