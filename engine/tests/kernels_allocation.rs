@@ -3,8 +3,13 @@
 mod counting;
 
 use counting::{allocations, frees};
+use engine::codec::comfort_noise::{ComfortNoise, NoiseAnalysis};
 use engine::codec::g711;
-use engine::simd;
+use engine::dsp::agc::{Agc, AgcConfig};
+use engine::dsp::denoise::Denoiser;
+use engine::dsp::mix::Mixer;
+use engine::dsp::vad::{EnergyVad, NeuralVad, VadBank};
+use engine::simd::{self, Gain};
 
 /// Runs a piece of work and asserts that it left the allocator alone.
 #[track_caller]
@@ -41,5 +46,71 @@ fn companding_does_not_allocate() {
         g711::alaw_to_ulaw(&encoded, &mut converted);
         g711::decode_ulaw(&encoded, &mut pcm);
         g711::decode_alaw(&encoded, &mut pcm);
+    });
+}
+
+#[test]
+fn mixing_does_not_allocate() {
+    let pcm = audio();
+    let mut mixer = Mixer::new(40, 960);
+    mixer.set_loudest(Some(3));
+    let _ = simd::kernels();
+    without_allocation(|| {
+        for tick in 0..20 {
+            for member in 0..40 - tick {
+                mixer.offer(member).copy_from_slice(&pcm);
+            }
+            mixer.set_gain(tick, Gain::from_factor(0.5));
+            mixer.mix();
+            assert!(mixer.summed().len() > 2 && mixer.level(0).value() < 127);
+        }
+    });
+}
+
+#[test]
+fn voice_activity_detection_does_not_allocate() {
+    let pcm = audio();
+    let mut bank = VadBank::new(100, 20);
+    let mut energy = EnergyVad::new(20);
+    let mut neural = [8000, 16_000].map(|rate| NeuralVad::new(rate).expect("a rate it takes"));
+    let _ = simd::kernels();
+    without_allocation(|| {
+        for call in 0..100 {
+            bank.set_frame(call, 1_000_000 << call % 20, 160);
+        }
+        bank.update();
+        energy.handle_frame(&pcm);
+        for vad in &mut neural {
+            vad.handle_frame(&pcm);
+        }
+    });
+}
+
+#[test]
+fn gain_control_and_noise_suppression_do_not_allocate() {
+    let mut pcm = audio();
+    let mut agc = Agc::new(AgcConfig::default());
+    let mut denoiser = Denoiser::new();
+    let _ = simd::kernels();
+    without_allocation(|| {
+        agc.handle_frame(&mut pcm, true);
+        for _ in 0..5 {
+            denoiser.handle_frame(&mut pcm);
+        }
+    });
+}
+
+#[test]
+fn comfort_noise_does_not_allocate() {
+    let mut pcm = audio();
+    let mut noise = ComfortNoise::new();
+    let mut analysis = NoiseAnalysis::new(10);
+    let mut payload = [0; 11];
+    let _ = simd::kernels();
+    without_allocation(|| {
+        analysis.handle_frame(&pcm);
+        let length = analysis.write(&mut payload);
+        noise.handle_payload(&payload[..length]);
+        noise.fill(&mut pcm);
     });
 }

@@ -33,7 +33,7 @@ pub use g711::G711;
 pub use g722::G722;
 pub use level::{Gain, Levels, Loudness};
 pub use mix::{Block, CEILING, KNEE, Mix, limit};
-pub use vad::{NO_LEVEL, VAD_LANES, Vad, VadLanes, VadTiming};
+pub use vad::{NO_LEVEL, VAD_LANES, Vad, VadLane, VadLanes, VadTiming};
 
 /// The kernels for one instruction set, by family.
 #[derive(Debug)]
