@@ -8,6 +8,7 @@ use engine::codec::g711;
 use engine::dsp::agc::{Agc, AgcConfig};
 use engine::dsp::denoise::Denoiser;
 use engine::dsp::mix::Mixer;
+use engine::dsp::rate::SampleRate;
 use engine::dsp::vad::{EnergyVad, NeuralVad, VadBank};
 use engine::simd::{self, Gain};
 
@@ -90,12 +91,15 @@ fn voice_activity_detection_does_not_allocate() {
 fn gain_control_and_noise_suppression_do_not_allocate() {
     let mut pcm = audio();
     let mut agc = Agc::new(AgcConfig::default());
-    let mut denoiser = Denoiser::new();
+    let mut denoisers =
+        [8000, 48_000].map(|hz| SampleRate::from_hz(hz).and_then(Denoiser::new).expect("a rate it takes"));
     let _ = simd::kernels();
     without_allocation(|| {
         agc.handle_frame(&mut pcm, true);
-        for _ in 0..5 {
-            denoiser.handle_frame(&mut pcm);
+        for denoiser in &mut denoisers {
+            for _ in 0..5 {
+                denoiser.handle_frame(&mut pcm);
+            }
         }
     });
 }

@@ -4,6 +4,7 @@ use std::f64::consts::TAU;
 use std::hint::black_box;
 
 use crate::pair::Side;
+use crate::quality::digits::Candidate;
 use crate::{FRAME, FRAMES, SECONDS, peers, signal};
 
 /// Calls that are looked at together.
@@ -57,4 +58,9 @@ pub fn all_digits(milliseconds: usize) -> Vec<i16> {
         }
     }
     pcm
+}
+
+/// Ours, for the quality report.
+pub fn ours() -> Vec<Candidate> {
+    Vec::new()
 }

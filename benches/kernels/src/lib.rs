@@ -3,6 +3,7 @@
 //! One file per family. It gives [`Pair`]s: a check of our result and the closures to time. `peers` is the
 //! other side, Debian's libraries.
 
+pub mod conceal;
 pub mod dtmf;
 pub mod g711;
 pub mod g722;
@@ -29,5 +30,5 @@ pub const FRAMES: usize = 250;
 
 /// Every comparison, in the order of the goals.
 pub fn all_pairs() -> Vec<Pair> {
-    [g711::pairs()].into_iter().flatten().collect()
+    [g711::pairs(), mix::pairs(), opus::pairs()].into_iter().flatten().collect()
 }

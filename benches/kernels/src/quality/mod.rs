@@ -1,8 +1,11 @@
 //! Quality beside speed: what ours and theirs do to the same signals, as tables and plots.
 
+pub mod concealment;
+pub mod digits;
 pub mod plot;
 pub mod resampling;
 pub mod spectrum;
+pub mod voices;
 
 use std::path::Path;
 
@@ -26,4 +29,5 @@ pub fn write(path: &str) -> Result<(), String> {
 
 type Report = fn(&mut Vec<(String, String)>) -> String;
 
-const SECTIONS: [(&str, Report); 1] = [("resampling", resampling::report)];
+const SECTIONS: [(&str, Report); 3] =
+    [("resampling", resampling::report), ("digits", digits::report), ("concealment", concealment::report)];

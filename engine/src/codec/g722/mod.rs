@@ -14,6 +14,9 @@
 //! filter to 16.
 
 mod band;
+pub mod batch;
+#[cfg(test)]
+mod batch_tests;
 mod decoder;
 mod encoder;
 #[cfg(test)]

@@ -218,7 +218,7 @@ fn overflow_sequence() -> Vec<u16> {
 }
 
 /// Appendix II.3.2: every code, also those that no encoder sends, in patterns of signs that move the poles.
-fn artificial_sequence() -> Vec<u16> {
+pub(super) fn artificial_sequence() -> Vec<u16> {
     // The highest bit of either band: eight patterns of 2048 bits.
     let signs = ["001", "11110000", "1", "1100", "10", "00000100", "00101", "11000"];
     // The lower bit of the higher band: so many ones and then zeros.
@@ -267,10 +267,10 @@ fn random_octets() -> Vec<u8> {
 }
 
 /// Numerical Recipes' generator.
-struct Noise(u32);
+pub(super) struct Noise(pub(super) u32);
 
 impl Noise {
-    fn next(&mut self) -> i16 {
+    pub(super) fn next(&mut self) -> i16 {
         self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (self.0 >> 16) as i16
     }

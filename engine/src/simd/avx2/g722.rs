@@ -1,10 +1,14 @@
 //! G.722.
 
+use std::arch::x86_64::*;
+
+use bytemuck::must_cast;
+
 use crate::simd::door::avx2;
-use crate::simd::scalar;
+use crate::simd::{G722, scalar};
 
 /// The family in this table.
-pub(in crate::simd) const KERNELS: crate::simd::G722 = crate::simd::G722 { split, join };
+pub(in crate::simd) const KERNELS: G722 = G722 { split, join, encode, decode };
 
 avx2! {
     fn split(audio: &[i16], lower: &mut [i16], higher: &mut [i16]) {
@@ -14,4 +18,168 @@ avx2! {
     fn join(bands: &[i16], audio: &mut [i16]) {
         scalar::g722::join(bands, audio);
     }
+}
+
+/// 16 words.
+type V = __m256i;
+/// All bits of a word, or none.
+type M = __m256i;
+const WIDTH: usize = 16;
+
+crate::simd::g722::lanes!(avx2);
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn splat(value: i16) -> V {
+    _mm256_set1_epi16(value)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load(lane: &Lane, at: usize) -> V {
+    must_cast(lane.0.as_chunks::<WIDTH>().0[at / WIDTH])
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn store(lane: &mut Lane, at: usize, a: V) {
+    lane.0.as_chunks_mut::<WIDTH>().0[at / WIDTH] = must_cast(a);
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add(a: V, b: V) -> V {
+    _mm256_add_epi16(a, b)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn sub(a: V, b: V) -> V {
+    _mm256_sub_epi16(a, b)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn adds(a: V, b: V) -> V {
+    _mm256_adds_epi16(a, b)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn subs(a: V, b: V) -> V {
+    _mm256_subs_epi16(a, b)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn min(a: V, b: V) -> V {
+    _mm256_min_epi16(a, b)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn max(a: V, b: V) -> V {
+    _mm256_max_epi16(a, b)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn and(a: V, b: V) -> V {
+    _mm256_and_si256(a, b)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn xor(a: V, b: V) -> V {
+    _mm256_xor_si256(a, b)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn shift_left<const N: i32>(a: V) -> V {
+    _mm256_slli_epi16::<N>(a)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn shift_right<const N: i32>(a: V) -> V {
+    _mm256_srai_epi16::<N>(a)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn shift_right_by(a: V, counts: V) -> V {
+    // AVX2 shifts no words by words: the upper half of a product with a power of two does, here from a
+    // table of the powers' upper bytes (none is under 16) and lower bytes.
+    let upper = _mm256_shuffle_epi8(bytes_16(&UPPER), counts);
+    let lower = _mm256_shuffle_epi8(bytes_16(&LOWER), counts);
+    let powers = _mm256_or_si256(shift_left::<8>(upper), and(lower, splat(0xFF)));
+    _mm256_mulhi_epu16(shift_left::<1>(a), powers)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn above(a: V, b: V) -> M {
+    _mm256_cmpgt_epi16(a, b)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn negative(a: V) -> M {
+    shift_right::<15>(a)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn select(mask: M, yes: V, no: V) -> V {
+    _mm256_blendv_epi8(no, yes, mask)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn multiply(a: V, b: V) -> V {
+    let (high, low) = (_mm256_mulhi_epi16(a, b), _mm256_mullo_epi16(a, b));
+    _mm256_or_si256(add(high, high), _mm256_srli_epi16::<15>(low))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn decay_7(a: V) -> V {
+    add(a, _mm256_mulhi_epi16(a, splat(-512)))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn decay_8(a: V) -> V {
+    add(a, _mm256_mulhi_epi16(a, splat(-256)))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_signed(a: V, b: V, sign: V) -> V {
+    add(a, _mm256_sign_epi16(b, _mm256_or_si256(sign, splat(1))))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn lookup(table: &[i16; 32], indices: V) -> V {
+    let [a, b, c, d]: [__m128i; 4] = must_cast(*table);
+    // The bytes of each word, of 64.
+    let bytes = add(_mm256_mullo_epi16(indices, splat(0x0202)), splat(0x0100));
+    let quarter = |quarter| _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(quarter), bytes);
+    let odd = _mm256_slli_epi16::<3>(bytes);
+    let below = _mm256_blendv_epi8(quarter(a), quarter(b), odd);
+    let above = _mm256_blendv_epi8(quarter(c), quarter(d), odd);
+    _mm256_blendv_epi8(below, above, _mm256_slli_epi16::<2>(bytes))
+}
+
+/// The upper bytes of 2^15 shifted right by the index.
+const UPPER: [u8; 16] = [128, 64, 32, 16, 8, 4, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+/// The lower bytes.
+const LOWER: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 128, 64, 32, 16, 8, 4, 2, 1];
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn bytes_16(table: &[u8; 16]) -> V {
+    _mm256_broadcastsi128_si256(must_cast(*table))
 }

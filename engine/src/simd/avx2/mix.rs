@@ -6,10 +6,10 @@ use bytemuck::must_cast;
 
 use crate::simd::door::avx2;
 use crate::simd::mix::{Block, CEILING, KNEE};
-use crate::simd::scalar;
+use crate::simd::{Mix, scalar};
 
 /// The family in this table.
-pub(in crate::simd) const KERNELS: crate::simd::Mix = crate::simd::Mix { squares, minus_self, gain };
+pub(in crate::simd) const KERNELS: Mix = Mix { squares, minus_self, gain };
 
 avx2! {
     fn squares(frames: &[Block], blocks: usize, members: &[u32], squares: &mut [u64]) {

@@ -1,5 +1,6 @@
 //! x86-64 with AVX2 and FMA: Haswell, Zen and later.
 
+mod fir;
 mod g711;
 mod g722;
 mod level;
@@ -10,6 +11,7 @@ use super::Kernels;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "avx2",
+    fir: fir::KERNELS,
     g711: g711::KERNELS,
     g722: g722::KERNELS,
     level: level::KERNELS,

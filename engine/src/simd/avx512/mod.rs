@@ -1,5 +1,6 @@
 //! x86-64 with the AVX-512 of Ice Lake, Zen 4 and later: byte permutes over 128 entries (VBMI), dot products (VNNI).
 
+mod fir;
 mod g711;
 mod g722;
 mod level;
@@ -10,6 +11,7 @@ use super::Kernels;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "avx512",
+    fir: fir::KERNELS,
     g711: g711::KERNELS,
     g722: g722::KERNELS,
     level: level::KERNELS,

@@ -112,3 +112,35 @@ pub(crate) const QMF: [i16; 24] = [
     3, -11, -11, 53, 12, -156, 32, 362, -210, -805, 951, 3876, 3876, 951, -805, -210, 362, 32, -156, 12, 53,
     -11, -11, 3,
 ];
+
+// The same once more for kernels that look up 32 words.
+
+/// By the interval: eight times its lower decision level. The last two intervals are never left.
+pub(crate) const LOWER_LEVELS: [i16; 32] = {
+    let mut table = [8 * Q6[29]; 32];
+    let mut interval = 0;
+    while interval < 30 {
+        table[interval] = 8 * Q6[interval];
+        interval += 1;
+    }
+    table
+};
+
+/// [`LOWER_OUTPUT_64`] for codes under 32.
+pub(crate) const LOWER_OUTPUT_BELOW: [i16; 32] = wide(&LOWER_OUTPUT_64, 0);
+/// [`LOWER_OUTPUT_64`] for codes from 32.
+pub(crate) const LOWER_OUTPUT_ABOVE: [i16; 32] = wide(&LOWER_OUTPUT_64, 32);
+/// [`LOWER_OUTPUT_48`].
+pub(crate) const LOWER_OUTPUT: [i16; 32] = wide(&LOWER_OUTPUT_48, 0);
+/// [`LOWER_SCALE_STEP`].
+pub(crate) const LOWER_STEP: [i16; 32] = wide(&LOWER_SCALE_STEP, 0);
+
+const fn wide(table: &[i16], from: usize) -> [i16; 32] {
+    let mut wide = [0; 32];
+    let mut index = 0;
+    while index < 32 && from + index < table.len() {
+        wide[index] = table[from + index];
+        index += 1;
+    }
+    wide
+}

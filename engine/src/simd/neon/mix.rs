@@ -2,10 +2,10 @@
 
 use crate::simd::door::neon;
 use crate::simd::mix::Block;
-use crate::simd::scalar;
+use crate::simd::{Mix, scalar};
 
 /// The family in this table.
-pub(in crate::simd) const KERNELS: crate::simd::Mix = crate::simd::Mix { squares, minus_self, gain };
+pub(in crate::simd) const KERNELS: Mix = Mix { squares, minus_self, gain };
 
 neon! {
     fn squares(frames: &[Block], blocks: usize, members: &[u32], squares: &mut [u64]) {

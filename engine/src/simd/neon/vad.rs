@@ -1,9 +1,11 @@
 //! Voice activity.
 
+use crate::simd::Vad;
 use crate::simd::door::neon;
 use crate::simd::scalar;
-use crate::simd::vad::{VAD_LANES, Vad, VadLanes, VadTiming};
+use crate::simd::vad::{VAD_LANES, VadLanes, VadTiming};
 
+/// The family in this table.
 pub(in crate::simd) const KERNELS: Vad = Vad { energy };
 
 neon! {

@@ -2,8 +2,10 @@
 
 use crate::simd::g722::tables::QMF;
 
+use crate::simd::G722;
+
 /// The family in this table.
-pub(in crate::simd) const KERNELS: crate::simd::G722 = crate::simd::G722 { split, join };
+pub(in crate::simd) const KERNELS: G722 = G722 { split, join, encode, decode };
 
 #[inline(always)]
 pub(in crate::simd) fn split(audio: &[i16], lower: &mut [i16], higher: &mut [i16]) {
@@ -38,4 +40,137 @@ fn halves(window: &[i16]) -> (i32, i32) {
 #[inline(always)]
 fn saturate(value: i32) -> i16 {
     value.clamp(-32_768, 32_767) as i16
+}
+
+/// What the lanes are made of when there are no vectors to name.
+const WIDTH: usize = 8;
+type V = [i16; WIDTH];
+type M = [bool; WIDTH];
+
+macro_rules! scalar {
+    ($(fn $name:ident ($($argument:ident: $type:ty),* $(,)?) $body:block)*) => {
+        $(pub(in crate::simd) fn $name ($($argument: $type),*) $body)*
+    };
+}
+
+crate::simd::g722::lanes!(scalar);
+
+#[inline(always)]
+fn map(a: V, f: impl Fn(i16) -> i16) -> V {
+    a.map(f)
+}
+
+#[inline(always)]
+fn zip(a: V, b: V, f: impl Fn(i16, i16) -> i16) -> V {
+    std::array::from_fn(|i| f(a[i], b[i]))
+}
+
+#[inline(always)]
+fn splat(value: i16) -> V {
+    [value; WIDTH]
+}
+
+#[inline(always)]
+fn load(lane: &Lane, at: usize) -> V {
+    std::array::from_fn(|i| lane.0[at + i])
+}
+
+#[inline(always)]
+fn store(lane: &mut Lane, at: usize, a: V) {
+    lane.0[at..at + WIDTH].copy_from_slice(&a);
+}
+
+#[inline(always)]
+fn add(a: V, b: V) -> V {
+    zip(a, b, i16::wrapping_add)
+}
+
+#[inline(always)]
+fn sub(a: V, b: V) -> V {
+    zip(a, b, i16::wrapping_sub)
+}
+
+#[inline(always)]
+fn adds(a: V, b: V) -> V {
+    zip(a, b, i16::saturating_add)
+}
+
+#[inline(always)]
+fn subs(a: V, b: V) -> V {
+    zip(a, b, i16::saturating_sub)
+}
+
+#[inline(always)]
+fn min(a: V, b: V) -> V {
+    zip(a, b, i16::min)
+}
+
+#[inline(always)]
+fn max(a: V, b: V) -> V {
+    zip(a, b, i16::max)
+}
+
+#[inline(always)]
+fn and(a: V, b: V) -> V {
+    zip(a, b, |a, b| a & b)
+}
+
+#[inline(always)]
+fn xor(a: V, b: V) -> V {
+    zip(a, b, |a, b| a ^ b)
+}
+
+#[inline(always)]
+fn shift_left<const N: u32>(a: V) -> V {
+    map(a, |a| a << N)
+}
+
+#[inline(always)]
+fn shift_right<const N: u32>(a: V) -> V {
+    map(a, |a| a >> N)
+}
+
+#[inline(always)]
+fn shift_right_by(a: V, counts: V) -> V {
+    zip(a, counts, |a, count| a >> (count & 15))
+}
+
+#[inline(always)]
+fn above(a: V, b: V) -> M {
+    std::array::from_fn(|i| a[i] > b[i])
+}
+
+#[inline(always)]
+fn negative(a: V) -> M {
+    a.map(|a| a < 0)
+}
+
+#[inline(always)]
+fn select(mask: M, yes: V, no: V) -> V {
+    std::array::from_fn(|i| if mask[i] { yes[i] } else { no[i] })
+}
+
+#[inline(always)]
+fn multiply(a: V, b: V) -> V {
+    zip(a, b, |a, b| ((i32::from(a) * i32::from(b)) >> 15) as i16)
+}
+
+#[inline(always)]
+fn decay_7(a: V) -> V {
+    multiply(a, splat(32_512))
+}
+
+#[inline(always)]
+fn decay_8(a: V) -> V {
+    multiply(a, splat(32_640))
+}
+
+#[inline(always)]
+fn add_signed(a: V, b: V, sign: V) -> V {
+    select(negative(sign), sub(a, b), add(a, b))
+}
+
+#[inline(always)]
+fn lookup(table: &[i16; 32], indices: V) -> V {
+    map(indices, |index| table[usize::from(index as u16 & 31)])
 }

@@ -2,8 +2,10 @@
 
 use crate::simd::mix::{Block, limit};
 
+use crate::simd::Mix;
+
 /// The family in this table.
-pub(in crate::simd) const KERNELS: crate::simd::Mix = crate::simd::Mix { squares, minus_self, gain };
+pub(in crate::simd) const KERNELS: Mix = Mix { squares, minus_self, gain };
 
 #[inline(always)]
 pub(in crate::simd) fn squares(frames: &[Block], blocks: usize, members: &[u32], squares: &mut [u64]) {

@@ -1,6 +1,7 @@
 //! The definition of every kernel. Bodies that compilers vectorise well are `#[inline(always)]`: the other tables
 //! compile the same text for their instruction set.
 
+pub(super) mod fir;
 pub(super) mod g711;
 pub(super) mod g722;
 pub(super) mod level;
@@ -11,6 +12,7 @@ use super::Kernels;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "scalar",
+    fir: fir::KERNELS,
     g711: g711::KERNELS,
     g722: g722::KERNELS,
     level: level::KERNELS,

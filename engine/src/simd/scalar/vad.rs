@@ -1,7 +1,9 @@
 //! Voice activity, lane by lane.
 
-use crate::simd::vad::{VAD_LANES, Vad, VadLanes, VadTiming};
+use crate::simd::Vad;
+use crate::simd::vad::{VAD_LANES, VadLanes, VadTiming};
 
+/// The family in this table.
 pub(in crate::simd) const KERNELS: Vad = Vad { energy };
 
 #[inline(always)]

@@ -1,0 +1,234 @@
+//! Concealment of lost frames: how far from what was said, in the frames that were lost and the one behind.
+
+use std::f64::consts::TAU;
+use std::fmt::Write as _;
+
+use super::plot::{Axis, Chart, Line};
+use super::spectrum::{decibels, magnitudes, power};
+use super::voices;
+use crate::peers::Plc;
+use crate::signal::Noise;
+use crate::{FRAME, conceal};
+
+/// A concealment of one call at 8 kHz. Both give the next frame to play, in place.
+pub trait Concealer {
+    /// The frame arrived.
+    fn receive(&mut self, frame: &mut [i16]);
+    /// It did not; what the frame holds means nothing.
+    fn conceal(&mut self, frame: &mut [i16]);
+}
+
+pub struct Candidate {
+    pub name: &'static str,
+    pub make: fn() -> Box<dyn Concealer>,
+    /// Samples by which what it plays is late.
+    pub delay: usize,
+}
+
+impl Concealer for Plc {
+    fn receive(&mut self, frame: &mut [i16]) {
+        Self::receive(self, frame);
+    }
+
+    fn conceal(&mut self, frame: &mut [i16]) {
+        Self::conceal(self, frame);
+    }
+}
+
+/// What is done without concealment.
+struct Silence;
+
+impl Concealer for Silence {
+    fn receive(&mut self, _: &mut [i16]) {}
+
+    fn conceal(&mut self, frame: &mut [i16]) {
+        frame.fill(0);
+    }
+}
+
+/// What is done at the least: the last frame again.
+struct Repetition([i16; FRAME]);
+
+impl Concealer for Repetition {
+    fn receive(&mut self, frame: &mut [i16]) {
+        self.0.copy_from_slice(frame);
+    }
+
+    fn conceal(&mut self, frame: &mut [i16]) {
+        frame.copy_from_slice(&self.0);
+    }
+}
+
+fn candidates() -> Vec<Candidate> {
+    let mut all = conceal::ours();
+    all.push(Candidate { name: "spandsp", make: || Box::new(Plc::default()), delay: 0 });
+    all.push(Candidate { name: "last frame again", make: || Box::new(Repetition([0; FRAME])), delay: 0 });
+    all.push(Candidate { name: "silence", make: || Box::new(Silence), delay: 0 });
+    all
+}
+
+/// What is lost: frames one by one, or several in a row.
+#[derive(Clone, Copy)]
+struct Loss {
+    percent: f64,
+    burst: usize,
+}
+
+const LOSSES: [Loss; 6] = [
+    Loss { percent: 1.0, burst: 1 },
+    Loss { percent: 3.0, burst: 1 },
+    Loss { percent: 5.0, burst: 1 },
+    Loss { percent: 10.0, burst: 1 },
+    Loss { percent: 5.0, burst: 2 },
+    Loss { percent: 5.0, burst: 3 },
+];
+
+impl Loss {
+    fn pattern(self, frames: usize, seed: u64) -> Vec<bool> {
+        let mut random = Noise::new(seed + 1000);
+        let mut lost = vec![false; frames];
+        // A tenth of a second to begin with, as every call has.
+        let mut at = 5;
+        while at < frames {
+            if (random.uniform() + 1.0) / 2.0 < self.percent / 100.0 / self.burst as f64 {
+                let end = (at + self.burst).min(frames);
+                lost[at..end].fill(true);
+                at = end;
+            }
+            at += 1;
+        }
+        lost
+    }
+}
+
+/// Means over the frames that count.
+#[derive(Clone, Copy, Default)]
+struct Score {
+    snr: f64,
+    distance: f64,
+}
+
+fn score(candidate: &Candidate, pcm: &[i16], loss: Loss, seeds: std::ops::Range<u64>) -> Score {
+    let (mut sum, mut count) = (Score::default(), 0.0);
+    for seed in seeds {
+        let lost = loss.pattern(pcm.len() / FRAME, seed);
+        let played = play(candidate, pcm, &lost);
+        for (at, said) in pcm.chunks_exact(FRAME).enumerate() {
+            let touched = lost[at] || at > 0 && lost[at - 1];
+            let said: Vec<f64> = said.iter().map(|&sample| f64::from(sample)).collect();
+            let heard = played.get(at * FRAME + candidate.delay..(at + 1) * FRAME + candidate.delay);
+            let Some(heard) = heard.filter(|_| touched && power(&said) > 200.0 * 200.0) else { continue };
+            let heard: Vec<f64> = heard.iter().map(|&sample| f64::from(sample)).collect();
+            let error: Vec<f64> = said.iter().zip(&heard).map(|(said, heard)| said - heard).collect();
+            sum.snr += decibels(power(&said) / power(&error).max(1.0)).clamp(-10.0, 35.0);
+            sum.distance += distance(&said, &heard);
+            count += 1.0;
+        }
+    }
+    Score { snr: sum.snr / count, distance: sum.distance / count }
+}
+
+fn play(candidate: &Candidate, pcm: &[i16], lost: &[bool]) -> Vec<i16> {
+    let mut concealer = (candidate.make)();
+    let mut played = pcm.to_vec();
+    for (frame, &lost) in played.chunks_exact_mut(FRAME).zip(lost) {
+        if lost {
+            frame.fill(0);
+            concealer.conceal(frame);
+        } else {
+            concealer.receive(frame);
+        }
+    }
+    played
+}
+
+/// Log-spectral distance in dB up to 3.4 kHz; nothing below 50 dB under the peak of what was said counts.
+fn distance(said: &[f64], heard: &[f64]) -> f64 {
+    let windowed = |block: &[f64]| -> Vec<f64> {
+        let n = block.len() as f64;
+        let hann = |at: usize| 0.5 - 0.5 * (TAU * (at as f64 + 0.5) / n).cos();
+        block.iter().enumerate().map(|(at, sample)| sample * hann(at)).collect()
+    };
+    let (said, heard) = (magnitudes(&windowed(said)), magnitudes(&windowed(heard)));
+    let floor =
+        said.iter().fold(1.0, |peak, &magnitude| f64::max(peak, magnitude)) * 10f64.powf(-50.0 / 20.0);
+    let bins = 2..=68;
+    let squares =
+        bins.clone().map(|bin| (20.0 * (said[bin].max(floor) / heard[bin].max(floor)).log10()).powi(2));
+    (squares.sum::<f64>() / bins.count() as f64).sqrt()
+}
+
+pub fn report(plots: &mut Vec<(String, String)>) -> String {
+    let candidates = candidates();
+    let made_up: Vec<i16> = (0..6).flat_map(|seed| voices::speaker(seed + 500, 15.0)).collect();
+    let materials = [("recorded", voices::recorded(), 0..24), ("made up", made_up, 0..3)];
+    let mut text = String::from("| voices | loss |");
+    for candidate in &candidates {
+        let _ = write!(text, " {}: SNR, dB | LSD, dB |", candidate.name);
+    }
+    let _ = writeln!(text, "\n|---|---|{}", "---|---|".repeat(candidates.len()));
+    let mut lines: Vec<Line> = candidates
+        .iter()
+        .map(|candidate| Line { label: candidate.name.to_owned(), points: Vec::new() })
+        .collect();
+    for (name, pcm, seeds) in &materials {
+        for loss in LOSSES {
+            let burst = if loss.burst == 1 { String::new() } else { format!(" in rows of {}", loss.burst) };
+            let _ = write!(text, "| {name} | {} %{burst} |", loss.percent);
+            for (candidate, line) in candidates.iter().zip(&mut lines) {
+                let score = score(candidate, pcm, loss, seeds.clone());
+                let _ = write!(text, " {:.2} | {:.2} |", score.snr, score.distance);
+                if *name == "recorded" && loss.percent == 5.0 {
+                    line.points.push((loss.burst as f64 * 20.0, score.distance));
+                }
+            }
+            text.push('\n');
+        }
+    }
+    let chart = Chart {
+        title: "Recorded voices, 5 % lost: distance by the length of a gap",
+        x: Axis { label: "gap, ms", from: 0.0, to: 80.0, step: 20.0 },
+        y: Axis { label: "log-spectral distance, dB", from: 0.0, to: 30.0, step: 5.0 },
+        lines,
+    };
+    plots.push(("conceal-distance.svg".to_owned(), chart.svg()));
+    plots.push(("conceal-gap.svg".to_owned(), gap(&candidates)));
+    text
+}
+
+/// What one gap in a vowel looks like.
+fn gap(candidates: &[Candidate]) -> String {
+    let pcm = voices::recorded();
+    // The loudest stretch of five frames.
+    let frames: Vec<f64> = pcm
+        .chunks_exact(FRAME)
+        .map(|frame| power(&frame.iter().map(|&sample| f64::from(sample)).collect::<Vec<_>>()))
+        .collect();
+    let loudness = |at: &usize| frames[*at - 2..*at + 3].iter().fold(f64::MAX, |low, &power| low.min(power));
+    let lost = (10..frames.len() - 5).max_by(|a, b| loudness(a).total_cmp(&loudness(b))).unwrap_or(10);
+    let pattern: Vec<bool> = (0..frames.len()).map(|at| at == lost).collect();
+    let start = (lost - 1) * FRAME;
+    let line = |label: &str, played: &[i16], delay: usize| Line {
+        label: label.to_owned(),
+        points: played[start + delay..start + delay + 3 * FRAME]
+            .iter()
+            .enumerate()
+            .map(|(n, &sample)| (n as f64 / 8.0 - 20.0, f64::from(sample)))
+            .collect(),
+    };
+    let mut lines: Vec<Line> = candidates
+        .iter()
+        .filter(|candidate| !["silence", "last frame again"].contains(&candidate.name))
+        .map(|candidate| line(candidate.name, &play(candidate, &pcm, &pattern), candidate.delay))
+        .collect();
+    lines.push(line("what was said", &pcm, 0));
+    let peak = pcm[start..start + 3 * FRAME].iter().map(|sample| sample.unsigned_abs()).max().unwrap_or(1);
+    let top = (f64::from(peak) / 5000.0).ceil() * 5000.0;
+    Chart {
+        title: "A frame lost in a vowel, from 0 to 20 ms",
+        x: Axis { label: "ms", from: -20.0, to: 40.0, step: 10.0 },
+        y: Axis { label: "sample", from: -top, to: top, step: top / 4.0 },
+        lines,
+    }
+    .svg()
+}

@@ -1,0 +1,15 @@
+//! Polyphase filters.
+
+use crate::simd::Fir;
+use crate::simd::FirBank;
+use crate::simd::door::avx2;
+use crate::simd::scalar;
+
+/// The family in this table.
+pub(in crate::simd) const KERNELS: Fir = Fir { polyphase };
+
+avx2! {
+    fn polyphase(bank: &FirBank, phase: usize, window: &[i16], output: &mut [i16]) {
+        scalar::fir::polyphase(bank, phase, window, output);
+    }
+}
