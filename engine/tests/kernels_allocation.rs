@@ -5,11 +5,14 @@ mod counting;
 use counting::{allocations, frees};
 use engine::codec::comfort_noise::{ComfortNoise, NoiseAnalysis};
 use engine::codec::g711;
+use engine::command::Digit;
 use engine::dsp::agc::{Agc, AgcConfig};
 use engine::dsp::denoise::Denoiser;
 use engine::dsp::mix::Mixer;
 use engine::dsp::rate::SampleRate;
+use engine::dsp::tone::{ToneGenerator, ToneKind, ToneMonitor, TonePlan};
 use engine::dsp::vad::{EnergyVad, NeuralVad, VadBank};
+use engine::dtmf::inband::{DtmfGenerator, DtmfLevels, InbandDetector, InbandDetectors};
 use engine::simd::{self, Gain};
 
 /// Runs a piece of work and asserts that it left the allocator alone.
@@ -39,7 +42,23 @@ fn companding_does_not_allocate() {
     let tables: Vec<_> = simd::available().chain([simd::kernels()]).collect();
     without_allocation(|| {
         for kernels in &tables {
-            (kernels.g711.encode_ulaw)(&pcm, &mut encoded);
+            let g711 = &kernels.g711;
+            (g711.encode_ulaw)(&pcm, &mut encoded);
+            (g711.encode_alaw)(&pcm, &mut encoded);
+            (g711.encode_ulaw_gain)(&pcm, Gain::MAX, &mut encoded);
+            (g711.encode_alaw_gain)(&pcm, Gain::MAX, &mut encoded);
+            (g711.ulaw_to_alaw)(&encoded, &mut converted);
+            (g711.alaw_to_ulaw)(&encoded, &mut converted);
+            (g711.ulaw_to_alaw_in_place)(&mut converted);
+            (g711.alaw_to_ulaw_in_place)(&mut converted);
+            (g711.measure_ulaw)(&encoded);
+            (g711.measure_alaw)(&encoded);
+            (g711.peak_ulaw)(&encoded);
+            (g711.peak_alaw)(&encoded);
+            (g711.decode_ulaw)(&encoded, &mut pcm);
+            (g711.decode_alaw)(&encoded, &mut pcm);
+            (g711.decode_ulaw_gain)(&encoded, Gain::MAX, &mut pcm);
+            (g711.decode_alaw_gain)(&encoded, Gain::MAX, &mut pcm);
         }
         g711::encode_ulaw(&pcm, &mut encoded);
         g711::encode_alaw(&pcm, &mut encoded);
@@ -48,6 +67,52 @@ fn companding_does_not_allocate() {
         g711::decode_ulaw(&encoded, &mut pcm);
         g711::decode_alaw(&encoded, &mut pcm);
     });
+}
+
+#[test]
+fn measuring_and_amplifying_do_not_allocate() {
+    let mut pcm = audio();
+    let tables: Vec<_> = simd::available().collect();
+    without_allocation(|| {
+        for kernels in &tables {
+            (kernels.level.amplify)(&mut pcm, Gain::MAX);
+            (kernels.level.measure)(&pcm);
+            // Shorter than any vector.
+            (kernels.level.measure)(&pcm[..7]);
+        }
+    });
+}
+
+#[test]
+fn tones_and_digits_do_not_allocate() {
+    let generator = |digit: char| {
+        let digit = Digit::from_char(digit).expect("a digit");
+        DtmfGenerator::new(digit, DtmfLevels::default(), 8000, 800, 800)
+    };
+    let mut pcm = audio();
+    let plan = TonePlan::of("de").expect("a plan");
+    let mut one = InbandDetector::new();
+    let mut many = InbandDetectors::new(20);
+    let mut monitor = ToneMonitor::new(plan);
+    let mut events = 0;
+    without_allocation(|| {
+        let mut tone = ToneGenerator::new(plan, ToneKind::Busy, 8000, -10.0);
+        for digit in ['1', '5', '9', 'D'] {
+            let mut generator = generator(digit);
+            while !generator.is_finished() {
+                generator.fill(&mut pcm[..160]);
+                one.process(&pcm[..160], |_| events += 1);
+                many.process(&[(7, &pcm[..160]), (19, &pcm[..33])], |_, _| events += 1);
+                monitor.process(&pcm[..160], |_| events += 1);
+            }
+        }
+        for _ in 0..60 {
+            tone.fill(&mut pcm);
+            monitor.process(&pcm, |_| events += 1);
+        }
+    });
+    // Starts and ends for the one and one of the many, busy, and what the other makes of its pieces.
+    assert!(events >= 17, "{events}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ pub mod digits;
 pub mod plot;
 pub mod resampling;
 pub mod spectrum;
+pub mod talk_off;
 pub mod voices;
 
 use std::path::Path;
