@@ -8,9 +8,11 @@ use engine::codec::g722::batch::{Decoders, Encoders};
 use engine::codec::{Channels, Codec, Decoder, Encoder, SampleRate, Settings, g711, g722, opus};
 use engine::command::Digit;
 use engine::dsp::agc::{Agc, AgcConfig};
+use engine::dsp::conceal::Concealer;
 use engine::dsp::denoise::Denoiser;
 use engine::dsp::mix::Mixer;
-use engine::dsp::resample::{self, Quality, Resampler};
+use engine::dsp::resample::{Quality, Resampler};
+use engine::dsp::stretch::{Cut, Stretch};
 use engine::dsp::tone::{ToneGenerator, ToneKind, ToneMonitor, TonePlan};
 use engine::dsp::vad::{EnergyVad, NeuralVad, VadBank};
 use engine::dtmf::inband::{DtmfGenerator, DtmfLevels, InbandDetector, InbandDetectors};
@@ -279,5 +281,26 @@ fn comfort_noise_does_not_allocate() {
         let length = analysis.write(&mut payload);
         noise.handle_payload(&payload[..length]);
         noise.fill(&mut pcm);
+    });
+}
+
+#[test]
+fn concealing_and_stretching_do_not_allocate() {
+    let mut pcm = audio();
+    let mut concealer = Concealer::new(8);
+    let mut stretch = Stretch::new(8);
+    let mut joined = [0; 80];
+    // The choice of a table may look at the CPU with memory of its own.
+    concealer.conceal(&mut joined);
+    without_allocation(|| {
+        for frame in pcm.chunks_mut(160) {
+            concealer.hear(frame);
+            concealer.conceal(frame);
+        }
+        for cut in [Cut::Unheard, Cut::Forced] {
+            stretch.shorten(concealer.history(), &pcm, &mut joined, 120, 80, cut);
+            stretch.lengthen(concealer.history(), &pcm, &mut joined, cut);
+        }
+        concealer.reset();
     });
 }
