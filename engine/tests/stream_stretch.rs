@@ -142,7 +142,7 @@ fn steady_tone_waits_for_the_slew_where_the_delay_is_not_far_wrong() {
 
 #[test]
 fn silence_is_caught_up_with_frame_by_frame() {
-    let outcome = call(&[0; 160 * 200], Some((100, 10)), Link::default());
+    let outcome = call(&vec![0; 160 * 200], Some((100, 10)), Link::default());
     let normal = outcome.delays[90];
     let again = outcome.delays[110..].iter().position(|&delay| delay <= normal + 25).expect("ends");
     assert!(again * 20 <= 400, "{} ms", again * 20);

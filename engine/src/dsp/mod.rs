@@ -1,6 +1,8 @@
 //! Signal processing on frames of 16-bit audio: no sockets, no clocks, no allocation after construction.
 
+pub mod agc;
 pub mod conceal;
+pub mod denoise;
 pub mod level;
 pub mod mix;
 pub mod pitch;
