@@ -57,8 +57,7 @@ fn mixer() -> Side {
 
 /// The kernels alone: sums of squares, then minus self with the limiter, where the frames lie.
 fn kernel(kernels: &'static Kernels) -> Side {
-    let (blocks, _) = members().as_chunks::<32>();
-    let blocks: Vec<Block> = blocks.to_vec();
+    let blocks: Vec<Block> = members().as_chunks().0.to_vec();
     let mut frames = blocks.clone();
     let mut mix = [[0; 32]; FRAME / 32];
     let mut squares = [0; MEMBERS];
