@@ -45,7 +45,7 @@ impl Agc {
     pub fn new(config: AgcConfig) -> Self {
         let factor = |decibels: f32| (10f32.powf(decibels / 20.0) * UNITY as f32) as i32;
         Self {
-            target: (i32::from(config.target_dbov.clamp(-40, -10)) * 21_771 >> 8) as i16,
+            target: ((i32::from(config.target_dbov.clamp(-40, -10)) * 21_771) >> 8) as i16,
             least: factor(-f32::from(config.most_loss_db.min(40))),
             most: factor(f32::from(config.most_gain_db.min(18))),
             speech: NO_LEVEL,
