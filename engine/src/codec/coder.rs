@@ -1,6 +1,6 @@
 //! The state of one direction of one stream.
 
-use super::{Channels, Codec, Law, SampleRate, opus};
+use super::{Channels, Codec, Law, SampleRate, g722, l16, opus};
 
 /// What a codec leaves open. Only Opus leaves anything open; the rest are what their name says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,18 +11,38 @@ pub struct Settings {
 
 /// Turns linear audio into payloads.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "230 bytes in a stream are better than a pointer to them")]
 pub enum Encoder {
     /// G.711.
     G711(Law),
+    /// G.722.
+    G722(g722::Encoder),
+    /// Linear PCM.
+    L16 {
+        /// Of the audio.
+        rate: SampleRate,
+        /// Of the payload; the audio is mono.
+        channels: Channels,
+    },
     /// Opus.
     Opus(opus::Encoder),
 }
 
 /// Turns payloads into linear audio.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "230 bytes in a stream are better than a pointer to them")]
 pub enum Decoder {
     /// G.711.
     G711(Law),
+    /// G.722.
+    G722(g722::Decoder),
+    /// Linear PCM.
+    L16 {
+        /// Of the audio.
+        rate: SampleRate,
+        /// Of the payload; the audio is mono.
+        channels: Channels,
+    },
     /// Opus.
     Opus(opus::Decoder),
 }
@@ -36,9 +56,6 @@ pub enum CoderError {
     /// The library refused a setting or had no memory.
     #[error("the codec library could not make a coder")]
     Library,
-    /// The codec is known by name only.
-    #[error("the codec is not built in")]
-    Unavailable,
 }
 
 /// Why audio was not encoded. Nothing is written then.
@@ -74,8 +91,9 @@ impl Encoder {
         match codec {
             Codec::Pcmu => Ok(Self::G711(Law::Mu)),
             Codec::Pcma => Ok(Self::G711(Law::A)),
+            Codec::G722 => Ok(Self::G722(g722::Encoder::new())),
+            Codec::L16 { rate, channels } => Ok(Self::L16 { rate, channels }),
             Codec::Opus => Ok(Self::Opus(opus::Encoder::new(&settings.opus)?)),
-            Codec::G722 | Codec::L16 { .. } => Err(CoderError::Unavailable),
         }
     }
 
@@ -84,6 +102,8 @@ impl Encoder {
     pub const fn sample_rate(&self) -> SampleRate {
         match self {
             Self::G711(_) => SampleRate::Hz8000,
+            Self::G722(_) => SampleRate::Hz16000,
+            Self::L16 { rate, .. } => *rate,
             Self::Opus(encoder) => encoder.sample_rate(),
         }
     }
@@ -92,7 +112,7 @@ impl Encoder {
     #[must_use]
     pub const fn channels(&self) -> Channels {
         match self {
-            Self::G711(_) => Channels::Mono,
+            Self::G711(_) | Self::G722(_) | Self::L16 { .. } => Channels::Mono,
             Self::Opus(encoder) => encoder.channels(),
         }
     }
@@ -111,6 +131,18 @@ impl Encoder {
                 law.encode(pcm, payload);
                 Ok(pcm.len())
             }
+            Self::G722(encoder) => {
+                if !pcm.len().is_multiple_of(2) {
+                    return Err(EncodeError::FrameLength);
+                }
+                let payload = payload.get_mut(..pcm.len() / 2).ok_or(EncodeError::Room)?;
+                Ok(encoder.encode(pcm, payload))
+            }
+            Self::L16 { channels, .. } => {
+                let octets = pcm.len() * l16::octets(*channels);
+                let payload = payload.get_mut(..octets).ok_or(EncodeError::Room)?;
+                Ok(l16::encode(*channels, pcm, payload))
+            }
             Self::Opus(encoder) => encoder.encode(pcm, payload),
         }
     }
@@ -118,7 +150,7 @@ impl Encoder {
     /// The peer reports so many percent of our packets lost: Opus adapts its redundancy, the others cannot.
     pub fn set_packet_loss(&mut self, percent: u8) {
         match self {
-            Self::G711(_) => {}
+            Self::G711(_) | Self::G722(_) | Self::L16 { .. } => {}
             Self::Opus(encoder) => encoder.set_packet_loss(percent),
         }
     }
@@ -126,7 +158,8 @@ impl Encoder {
     /// Forgets what was encoded: the next frame begins another signal.
     pub fn reset(&mut self) {
         match self {
-            Self::G711(_) => {}
+            Self::G711(_) | Self::L16 { .. } => {}
+            Self::G722(encoder) => encoder.reset(),
             Self::Opus(encoder) => encoder.reset(),
         }
     }
@@ -141,8 +174,9 @@ impl Decoder {
         match codec {
             Codec::Pcmu => Ok(Self::G711(Law::Mu)),
             Codec::Pcma => Ok(Self::G711(Law::A)),
+            Codec::G722 => Ok(Self::G722(g722::Decoder::new())),
+            Codec::L16 { rate, channels } => Ok(Self::L16 { rate, channels }),
             Codec::Opus => Ok(Self::Opus(opus::Decoder::new(&settings.opus)?)),
-            Codec::G722 | Codec::L16 { .. } => Err(CoderError::Unavailable),
         }
     }
 
@@ -151,6 +185,8 @@ impl Decoder {
     pub const fn sample_rate(&self) -> SampleRate {
         match self {
             Self::G711(_) => SampleRate::Hz8000,
+            Self::G722(_) => SampleRate::Hz16000,
+            Self::L16 { rate, .. } => *rate,
             Self::Opus(decoder) => decoder.sample_rate(),
         }
     }
@@ -159,7 +195,7 @@ impl Decoder {
     #[must_use]
     pub const fn channels(&self) -> Channels {
         match self {
-            Self::G711(_) => Channels::Mono,
+            Self::G711(_) | Self::G722(_) | Self::L16 { .. } => Channels::Mono,
             Self::Opus(decoder) => decoder.channels(),
         }
     }
@@ -178,6 +214,16 @@ impl Decoder {
                 law.decode(payload, pcm);
                 Ok(pcm.len())
             }
+            Self::G722(decoder) => {
+                let pcm = pcm.get_mut(..2 * payload.len()).ok_or(DecodeError::Room)?;
+                Ok(decoder.decode(payload, pcm))
+            }
+            Self::L16 { channels, .. } => {
+                if pcm.len() < payload.len() / l16::octets(*channels) {
+                    return Err(DecodeError::Room);
+                }
+                l16::decode(*channels, payload, pcm).map_err(|l16::PartialSample| DecodeError::Malformed)
+            }
             Self::Opus(decoder) => decoder.decode(payload, pcm),
         }
     }
@@ -190,7 +236,7 @@ impl Decoder {
     /// [`DecodeError`] when that packet is unusable.
     pub fn decode_fec(&mut self, next: &[u8], pcm: &mut [i16]) -> Result<usize, DecodeError> {
         match self {
-            Self::G711(_) => Ok(0),
+            Self::G711(_) | Self::G722(_) | Self::L16 { .. } => Ok(0),
             Self::Opus(decoder) => decoder.decode_fec(next, pcm),
         }
     }
@@ -199,7 +245,7 @@ impl Decoder {
     /// `pcm`. Zero if the codec has no means of its own, so that the engine's concealment has to do.
     pub fn conceal(&mut self, pcm: &mut [i16]) -> usize {
         match self {
-            Self::G711(_) => 0,
+            Self::G711(_) | Self::G722(_) | Self::L16 { .. } => 0,
             Self::Opus(decoder) => decoder.conceal(pcm),
         }
     }
@@ -207,7 +253,8 @@ impl Decoder {
     /// Forgets what was decoded: the next payload begins another signal.
     pub fn reset(&mut self) {
         match self {
-            Self::G711(_) => {}
+            Self::G711(_) | Self::L16 { .. } => {}
+            Self::G722(decoder) => decoder.reset(),
             Self::Opus(decoder) => decoder.reset(),
         }
     }

@@ -3,81 +3,55 @@
 //! The RTP clock runs at the sampling rate, which SDP names; 44,100 Hz has the static payload types 10 (stereo)
 //! and 11 (mono). The engine hears one channel: stereo is mixed down, and sent as the same signal twice.
 
-/// The sampling rates that are taken, in Hz.
-pub const RATES_HZ: [u32; 6] = [8000, 16_000, 24_000, 32_000, 44_100, 48_000];
+use super::Channels;
 
-/// How many channels a payload interleaves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Channels {
-    /// One.
-    #[default]
-    Mono,
-    /// Left and right.
-    Stereo,
+/// Octets for one sampling instant.
+#[must_use]
+pub const fn octets(channels: Channels) -> usize {
+    2 * channels.count()
 }
 
-impl Channels {
-    /// The channels of an `rtpmap`, if they are one or two.
-    #[must_use]
-    pub const fn new(count: u8) -> Option<Self> {
-        match count {
-            1 => Some(Self::Mono),
-            2 => Some(Self::Stereo),
-            _ => None,
+/// Writes as many samples as `pcm` has and `payload` has room for, and gives the number of octets written.
+pub fn encode(channels: Channels, pcm: &[i16], payload: &mut [u8]) -> usize {
+    match channels {
+        Channels::Mono => {
+            for (octets, sample) in payload.as_chunks_mut().0.iter_mut().zip(pcm) {
+                *octets = sample.to_be_bytes();
+            }
+        }
+        Channels::Stereo => {
+            for (octets, sample) in payload.as_chunks_mut().0.iter_mut().zip(pcm) {
+                let [high, low] = sample.to_be_bytes();
+                *octets = [high, low, high, low];
+            }
         }
     }
+    octets(channels) * pcm.len().min(payload.len() / octets(channels))
+}
 
-    /// Octets for one sampling instant.
-    #[must_use]
-    pub const fn octets(self) -> usize {
-        match self {
-            Self::Mono => 2,
-            Self::Stereo => 4,
+/// Reads as many samples as `payload` has and `pcm` has room for, and gives their number.
+///
+/// # Errors
+///
+/// When the payload is not made of whole samples: then it is not what was agreed on, and nothing is read.
+pub fn decode(channels: Channels, payload: &[u8], pcm: &mut [i16]) -> Result<usize, PartialSample> {
+    if !payload.len().is_multiple_of(octets(channels)) {
+        return Err(PartialSample);
+    }
+    match channels {
+        Channels::Mono => {
+            for (sample, octets) in pcm.iter_mut().zip(payload.as_chunks().0) {
+                *sample = i16::from_be_bytes(*octets);
+            }
+        }
+        Channels::Stereo => {
+            for (sample, &[a, b, c, d]) in pcm.iter_mut().zip(payload.as_chunks().0) {
+                let [left, right] = [[a, b], [c, d]].map(i16::from_be_bytes).map(i32::from);
+                *sample = ((left + right) >> 1) as i16;
+            }
         }
     }
-
-    /// Writes as many samples as `pcm` has and `payload` has room for, and gives the number of octets written.
-    pub fn encode(self, pcm: &[i16], payload: &mut [u8]) -> usize {
-        match self {
-            Self::Mono => {
-                for (octets, sample) in payload.as_chunks_mut().0.iter_mut().zip(pcm) {
-                    *octets = sample.to_be_bytes();
-                }
-            }
-            Self::Stereo => {
-                for (octets, sample) in payload.as_chunks_mut().0.iter_mut().zip(pcm) {
-                    let [high, low] = sample.to_be_bytes();
-                    *octets = [high, low, high, low];
-                }
-            }
-        }
-        self.octets() * pcm.len().min(payload.len() / self.octets())
-    }
-
-    /// Reads as many samples as `payload` has and `pcm` has room for, and gives their number.
-    ///
-    /// # Errors
-    ///
-    /// When the payload is not made of whole samples: then it is not what was agreed on, and nothing is read.
-    pub fn decode(self, payload: &[u8], pcm: &mut [i16]) -> Result<usize, PartialSample> {
-        if !payload.len().is_multiple_of(self.octets()) {
-            return Err(PartialSample);
-        }
-        match self {
-            Self::Mono => {
-                for (sample, octets) in pcm.iter_mut().zip(payload.as_chunks().0) {
-                    *sample = i16::from_be_bytes(*octets);
-                }
-            }
-            Self::Stereo => {
-                for (sample, &[a, b, c, d]) in pcm.iter_mut().zip(payload.as_chunks().0) {
-                    let [left, right] = [[a, b], [c, d]].map(i16::from_be_bytes).map(i32::from);
-                    *sample = ((left + right) >> 1) as i16;
-                }
-            }
-        }
-        Ok(pcm.len().min(payload.len() / self.octets()))
-    }
+    Ok(pcm.len().min(payload.len() / octets(channels)))
 }
 
 /// A payload ends within a sample.
@@ -93,36 +67,28 @@ mod tests {
     #[test]
     fn high_octet_comes_first() {
         let mut payload = [0; 6];
-        assert_eq!(Channels::Mono.encode(&[0x1234, -2, i16::MIN], &mut payload), 6);
+        assert_eq!(encode(Channels::Mono, &[0x1234, -2, i16::MIN], &mut payload), 6);
         assert_eq!(payload, [0x12, 0x34, 0xFF, 0xFE, 0x80, 0x00]);
     }
 
     #[test]
     fn stereo_is_mixed_down_and_sent_twice() {
         let mut payload = [0; 8];
-        assert_eq!(Channels::Stereo.encode(&[0x0102, -1], &mut payload), 8);
+        assert_eq!(encode(Channels::Stereo, &[0x0102, -1], &mut payload), 8);
         assert_eq!(payload, [1, 2, 1, 2, 0xFF, 0xFF, 0xFF, 0xFF]);
         let mut pcm = [0; 3];
         let loud = [0x7F, 0xFF, 0x7F, 0xFF, 0x80, 0, 0x80, 0, 0x10, 0, 0xF0, 0];
-        assert_eq!(Channels::Stereo.decode(&loud, &mut pcm), Ok(3));
+        assert_eq!(decode(Channels::Stereo, &loud, &mut pcm), Ok(3));
         assert_eq!(pcm, [i16::MAX, i16::MIN, 0]);
     }
 
     #[test]
     fn payload_that_ends_within_a_sample_is_refused() {
         let mut pcm = [7; 4];
-        assert_eq!(Channels::Mono.decode(&[0; 3], &mut pcm), Err(PartialSample));
-        assert_eq!(Channels::Stereo.decode(&[0; 6], &mut pcm), Err(PartialSample));
+        assert_eq!(decode(Channels::Mono, &[0; 3], &mut pcm), Err(PartialSample));
+        assert_eq!(decode(Channels::Stereo, &[0; 6], &mut pcm), Err(PartialSample));
         assert_eq!(pcm, [7; 4]);
-        assert_eq!(Channels::Mono.decode(&[], &mut pcm), Ok(0));
-    }
-
-    #[test]
-    fn more_than_two_channels_are_not_taken() {
-        assert_eq!(
-            [0, 1, 2, 3].map(Channels::new),
-            [None, Some(Channels::Mono), Some(Channels::Stereo), None]
-        );
+        assert_eq!(decode(Channels::Mono, &[], &mut pcm), Ok(0));
     }
 
     proptest! {
@@ -130,12 +96,13 @@ mod tests {
         fn audio_survives(pcm in proptest::collection::vec(any::<i16>(), 0..300), room in 0..1300usize) {
             for channels in [Channels::Mono, Channels::Stereo] {
                 let mut payload = vec![0; room];
-                let octets = channels.encode(&pcm, &mut payload);
-                prop_assert_eq!(octets, channels.octets() * pcm.len().min(room / channels.octets()));
+                let written = encode(channels, &pcm, &mut payload);
+                prop_assert_eq!(written, octets(channels) * pcm.len().min(room / octets(channels)));
                 let mut back = vec![0; 400];
-                let samples = channels.decode(&payload[..octets], &mut back);
-                prop_assert_eq!(samples, Ok(octets / channels.octets()));
-                prop_assert_eq!(&back[..octets / channels.octets()], &pcm[..octets / channels.octets()]);
+                let samples = decode(channels, &payload[..written], &mut back);
+                let whole = written / octets(channels);
+                prop_assert_eq!(samples, Ok(whole));
+                prop_assert_eq!(&back[..whole], &pcm[..whole]);
             }
         }
     }

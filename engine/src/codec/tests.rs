@@ -88,3 +88,47 @@ fn g711_coders_are_the_law() {
         assert_eq!(decoder.decode_fec(&payload, &mut decoded), Ok(0));
     }
 }
+
+#[test]
+fn every_codec_carries_audio_at_its_rate_and_keeps_within_the_room() {
+    for codec in ALL {
+        let mut encoder = Encoder::new(codec, &Settings::default()).expect("defaults are valid");
+        let mut decoder = Decoder::new(codec, &Settings::default()).expect("defaults are valid");
+        assert_eq!((encoder.sample_rate(), encoder.channels()), (codec.sample_rate(), Channels::Mono));
+        assert_eq!((decoder.sample_rate(), decoder.channels()), (codec.sample_rate(), Channels::Mono));
+        let samples = codec.sample_rate().samples(20);
+        let hertz = 440.0 * std::f32::consts::TAU / codec.sample_rate().hz() as f32;
+        let (mut payload, mut heard) = ([0; 4000], [0; 2000]);
+        let mut loudest = 0;
+        for frame in 0..10 {
+            let pcm: Vec<i16> = (frame * samples..(frame + 1) * samples)
+                .map(|n| (10_000.0 * (n as f32 * hertz).sin()) as i16)
+                .collect();
+            let len = encoder.encode(&pcm, &mut payload).expect("a whole frame fits");
+            let payload = &payload[..len];
+            assert_eq!(codec.ticks(payload), Some(codec.ticks_in(codec.default_ptime())), "{codec:?}");
+            assert_eq!(decoder.decode(payload, &mut heard[..samples - 1]), Err(DecodeError::Room));
+            assert_eq!(decoder.decode(payload, &mut heard), Ok(samples), "{codec:?}");
+            assert_eq!(decoder.decode(&[], &mut heard), Err(DecodeError::Empty));
+            loudest = heard[..samples].iter().copied().max().unwrap_or(0);
+        }
+        assert!((9_000..11_000).contains(&loudest), "{codec:?}: {loudest}");
+        encoder.set_packet_loss(10);
+        encoder.reset();
+        decoder.reset();
+        assert_eq!(encoder.encode(&vec![0; samples], &mut []), Err(EncodeError::Room), "{codec:?}");
+    }
+}
+
+#[test]
+fn what_is_not_whole_is_refused() {
+    let (mut payload, mut pcm) = ([0; 100], [0; 100]);
+    let mut g722 = Encoder::new(Codec::G722, &Settings::default()).expect("valid");
+    assert_eq!(g722.encode(&[0; 5], &mut payload), Err(EncodeError::FrameLength));
+    for (channels, whole) in [(Channels::Mono, 2), (Channels::Stereo, 4)] {
+        let codec = Codec::L16 { rate: SampleRate::Hz16000, channels };
+        let mut l16 = Decoder::new(codec, &Settings::default()).expect("valid");
+        assert_eq!(l16.decode(&payload[..whole + 1], &mut pcm), Err(DecodeError::Malformed));
+        assert_eq!(l16.decode(&payload[..whole], &mut pcm), Ok(1));
+    }
+}

@@ -1,5 +1,7 @@
 //! Signal processing on frames of 16-bit audio: no sockets, no clocks, no allocation after construction.
 
+pub mod agc;
+pub mod denoise;
 pub mod level;
 pub mod mix;
 pub mod rate;

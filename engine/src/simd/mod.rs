@@ -40,7 +40,7 @@ pub use tones::{
     DTMF_WINDOW_STEPS, DtmfLimits, DtmfStep, DtmfWindow, TONE_FREQUENCIES, TONE_STEP_SAMPLES, ToneBank,
     ToneSums, Tones,
 };
-pub use vad::{NO_LEVEL, VAD_LANES, Vad, VadLanes, VadTiming};
+pub use vad::{NO_LEVEL, VAD_LANES, Vad, VadLane, VadLanes, VadTiming};
 
 /// The kernels for one instruction set, by family.
 #[derive(Debug)]

@@ -14,10 +14,12 @@ mod attribute;
 mod error;
 mod media;
 pub mod offer_answer;
+mod opus;
 
 pub use attribute::{Attribute, RtpMap};
 pub use error::{ParseError, ParseErrorReason};
 pub use media::MediaDescription;
+pub use opus::OpusParameters;
 
 /// The largest description that is looked at.
 pub const MAX_BYTES: usize = 32 * 1024;

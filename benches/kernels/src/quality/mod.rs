@@ -1,5 +1,6 @@
 //! Quality beside speed: what ours and theirs do to the same signals, as tables and plots.
 
+pub mod companding;
 pub mod concealment;
 pub mod digits;
 pub mod plot;
