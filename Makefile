@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 60
 BENCH_WITH ?=
 KERNELS = benches/kernels/target/release/bench-kernels
 
-.PHONY: run build test bench bench-kernels fmt lint clean setup setup-build setup-bench fuzz
+.PHONY: run build test bench bench-kernels dsp-report fmt lint clean setup setup-build setup-bench fuzz
 
 ## run: build the release binary and start it (ARGS="--sip-bind 127.0.0.1:5070" passes flags)
 run: build
@@ -25,10 +25,16 @@ test: setup
 bench: setup-build
 	cargo bench --bench engine --bench signaling --bench rings
 
-## bench-kernels: our kernels beside Debian's libraries; writes its table into docs/performance.md
+## bench-kernels: our kernels beside Debian's libraries; writes docs/performance.md and docs/dsp.md
 bench-kernels: setup-bench
 	cargo build --release --locked --manifest-path benches/kernels/Cargo.toml
 	$(BENCH_WITH) $(KERNELS) --write docs/performance.md
+	$(KERNELS) --quality docs/dsp.md
+
+## dsp-report: the quality of our kernels and of Debian's libraries on the same signals; writes docs/dsp.md
+dsp-report: setup-bench
+	cargo build --release --locked --manifest-path benches/kernels/Cargo.toml
+	$(KERNELS) --quality docs/dsp.md
 
 ## fmt: format in place
 fmt:
@@ -58,4 +64,4 @@ setup-bench:
 
 clean:
 	cargo clean
-	rm -rf benches/kernels/target tests/fuzz/target tests/fuzz/artifacts tests/fuzz/corpus .venv sidetone-data
+	rm -rf benches/kernels/target tests/fuzz/target tests/simd/target tests/fuzz/artifacts tests/fuzz/corpus .venv sidetone-data

@@ -77,6 +77,11 @@ pub(crate) struct RunFlags {
     #[arg(long, verbatim_doc_comment, value_name = "NAME")]
     interface: Option<String>,
 
+    /// Vector instructions for the kernels that work on samples: auto, scalar, avx2, avx512 or neon.
+    /// Default: auto, the fastest that this CPU runs; the log says which. Example: --simd avx2
+    #[arg(long, verbatim_doc_comment, value_name = "TABLE")]
+    simd: Option<String>,
+
     /// CPU numbers for media workers, one pinned thread each.
     /// Default: one unpinned worker per two CPUs. Example: --media-cpus 0,2-3
     #[arg(long, verbatim_doc_comment, value_name = "LIST")]
@@ -124,6 +129,7 @@ impl RunFlags {
         give("--media-ports", "media.ports", one(&self.media_ports));
         give("--device", "media.device", one(&self.device));
         give("--interface", "media.interface", one(&self.interface));
+        give("--simd", "media.simd", one(&self.simd));
         give("--media-cpus", "media.cpus", one(&self.media_cpus));
         give("--stream-cpus", "media.stream_cpus", one(&self.stream_cpus));
         give("--data-dir", "data_dir", one(&self.data_dir));

@@ -22,6 +22,8 @@ pub(crate) fn media(out: &mut Exposition, media: &Media) {
     for (worker, counters) in engine.worker_counters().iter().enumerate() {
         worker_counters(out, &[("worker", &worker.to_string())], counters);
     }
+    let kernels = [("kernels", engine::simd::kernels().name)];
+    out.gauge("sidetone_simd_info", "The kernels that work on samples; always 1", &kernels, 1u64);
     let device = engine.device().name;
     for (worker, counters) in engine.device_counters().iter().enumerate() {
         let worker = worker.to_string();

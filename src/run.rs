@@ -11,7 +11,7 @@ use engine::ai::AiRuntime;
 use signaling::api::{Api, HttpListener, HttpServer};
 use signaling::apps::{self, Apps, DemoAgent};
 use signaling::call::{CallContext, CallTable};
-use signaling::config::Plan;
+use signaling::config::{Plan, Simd};
 use signaling::media::Media;
 use signaling::route::UserPattern;
 use signaling::sip::SipEndpoint;
@@ -64,6 +64,7 @@ async fn serve(mut plan: Plan) -> Result<()> {
         registry.register(move |out| metrics::process(out, started, readiness.phase()));
     }
 
+    choose_kernels(plan.simd)?;
     let ai = AiRuntime::start(&plan.engine.stream_cpus)
         .context("cannot start the AI stream threads; see --stream-cpus")?;
     let (engine, events) = Engine::start_with(plan.engine.clone(), ai.doorbells())
@@ -194,6 +195,21 @@ fn log_device(engine: &Engine) {
     for (kind, reason) in &device.refused {
         tracing::info!(device = %kind, "better device not used: {reason}");
     }
+}
+
+/// Settles on a table of kernels before any thread asks for one, and says which and why.
+fn choose_kernels(simd: Simd) -> Result<()> {
+    if simd != Simd::Auto {
+        engine::simd::select(simd.name()).context("cannot use what --simd names")?;
+    }
+    let why = if simd == Simd::Auto { "the fastest of this CPU" } else { "as configured" };
+    let available: Vec<&str> = engine::simd::available().map(|kernels| kernels.name).collect();
+    tracing::info!(
+        kernels = engine::simd::kernels().name,
+        available = available.join(", "),
+        "kernels chosen: {why}"
+    );
+    Ok(())
 }
 
 /// Raises the limit of open files as far as it goes, and says when that is not far enough.

@@ -18,12 +18,16 @@ const STABLE_FLAGS: &[&str] = &[
     "--media-ports",
     "--device",
     "--interface",
+    "--simd",
     "--media-cpus",
     "--stream-cpus",
     "--data-dir",
     "--log-level",
     "--log-format",
 ];
+
+/// A table of kernels of another architecture.
+const FOREIGN_TABLE: &str = if cfg!(target_arch = "aarch64") { "avx2" } else { "neon" };
 
 fn sidetone() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sidetone"));
@@ -134,6 +138,8 @@ fn wrong_flags_are_refused_by_name() {
             "af_xdp",
             "--device: media.device: `af_xdp` is not in this version; use `auto` or `udp`",
         ),
+        ("--simd", "sse9", "--simd: media.simd: unknown variant `sse9`, expected one of `auto`, `scalar`"),
+        ("--simd", FOREIGN_TABLE, "--simd: media.simd: this CPU does not run"),
         ("--device", "dpdk", "--device: media.device: unknown variant `dpdk`"),
         ("--media-cpus", "x", "--media-cpus: media.cpus: `x` is not a list of CPUs"),
         ("--log-level", "loud", "--log-level: log.level: `loud` is neither a log level"),
@@ -332,6 +338,7 @@ fn metrics_are_accepted_by_a_strict_reader() {
         "sidetone_worker_packets_total{worker=\"0\"} 0\n",
         "sidetone_worker_tick_lateness_seconds_count{worker=\"0\"} ",
         "sidetone_device_received_datagrams_total{worker=\"0\",device=\"udp\"} 0\n",
+        "sidetone_simd_info{kernels=\"",
         "sidetone_ai_connected_total 0\n",
         "sidetone_ai_uplink_latency_seconds_sum ",
         "sidetone_media_streams_added_total 0\n",

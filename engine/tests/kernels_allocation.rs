@@ -3,7 +3,13 @@
 mod counting;
 
 use counting::{allocations, frees};
-use engine::codec::{Codec, Decoder, Encoder, SampleRate, Settings, g711};
+use engine::codec::g722::batch::{Decoders, Encoders};
+use engine::codec::{Channels, Codec, Decoder, Encoder, SampleRate, Settings, g711, g722, opus};
+use engine::command::Digit;
+use engine::dsp::mix::{self, Mixer};
+use engine::dsp::resample::{self, Quality, Resampler};
+use engine::dsp::tone::{ToneGenerator, ToneKind, ToneMonitor, TonePlan};
+use engine::dtmf::inband::{DtmfGenerator, DtmfLevels, InbandDetector, InbandDetectors};
 use engine::simd;
 
 /// Runs a piece of work and asserts that it left the allocator alone.
@@ -33,7 +39,23 @@ fn companding_does_not_allocate() {
     let tables: Vec<_> = simd::available().chain([simd::kernels()]).collect();
     without_allocation(|| {
         for kernels in &tables {
-            (kernels.g711.encode_ulaw)(&pcm, &mut encoded);
+            let g711 = &kernels.g711;
+            (g711.encode_ulaw)(&pcm, &mut encoded);
+            (g711.encode_alaw)(&pcm, &mut encoded);
+            (g711.encode_ulaw_gain)(&pcm, simd::Gain::MAX, &mut encoded);
+            (g711.encode_alaw_gain)(&pcm, simd::Gain::MAX, &mut encoded);
+            (g711.ulaw_to_alaw)(&encoded, &mut converted);
+            (g711.alaw_to_ulaw)(&encoded, &mut converted);
+            (g711.ulaw_to_alaw_in_place)(&mut converted);
+            (g711.alaw_to_ulaw_in_place)(&mut converted);
+            (g711.measure_ulaw)(&encoded);
+            (g711.measure_alaw)(&encoded);
+            (g711.peak_ulaw)(&encoded);
+            (g711.peak_alaw)(&encoded);
+            (g711.decode_ulaw)(&encoded, &mut pcm);
+            (g711.decode_alaw)(&encoded, &mut pcm);
+            (g711.decode_ulaw_gain)(&encoded, simd::Gain::MAX, &mut pcm);
+            (g711.decode_alaw_gain)(&encoded, simd::Gain::MAX, &mut pcm);
         }
         g711::encode_ulaw(&pcm, &mut encoded);
         g711::encode_alaw(&pcm, &mut encoded);
@@ -45,10 +67,55 @@ fn companding_does_not_allocate() {
 }
 
 #[test]
+fn measuring_and_amplifying_do_not_allocate() {
+    let mut pcm = audio();
+    let tables: Vec<_> = simd::available().collect();
+    without_allocation(|| {
+        for kernels in &tables {
+            (kernels.level.amplify)(&mut pcm, simd::Gain::MAX);
+            (kernels.level.measure)(&pcm);
+            // Shorter than any vector.
+            (kernels.level.measure)(&pcm[..7]);
+        }
+    });
+}
+
+#[test]
+fn tones_and_digits_do_not_allocate() {
+    let generator = |digit: char| {
+        let digit = Digit::from_char(digit).expect("a digit");
+        DtmfGenerator::new(digit, DtmfLevels::default(), 8000, 800, 800)
+    };
+    let mut pcm = audio();
+    let plan = TonePlan::of("de").expect("a plan");
+    let mut one = InbandDetector::new();
+    let mut many = InbandDetectors::new(20);
+    let mut monitor = ToneMonitor::new(plan);
+    let mut events = 0;
+    without_allocation(|| {
+        let mut tone = ToneGenerator::new(plan, ToneKind::Busy, 8000, -10.0);
+        for digit in ['1', '5', '9', 'D'] {
+            let mut generator = generator(digit);
+            while !generator.is_finished() {
+                generator.fill(&mut pcm[..160]);
+                one.process(&pcm[..160], |_| events += 1);
+                many.process(&[(7, &pcm[..160]), (19, &pcm[..33])], |_, _| events += 1);
+                monitor.process(&pcm[..160], |_| events += 1);
+            }
+        }
+        for _ in 0..60 {
+            tone.fill(&mut pcm);
+            monitor.process(&pcm, |_| events += 1);
+        }
+    });
+    // Starts and ends for the one and one of the many, busy, and what the other makes of its pieces.
+    assert!(events >= 17, "{events}");
+}
+
+#[test]
 fn coders_do_not_allocate() {
-    let settings =
-        Settings { opus: engine::codec::opus::Settings { fec: true, dtx: true, ..Default::default() } };
-    let l16 = Codec::L16 { rate: SampleRate::Hz16000, channels: engine::codec::Channels::Stereo };
+    let settings = Settings { opus: opus::Settings { fec: true, dtx: true, ..Default::default() } };
+    let l16 = Codec::L16 { rate: SampleRate::Hz16000, channels: Channels::Stereo };
     for codec in [Codec::Pcmu, Codec::Pcma, Codec::G722, l16, Codec::Opus] {
         let mut encoder = Encoder::new(codec, &settings).expect("valid settings");
         let mut decoder = Decoder::new(codec, &settings).expect("valid settings");
@@ -72,4 +139,90 @@ fn coders_do_not_allocate() {
             decoder.reset();
         });
     }
+}
+
+#[test]
+fn resampling_does_not_allocate() {
+    let pcm = audio();
+    let mut out = vec![0; 6 * pcm.len()];
+    for quality in [Quality::Speech, Quality::High] {
+        for from in resample::SampleRate::ALL {
+            for to in resample::SampleRate::ALL {
+                let mut resampler = Resampler::new(from, to, quality);
+                without_allocation(|| {
+                    for length in [0, 1, 7, 160, 441, 960] {
+                        resampler.process(&pcm[..length], &mut out);
+                    }
+                    resampler.reset();
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn mixing_does_not_allocate() {
+    let pcm = audio();
+    let mut mixer = Mixer::new(100, 160);
+    without_allocation(|| {
+        for tick in 0..20 {
+            mixer.set_loudest((tick % 2 == 0).then_some(3));
+            mixer.set_gain(tick, mix::Gain::from_q12(2000));
+            for member in tick..100 {
+                mixer.offer(member).copy_from_slice(&pcm[member..member + 160]);
+            }
+            mixer.mix();
+            assert_eq!(mixer.output(99).len(), 160);
+            mixer.reset(tick);
+        }
+    });
+}
+
+#[test]
+fn g722_does_not_allocate() {
+    let mut pcm = audio();
+    let mut octets = [0; 480];
+    let (mut encoder, mut decoder) = (g722::Encoder::new(), g722::Decoder::new());
+    let (mut encoders, mut decoders) = (Encoders::new(40, 160), Decoders::new(40, 160));
+    without_allocation(|| {
+        for _ in 0..3 {
+            encoder.encode(&pcm, &mut octets);
+            decoder.decode(&octets, &mut pcm);
+            encoder.reset();
+            for _ in 0..33 {
+                let (encode, decode) = (encoders.add(), decoders.add());
+                let (Some(encode), Some(decode)) = (encode, decode) else { break };
+                encoders.put(encode, &pcm[..320]);
+                decoders.put(decode, &octets[..160]);
+                encoders.encode();
+                decoders.decode();
+                encoders.take(encode, &mut octets[..160]);
+                decoders.take(decode, &mut pcm[..320]);
+                encoders.remove(encode);
+                decoders.remove(decode);
+            }
+        }
+    });
+}
+
+/// What the library takes by itself is not seen here: its memory comes from C.
+#[test]
+fn opus_does_not_allocate() {
+    let settings = opus::Settings {
+        rate: SampleRate::Hz16000,
+        channels: Channels::Mono,
+        fec: true,
+        dtx: true,
+        ..opus::Settings::default()
+    };
+    let mut encoder = opus::Encoder::new(&settings).expect("a rate of Opus");
+    let mut decoder = opus::Decoder::new(&settings).expect("a rate of Opus");
+    let (mut pcm, mut packet) = (audio(), [0; 1500]);
+    without_allocation(|| {
+        for _ in 0..5 {
+            let length = encoder.encode(&pcm[..320], &mut packet).expect("20 ms");
+            decoder.decode(&packet[..length], &mut pcm[..320]).expect("our own packet");
+            decoder.conceal(&mut pcm[..320]);
+        }
+    });
 }

@@ -3,7 +3,10 @@
 use std::f64::consts::TAU;
 use std::hint::black_box;
 
-use crate::pair::Side;
+use engine::dtmf::inband::{InbandDetectors, InbandEvent};
+use engine::simd::{self, Kernels};
+
+use crate::pair::{Pair, Side};
 use crate::quality::digits::Candidate;
 use crate::{FRAME, FRAMES, SECONDS, peers, signal};
 
@@ -17,6 +20,66 @@ pub const FRAMES_PER_RUN: usize = CALLS;
 pub fn frame(pcm: &[i16], call: usize, time: usize) -> &[i16] {
     let at = (time + call * 37) % FRAMES * FRAME;
     &pcm[at..at + FRAME]
+}
+
+pub fn pairs() -> Vec<Pair> {
+    vec![Pair {
+        name: "dtmf_detect",
+        goal: 6.0,
+        frames: FRAMES_PER_RUN,
+        check: Box::new(check),
+        ours: detectors("", simd::kernels()),
+        theirs: vec![spandsp()],
+        uses_kernels: true,
+    }]
+}
+
+/// Our detectors of all calls, fed with the same speech.
+fn detectors(name: &'static str, kernels: &'static Kernels) -> Side {
+    let pcm = signal::speech(8000, SECONDS);
+    let mut detectors = InbandDetectors::with_kernels(CALLS, kernels);
+    let mut time = 0;
+    Side::new(name, move || {
+        let frames: [(usize, &[i16]); CALLS] =
+            std::array::from_fn(|call| (call, frame(black_box(&pcm), call, time)));
+        detectors.process(&frames, |call, event| {
+            black_box((call, event));
+        });
+        time += 1;
+    })
+}
+
+/// What ours hears in some audio at 8 kHz.
+pub fn our_digits(pcm: &[i16]) -> String {
+    let mut detectors = InbandDetectors::new(1);
+    let mut digits = String::new();
+    for frame in pcm.chunks(FRAME) {
+        detectors.process(&[(0, frame)], |_, event| {
+            if let InbandEvent::Start { digit, .. } = event {
+                digits.push(digit.as_char());
+            }
+        });
+    }
+    digits
+}
+
+/// Both hear all digits, and none in the speech that is timed.
+fn check() -> Result<String, String> {
+    let sent: String = DIGITS.iter().flatten().collect();
+    let speech = signal::speech(8000, SECONDS);
+    for (who, digits) in [("ours", our_digits as fn(&[i16]) -> String), ("spandsp", spandsp_digits)] {
+        for milliseconds in [40, 50, 100] {
+            let heard = digits(&all_digits(milliseconds));
+            if heard != sent {
+                return Err(format!("{who} heard {heard} at {milliseconds} ms"));
+            }
+        }
+        let heard = digits(&speech);
+        if !heard.is_empty() {
+            return Err(format!("{who} heard {heard} in speech"));
+        }
+    }
+    Ok("both hear the 16 digits of 40, 50 and 100 ms, and none in speech".to_owned())
 }
 
 /// spandsp's receivers, one per call, fed with speech.
@@ -62,5 +125,5 @@ pub fn all_digits(milliseconds: usize) -> Vec<i16> {
 
 /// Ours, for the quality report.
 pub fn ours() -> Vec<Candidate> {
-    Vec::new()
+    vec![Candidate { name: "ours", digits: our_digits }]
 }

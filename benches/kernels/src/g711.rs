@@ -3,15 +3,9 @@
 use std::hint::black_box;
 
 use engine::codec::g711;
-use engine::simd::{self, G711};
 
 use crate::pair::{Pair, Side};
 use crate::{FRAME, FRAMES, SECONDS, peers, signal};
-
-/// One field of every table.
-fn tables<K>(of: impl Fn(&G711) -> K, side: impl Fn(&str, K) -> Side) -> Vec<Side> {
-    simd::available().map(|kernels| side(kernels.name, of(&kernels.g711))).collect()
-}
 
 pub fn pairs() -> Vec<Pair> {
     vec![
@@ -22,7 +16,7 @@ pub fn pairs() -> Vec<Pair> {
             check: Box::new(|| check_encoder(g711::encode_ulaw, peers::ulaw_encode)),
             ours: encoder("", g711::encode_ulaw),
             theirs: vec![encoder("spandsp", peers::ulaw_encode)],
-            tables: tables(|kernels| kernels.encode_ulaw, encoder),
+            uses_kernels: true,
         },
         Pair {
             name: "alaw_encode",
@@ -31,7 +25,7 @@ pub fn pairs() -> Vec<Pair> {
             check: Box::new(|| check_encoder(g711::encode_alaw, peers::alaw_encode)),
             ours: encoder("", g711::encode_alaw),
             theirs: vec![encoder("spandsp", peers::alaw_encode)],
-            tables: tables(|kernels| kernels.encode_alaw, encoder),
+            uses_kernels: true,
         },
         Pair {
             name: "ulaw_decode",
@@ -40,7 +34,7 @@ pub fn pairs() -> Vec<Pair> {
             check: Box::new(|| check_decoder(g711::decode_ulaw, peers::ulaw_decode)),
             ours: decoder("", g711::decode_ulaw),
             theirs: vec![decoder("spandsp", peers::ulaw_decode)],
-            tables: tables(|kernels| kernels.decode_ulaw, decoder),
+            uses_kernels: true,
         },
         Pair {
             name: "alaw_decode",
@@ -49,7 +43,7 @@ pub fn pairs() -> Vec<Pair> {
             check: Box::new(|| check_decoder(g711::decode_alaw, peers::alaw_decode)),
             ours: decoder("", g711::decode_alaw),
             theirs: vec![decoder("spandsp", peers::alaw_decode)],
-            tables: tables(|kernels| kernels.decode_alaw, decoder),
+            uses_kernels: true,
         },
         Pair {
             name: "ulaw_to_alaw",
@@ -60,7 +54,7 @@ pub fn pairs() -> Vec<Pair> {
             theirs: vec![converter("256-entry table", |input, out| {
                 peers::table_convert(&g711::ULAW_TO_ALAW, input, out);
             })],
-            tables: tables(|kernels| kernels.ulaw_to_alaw, converter),
+            uses_kernels: true,
         },
     ]
 }

@@ -2,7 +2,10 @@
 
 use std::hint::black_box;
 
-use crate::pair::Side;
+use engine::codec::g722::batch::{Decoders, Encoders};
+use engine::codec::g722::{Decoder, Encoder};
+
+use crate::pair::{Pair, Side};
 use crate::{FRAMES, SECONDS, peers, signal};
 
 /// Samples of 20 ms at 16 kHz, and bytes that they make.
@@ -69,4 +72,107 @@ pub fn spandsp_decode() -> Side {
         }
         time += 1;
     })
+}
+
+pub fn pairs() -> Vec<Pair> {
+    vec![
+        Pair {
+            name: "g722_encode",
+            goal: 2.0,
+            frames: FRAMES_PER_RUN,
+            check: Box::new(check_encode),
+            ours: encode(),
+            theirs: vec![spandsp_encode()],
+            uses_kernels: true,
+        },
+        Pair {
+            name: "g722_decode",
+            goal: 2.0,
+            frames: FRAMES_PER_RUN,
+            check: Box::new(check_decode),
+            ours: decode(),
+            theirs: vec![spandsp_decode()],
+            uses_kernels: true,
+        },
+    ]
+}
+
+fn encode() -> Side {
+    let pcm = speech();
+    let mut encoders = Encoders::new(CALLS, BYTES);
+    let calls: Vec<_> = (0..CALLS).map(|_| encoders.add().expect("room")).collect();
+    let (mut bytes, mut time) = ([0; BYTES], 0);
+    Side::new("", move || {
+        for (place, &call) in calls.iter().enumerate() {
+            encoders.put(call, black_box(frame(&pcm, FRAME, place, time)));
+        }
+        encoders.encode();
+        for &call in &calls {
+            encoders.take(call, black_box(&mut bytes));
+        }
+        time += 1;
+    })
+}
+
+fn decode() -> Side {
+    let encoded = encoded();
+    let mut decoders = Decoders::new(CALLS, BYTES);
+    let calls: Vec<_> = (0..CALLS).map(|_| decoders.add().expect("room")).collect();
+    let (mut pcm, mut time) = ([0; FRAME], 0);
+    Side::new("", move || {
+        for (place, &call) in calls.iter().enumerate() {
+            decoders.put(call, black_box(frame(&encoded, BYTES, place, time)));
+        }
+        decoders.decode();
+        for &call in &calls {
+            decoders.take(call, black_box(&mut pcm));
+        }
+        time += 1;
+    })
+}
+
+/// The single coder and every call of a batch against spandsp.
+fn check_encode() -> Result<String, String> {
+    let (pcm, expected) = (speech(), encoded());
+    let mut single = vec![0; expected.len()];
+    Encoder::new().encode(&pcm, &mut single);
+    let mut batched = vec![vec![0; expected.len()]; CALLS];
+    let mut encoders = Encoders::new(CALLS, BYTES);
+    let calls: Vec<_> = (0..CALLS).map(|_| encoders.add().expect("room")).collect();
+    for (at, frame) in pcm.chunks_exact(FRAME).enumerate() {
+        calls.iter().for_each(|&call| assert_eq!(encoders.put(call, frame), BYTES));
+        encoders.encode();
+        for (&call, bytes) in calls.iter().zip(&mut batched) {
+            encoders.take(call, &mut bytes[at * BYTES..(at + 1) * BYTES]);
+        }
+    }
+    compare(&single, &expected).map_err(|why| format!("one call: {why}"))?;
+    batched.iter().try_for_each(|found| compare(found, &expected))?;
+    Ok(format!("{} octets as spandsp, one call and {CALLS}", expected.len()))
+}
+
+fn check_decode() -> Result<String, String> {
+    let (bytes, expected) = (encoded(), decoded());
+    let mut single = vec![0; expected.len()];
+    Decoder::new().decode(&bytes, &mut single);
+    let mut batched = vec![vec![0; expected.len()]; CALLS];
+    let mut decoders = Decoders::new(CALLS, BYTES);
+    let calls: Vec<_> = (0..CALLS).map(|_| decoders.add().expect("room")).collect();
+    for (at, bytes) in bytes.chunks_exact(BYTES).enumerate() {
+        calls.iter().for_each(|&call| assert_eq!(decoders.put(call, bytes), FRAME));
+        decoders.decode();
+        for (&call, pcm) in calls.iter().zip(&mut batched) {
+            decoders.take(call, &mut pcm[at * FRAME..(at + 1) * FRAME]);
+        }
+    }
+    compare(&single, &expected).map_err(|why| format!("one call: {why}"))?;
+    batched.iter().try_for_each(|found| compare(found, &expected))?;
+    Ok(format!("{} samples as spandsp, one call and {CALLS}", expected.len()))
+}
+
+fn compare<T: PartialEq + std::fmt::Display>(found: &[T], expected: &[T]) -> Result<(), String> {
+    match found.iter().zip(expected).position(|(found, expected)| found != expected) {
+        Some(at) => Err(format!("at {at}: {} instead of {}", found[at], expected[at])),
+        None => Ok(()),
+    }
 }

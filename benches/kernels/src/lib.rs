@@ -30,5 +30,8 @@ pub const FRAMES: usize = 250;
 
 /// Every comparison, in the order of the goals.
 pub fn all_pairs() -> Vec<Pair> {
-    [g711::pairs(), mix::pairs(), opus::pairs()].into_iter().flatten().collect()
+    [g711::pairs(), dtmf::pairs(), resample::pairs(), mix::pairs(), g722::pairs(), opus::pairs()]
+        .into_iter()
+        .flatten()
+        .collect()
 }

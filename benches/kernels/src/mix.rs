@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use engine::dsp::mix::Mixer;
-use engine::simd::{self, Block};
+use engine::simd;
 
 use crate::pair::{Pair, Side};
 use crate::{FRAME, peers, signal};
@@ -43,7 +43,7 @@ pub fn pairs() -> Vec<Pair> {
         check: Box::new(check),
         ours: ours(),
         theirs: vec![plain_c()],
-        tables: simd::available().map(|kernels| kernel_alone(kernels.name, kernels.mix.minus_self)).collect(),
+        uses_kernels: true,
     }]
 }
 
@@ -59,15 +59,6 @@ fn ours() -> Side {
         mixer.mix();
         black_box(&mixer);
     })
-}
-
-/// As ours, without all that is not theirs but the limiter.
-fn kernel_alone(name: &str, minus_self: fn(&mut [Block], usize, &[u32], &mut [Block])) -> Side {
-    const BLOCKS: usize = FRAME / 32;
-    let mut frames: Vec<Block> = members().as_chunks().0.to_vec();
-    let everyone: Vec<u32> = (0..MEMBERS as u32).collect();
-    let mut total = [[0; 32]; BLOCKS];
-    Side::new(name, move || minus_self(black_box(&mut frames), BLOCKS, &everyone, black_box(&mut total)))
 }
 
 /// Exact against plain C where nothing is limited, and never further from it than the limiter allows.

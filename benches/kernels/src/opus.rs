@@ -71,7 +71,7 @@ pub fn pairs() -> Vec<Pair> {
         }),
         ours: ours(),
         theirs: vec![debian()],
-        tables: Vec::new(),
+        uses_kernels: false,
     }]
 }
 

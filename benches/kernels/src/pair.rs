@@ -18,8 +18,8 @@ pub struct Pair {
     /// As the product calls it, with the table that it chose.
     pub ours: Side,
     pub theirs: Vec<Side>,
-    /// Ours by instruction set.
-    pub tables: Vec<Side>,
+    /// Whether the choice of a table changes anything.
+    pub uses_kernels: bool,
 }
 
 /// One implementation; a call handles [`Pair::frames`] frames.
@@ -41,19 +41,27 @@ pub struct Outcome {
     pub check: Result<String, String>,
     /// None when the result was wrong.
     pub times: Option<Times>,
+    /// Ours by instruction set, in runs of their own.
+    pub tables: Vec<(&'static str, f64)>,
 }
 
 /// Nanoseconds per frame are medians over the rounds; the ratio is the median of the rounds' ratios.
 pub struct Times {
     pub ours: f64,
     pub theirs: Vec<(String, f64)>,
-    pub tables: Vec<(String, f64)>,
     /// The fastest of theirs.
     pub peer: usize,
     pub ratio: f64,
 }
 
 impl Pair {
+    /// Checks, then times ours alone.
+    pub fn run_ours(mut self, rounds: usize) -> Result<f64, String> {
+        (self.check)()?;
+        let times = interleave(&mut [&mut self.ours], rounds, self.frames);
+        Ok(median(times.into_iter().flatten().collect()))
+    }
+
     /// Checks, then times in `rounds` rounds, each of one batch of every side.
     pub fn run(mut self, rounds: usize) -> Outcome {
         let check = (self.check)();
@@ -61,19 +69,15 @@ impl Pair {
             let mut sides: Vec<&mut Side> = Vec::new();
             sides.push(&mut self.ours);
             sides.extend(&mut self.theirs);
-            sides.extend(&mut self.tables);
             let per_round = interleave(&mut sides, rounds, self.frames);
             let median_of = |side: usize| median(per_round.iter().map(|round| round[side]).collect());
-            let named = |from: usize, sides: &[Side]| -> Vec<(String, f64)> {
-                sides.iter().enumerate().map(|(at, side)| (side.name.clone(), median_of(from + at))).collect()
-            };
-            let theirs = named(1, &self.theirs);
+            let named = |(at, side): (usize, &Side)| (side.name.clone(), median_of(1 + at));
+            let theirs: Vec<(String, f64)> = self.theirs.iter().enumerate().map(named).collect();
             let peer = (0..theirs.len()).min_by(|&a, &b| theirs[a].1.total_cmp(&theirs[b].1)).unwrap_or(0);
             let ratio = median(per_round.iter().map(|round| round[1 + peer] / round[0]).collect());
-            let tables = named(1 + theirs.len(), &self.tables);
-            Times { ours: median_of(0), theirs, tables, peer, ratio }
+            Times { ours: median_of(0), theirs, peer, ratio }
         });
-        Outcome { name: self.name, goal: self.goal, check, times }
+        Outcome { name: self.name, goal: self.goal, check, times, tables: Vec::new() }
     }
 }
 

@@ -33,10 +33,16 @@ pub fn print(outcome: &Outcome) {
         outcome.goal,
         if times.ratio < outcome.goal { "  GOAL MISSED" } else { "" }
     );
-    for (table, time) in &times.tables {
-        println!("  {table} {} ns", digits(*time));
-    }
     println!("RATIO {name} {}", digits(times.ratio));
+}
+
+/// Ours by instruction set, without a ratio.
+pub fn print_tables(outcome: &Outcome) {
+    let times: Vec<String> =
+        outcome.tables.iter().map(|(table, time)| format!("{table} {} ns", digits(*time))).collect();
+    if !times.is_empty() {
+        println!("{}: {}", outcome.name, times.join(", "));
+    }
 }
 
 /// Puts the table between the markers of a document.
@@ -79,10 +85,12 @@ fn table(outcomes: &[Outcome]) -> String {
     text.push_str(&"---|".repeat(names.len()));
     text.push('\n');
     for outcome in outcomes {
-        let Some(times) = outcome.times.as_ref().filter(|times| !times.tables.is_empty()) else { continue };
+        if outcome.tables.is_empty() {
+            continue;
+        }
         let _ = write!(text, "| {} |", outcome.name);
         for name in &names {
-            let time = times.tables.iter().find(|(table, _)| table == name).map(|(_, time)| digits(*time));
+            let time = outcome.tables.iter().find(|(table, _)| table == name).map(|(_, time)| digits(*time));
             let _ = write!(text, " {} |", time.unwrap_or_default());
         }
         text.push('\n');
@@ -140,7 +148,7 @@ pub fn criterion(pairs: Vec<Pair>) {
         let mut group = criterion.benchmark_group(pair.name);
         group.throughput(criterion::Throughput::Elements(pair.frames as u64));
         group.bench_function("ours", |bencher| bencher.iter(|| (pair.ours.run)()));
-        for side in pair.theirs.iter_mut().chain(&mut pair.tables) {
+        for side in pair.theirs.iter_mut() {
             let name = side.name.clone();
             group.bench_function(name, |bencher| bencher.iter(|| (side.run)()));
         }

@@ -4,4 +4,5 @@ pub mod level;
 pub mod mix;
 pub mod rate;
 pub mod resample;
+pub mod tone;
 pub mod vad;

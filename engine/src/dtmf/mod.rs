@@ -1,6 +1,7 @@
-//! DTMF as telephone-events (RFC 4733).
+//! DTMF as telephone-events (RFC 4733), and as tones in audio ([`inband`]).
 
 mod event;
+pub mod inband;
 mod receiver;
 mod sender;
 #[cfg(test)]

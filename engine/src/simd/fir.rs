@@ -42,7 +42,6 @@ pub struct FirBank {
 /// are taken in pairs, so a group has an even number of them: `step` and `phases` are twice the bank's when its
 /// own step is odd.
 #[derive(Debug)]
-#[expect(dead_code, reason = "read by the kernels that come next")]
 pub(super) struct Lanes {
     pub(super) phases: usize,
     pub(super) step: usize,
@@ -57,7 +56,9 @@ pub(super) struct Lanes {
 /// Rows of coefficients are a multiple of this long.
 pub(super) const ROW: usize = 16;
 /// Beyond so many phases, groups are too long for lanes.
-const LANE_PHASES: usize = 12;
+pub(super) const LANE_PHASES: usize = 12;
+/// The most pairs of taps, in steps: a vector of groups looks at so many pairs more in every second place of a step.
+pub(super) const LANE_PAIRS: usize = 64;
 
 impl FirBank {
     /// A bank of `phases` rows of `taps` coefficients each, all rows in one slice. Coefficients are kept to at
@@ -153,11 +154,11 @@ impl FirBank {
     fn in_lanes(&self, taps: usize, margin: usize) -> Option<Lanes> {
         let factor = 1 + self.step % 2;
         let (phases, step) = (self.phases * factor, self.step * factor);
-        if phases > LANE_PHASES {
-            return None;
-        }
         let reach = self.start(phases - 1);
         let pairs = (taps + reach).div_ceil(2);
+        if phases > LANE_PHASES || pairs > LANE_PAIRS * (step / 2) {
+            return None;
+        }
         let coarse_first = margin / 2;
         let coarse_pairs = (taps - margin + reach).div_ceil(2) - coarse_first;
         let mut fine = vec![[0; 2]; pairs * phases];
@@ -174,6 +175,13 @@ impl FirBank {
             }
         }
         Some(Lanes { phases, step, fine: fine.into(), coarse_first, coarse: coarse.into() })
+    }
+}
+
+impl Lanes {
+    /// How many samples of the window a group looks at.
+    pub(super) fn reach(&self) -> usize {
+        self.fine.len() / self.phases * 2
     }
 }
 

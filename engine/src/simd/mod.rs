@@ -19,6 +19,7 @@ pub(crate) mod law;
 mod level;
 pub(crate) mod mix;
 mod scalar;
+mod tones;
 mod vad;
 
 #[cfg(target_arch = "x86_64")]
@@ -35,6 +36,10 @@ pub use g711::G711;
 pub use g722::G722;
 pub use level::{Gain, Levels, Loudness};
 pub use mix::{Block, CEILING, KNEE, Mix, limit};
+pub use tones::{
+    DTMF_WINDOW_STEPS, DtmfLimits, DtmfStep, DtmfWindow, TONE_FREQUENCIES, TONE_STEP_SAMPLES, ToneBank,
+    ToneSums, Tones,
+};
 pub use vad::{NO_LEVEL, VAD_LANES, Vad, VadLanes, VadTiming};
 
 /// The kernels for one instruction set, by family.
@@ -52,6 +57,8 @@ pub struct Kernels {
     pub mix: Mix,
     /// Wideband ADPCM.
     pub g722: G722,
+    /// Correlation with tones.
+    pub tones: Tones,
     /// Voice activity.
     pub vad: Vad,
 }

@@ -11,7 +11,7 @@ use super::agents;
 use super::error::ConfigError;
 use super::load::Loaded;
 use super::routes;
-use super::sections::{Codec, Config, Device, Http, Log, Source, Wait};
+use super::sections::{Codec, Config, Device, Http, Log, Simd, Source, Wait};
 use crate::apps::{AgentConfig, AppsConfig};
 use crate::call::CallConfig;
 use crate::sip::{SipConfig, SipLimits};
@@ -31,6 +31,8 @@ pub struct Plan {
     pub engine: EngineConfig,
     /// The device that was asked for; [`EngineConfig::device`] is what that means in this version.
     pub device: Device,
+    /// Which kernels work on samples; this CPU runs them.
+    pub simd: Simd,
     /// For every call.
     pub call: CallConfig,
     /// Agents and routes.
@@ -107,6 +109,7 @@ pub fn plan(loaded: &Loaded, environment: &[(String, String)]) -> Result<Plan, C
         sip: sip_config(config),
         engine,
         device: config.media.device,
+        simd: config.media.simd,
         call: call_config(config),
         apps,
         http: config.http.clone(),
@@ -185,6 +188,17 @@ fn media(check: &mut Check<'_>) {
             "media.device",
             format!("media.device: `{}` is not in this version; use `auto` or `udp`", other.name()),
         ),
+    }
+    let tables: Vec<&str> = engine::simd::available().map(|kernels| kernels.name).collect();
+    if media.simd != Simd::Auto && !tables.contains(&media.simd.name()) {
+        check.error(
+            "media.simd",
+            format!(
+                "media.simd: this CPU does not run `{}`; use auto, {}",
+                media.simd.name(),
+                tables.join(", ")
+            ),
+        );
     }
     if let Some(interface) = &media.interface {
         check.warn(format!(

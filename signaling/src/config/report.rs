@@ -35,6 +35,7 @@ pub fn report(plan: &Plan) -> String {
         format!("on CPU {}", join(plan.engine.media_cpus.iter()))
     };
     line("", format!("workers {workers}, at most {} calls", plan.call.max_calls));
+    line("", format!("kernels {}", plan.simd.name()));
     line("data", plan.data_dir.display().to_string());
     line(
         "log",

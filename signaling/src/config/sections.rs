@@ -144,6 +144,8 @@ pub struct Media {
     pub device: Device,
     /// The network interface, for devices that are bound to one.
     pub interface: Option<String>,
+    /// Which kernels work on samples.
+    pub simd: Simd,
     /// One pinned worker per CPU; empty takes one unpinned worker per two CPUs.
     pub cpus: CpuList,
     /// One pinned AI stream thread per CPU; empty takes one unpinned thread.
@@ -179,6 +181,7 @@ impl Default for Media {
             ports: PortRange(20_000..=29_999),
             device: Device::Auto,
             interface: None,
+            simd: Simd::Auto,
             cpus: CpuList::default(),
             stream_cpus: CpuList::default(),
             wait: Wait::Adaptive,
@@ -223,6 +226,37 @@ impl Device {
             Self::SkLookup => "sk_lookup",
             Self::IoUring => "io_uring",
             Self::Udp => "udp",
+        }
+    }
+}
+
+/// Which table of kernels works on samples (architecture D8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Simd {
+    /// The fastest that this CPU runs.
+    #[default]
+    Auto,
+    /// Plain code, for any CPU.
+    Scalar,
+    /// x86-64 with AVX2 and FMA.
+    Avx2,
+    /// x86-64 with the AVX-512 of Ice Lake and Zen 4.
+    Avx512,
+    /// AArch64.
+    Neon,
+}
+
+impl Simd {
+    /// The word in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Scalar => "scalar",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+            Self::Neon => "neon",
         }
     }
 }

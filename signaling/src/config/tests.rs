@@ -237,6 +237,19 @@ fn wrong_value_is_refused_with_its_line_and_what_to_write() {
 }
 
 #[test]
+fn kernels_that_this_cpu_does_not_run_are_refused_with_those_that_it_runs() {
+    let foreign = if cfg!(target_arch = "aarch64") { "avx2" } else { "neon" };
+    let found = problem(plan_text(&format!("[media]\nsimd = \"{foreign}\""), &[]));
+    let expected =
+        format!("sidetone.toml:2: media.simd: this CPU does not run `{foreign}`; use auto, scalar");
+    assert!(found.starts_with(&expected), "{found}");
+    for kernels in engine::simd::available() {
+        let plan = plan_text(&format!("[media]\nsimd = \"{}\"", kernels.name), &[]).expect("runs here");
+        assert_eq!(plan.simd.name(), kernels.name);
+    }
+}
+
+#[test]
 fn what_does_not_fit_together_is_refused() {
     let cases = [
         (

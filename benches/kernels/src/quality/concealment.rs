@@ -1,4 +1,4 @@
-//! Concealment of lost frames: how far from what was said, in the frames that were lost and the one behind.
+//! Concealment of lost frames: how far from what was said, in the gaps and at their seams.
 
 use std::f64::consts::TAU;
 use std::fmt::Write as _;
@@ -102,30 +102,40 @@ impl Loss {
 }
 
 /// Means over the frames that count.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Score {
     snr: f64,
     distance: f64,
 }
 
+/// Of every gap: the waveform in it, and spectra of 20 ms every 10 ms from before it until behind it, so that
+/// both seams count.
 fn score(candidate: &Candidate, pcm: &[i16], loss: Loss, seeds: std::ops::Range<u64>) -> Score {
-    let (mut sum, mut count) = (Score::default(), 0.0);
+    let (mut snr, mut distances) = (Vec::new(), Vec::new());
+    let said: Vec<f64> = pcm.iter().map(|&sample| f64::from(sample)).collect();
     for seed in seeds {
         let lost = loss.pattern(pcm.len() / FRAME, seed);
-        let played = play(candidate, pcm, &lost);
-        for (at, said) in pcm.chunks_exact(FRAME).enumerate() {
-            let touched = lost[at] || at > 0 && lost[at - 1];
-            let said: Vec<f64> = said.iter().map(|&sample| f64::from(sample)).collect();
-            let heard = played.get(at * FRAME + candidate.delay..(at + 1) * FRAME + candidate.delay);
-            let Some(heard) = heard.filter(|_| touched && power(&said) > 200.0 * 200.0) else { continue };
-            let heard: Vec<f64> = heard.iter().map(|&sample| f64::from(sample)).collect();
-            let error: Vec<f64> = said.iter().zip(&heard).map(|(said, heard)| said - heard).collect();
-            sum.snr += decibels(power(&said) / power(&error).max(1.0)).clamp(-10.0, 35.0);
-            sum.distance += distance(&said, &heard);
-            count += 1.0;
+        let played: Vec<f64> = play(candidate, pcm, &lost).into_iter().map(f64::from).collect();
+        let block = |at: usize| {
+            let heard = played.get(at + candidate.delay..at + candidate.delay + FRAME)?;
+            let said = &said[at..at + FRAME];
+            (power(said) > 200.0 * 200.0).then_some((said, heard))
+        };
+        for at in (1..lost.len() - 2).filter(|&at| lost[at]) {
+            if let Some((said, heard)) = block(at * FRAME) {
+                let error: Vec<f64> = said.iter().zip(heard).map(|(said, heard)| said - heard).collect();
+                snr.push(decibels(power(said) / power(&error).max(1.0)).clamp(-10.0, 35.0));
+            }
+            let first = if lost[at - 1] { 0 } else { -1 };
+            let last = if lost[at + 1] { 1 } else { 2 };
+            for half in first..=last {
+                let start = (at * FRAME).saturating_add_signed(half * FRAME as isize / 2);
+                distances.extend(block(start).map(|(said, heard)| distance(said, heard)));
+            }
         }
     }
-    Score { snr: sum.snr / count, distance: sum.distance / count }
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+    Score { snr: mean(&snr), distance: mean(&distances) }
 }
 
 fn play(candidate: &Candidate, pcm: &[i16], lost: &[bool]) -> Vec<i16> {
@@ -161,7 +171,7 @@ fn distance(said: &[f64], heard: &[f64]) -> f64 {
 pub fn report(plots: &mut Vec<(String, String)>) -> String {
     let candidates = candidates();
     let made_up: Vec<i16> = (0..6).flat_map(|seed| voices::speaker(seed + 500, 15.0)).collect();
-    let materials = [("recorded", voices::recorded(), 0..24), ("made up", made_up, 0..3)];
+    let materials = [("recorded", voices::recorded(), 0..8), ("made up", made_up, 0..3)];
     let mut text = String::from("| voices | loss |");
     for candidate in &candidates {
         let _ = write!(text, " {}: SNR, dB | LSD, dB |", candidate.name);

@@ -20,7 +20,8 @@ const RATE: f64 = 8000.0;
 /// Peak of one tone: some -13 dBm0.
 const AMPLITUDE: f64 = 5000.0;
 
-fn candidates() -> Vec<Candidate> {
+/// Ours first.
+pub fn candidates() -> Vec<Candidate> {
     let mut all = crate::dtmf::ours();
     all.push(Candidate { name: "spandsp", digits: |pcm| spandsp(pcm, false) });
     all.push(Candidate { name: "spandsp, dial tone filter", digits: |pcm| spandsp(pcm, true) });

@@ -1,10 +1,12 @@
 //! Quality beside speed: what ours and theirs do to the same signals, as tables and plots.
 
+pub mod companding;
 pub mod concealment;
 pub mod digits;
 pub mod plot;
 pub mod resampling;
 pub mod spectrum;
+pub mod talk_off;
 pub mod voices;
 
 use std::path::Path;

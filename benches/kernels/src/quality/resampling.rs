@@ -29,7 +29,7 @@ fn candidates() -> Vec<Candidate> {
     crate::resample::ours().into_iter().chain(theirs).collect()
 }
 
-fn peer(name: &str, from: u32, to: u32) -> Stream {
+pub fn peer(name: &str, from: u32, to: u32) -> Stream {
     let kind = PEERS.into_iter().find(|kind| kind.name() == name).expect("one of the peers");
     let mut resampler = Resampler::new(kind, from, to);
     let mut room = vec![0; to as usize / 50 * 8];
@@ -142,14 +142,15 @@ fn through(stream: &mut Stream, from: u32, frames: usize, input: impl Fn(f64) ->
     out
 }
 
-/// Noise of many sines from 300 Hz to 3.4 kHz: signal to everything that one delay and one gain do not
-/// explain, and that delay in milliseconds.
-fn noise(stream: &mut Stream, from: u32, to: u32) -> (f64, f64) {
+/// Noise of many sines from 300 Hz to the edge: signal to everything that one delay and one gain do not explain,
+/// and that delay in milliseconds.
+pub fn noise(stream: &mut Stream, from: u32, to: u32) -> (f64, f64) {
     let mut random = Noise::new(7);
-    let sines: Vec<Sine> = (0..41)
+    let count = ((edge(from, to) - 303.0) / 77.0) as u32 + 1;
+    let sines: Vec<Sine> = (0..count)
         .map(|n| Sine {
             hertz: 303.0 + f64::from(n) * 77.0 + random.uniform() * 5.0,
-            amplitude: 1300.0,
+            amplitude: 8000.0 / f64::from(count).sqrt(),
             phase: random.uniform() * TAU / 2.0,
         })
         .collect();
@@ -183,7 +184,7 @@ fn noise(stream: &mut Stream, from: u32, to: u32) -> (f64, f64) {
 }
 
 /// Milliseconds of output that are missing after the frame that is worst off.
-fn held_back(stream: &mut Stream, from: u32, to: u32) -> f64 {
+pub fn held_back(stream: &mut Stream, from: u32, to: u32) -> f64 {
     let frame = vec![0; from as usize / 50];
     let mut out = Vec::new();
     let missing = (1..=500).map(|frames| {
@@ -198,7 +199,7 @@ pub fn report(plots: &mut Vec<(String, String)>) -> String {
     let candidates = candidates();
     let mut text = String::from(
         "| rates | resampler | ripple to edge, dB | -3 dB, Hz | worst image or alias, dB | worst tone SNR, dB \
-         | speech-band SNR, dB | filter delay, ms | held back up to, ms |\n|---|---|---|---|---|---|---|---|---|\n",
+         | noise SNR, dB | filter delay, ms | held back up to, ms |\n|---|---|---|---|---|---|---|---|---|\n",
     );
     for (from, to) in RATES {
         let all: Vec<Quality> =

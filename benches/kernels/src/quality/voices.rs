@@ -1,4 +1,4 @@
-//! Voices at 8 kHz: the recorded prompts of the project, and made-up speakers.
+//! Voices at 8 kHz: the recordings of the project, and made-up speakers.
 
 use std::f64::consts::TAU;
 
@@ -6,14 +6,16 @@ use super::spectrum::quantise;
 use crate::peers;
 use crate::signal::Noise;
 
-const PROMPTS: [&[u8]; 2] = [
-    include_bytes!("../../../../assets/demo-greeting.ulaw"),
-    include_bytes!("../../../../assets/demo-goodbye.ulaw"),
+const RECORDINGS: [&[u8]; 4] = [
+    include_bytes!("../../../../engine/tests/fixtures/speech/english.ulaw"),
+    include_bytes!("../../../../engine/tests/fixtures/speech/french.ulaw"),
+    include_bytes!("../../../../engine/tests/fixtures/speech/german.ulaw"),
+    include_bytes!("../../../../engine/tests/fixtures/speech/spanish.ulaw"),
 ];
 
 /// The recorded speech as it is.
 pub fn recorded() -> Vec<i16> {
-    let encoded = PROMPTS.concat();
+    let encoded = RECORDINGS.concat();
     let mut pcm = vec![0; encoded.len()];
     peers::ulaw_decode(&encoded, &mut pcm);
     pcm
@@ -28,7 +30,7 @@ pub fn recorded_at_speeds() -> Vec<i16> {
     let mut speed = 0.5;
     while pcm.len() < HALF_AN_HOUR {
         pcm.extend(at_speed(&recording, speed));
-        speed *= 1.006;
+        speed *= 1.018;
     }
     pcm.truncate(HALF_AN_HOUR);
     pcm

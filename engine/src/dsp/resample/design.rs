@@ -40,11 +40,11 @@ impl Plan {
         }
         let gain = rows.iter().sum::<f64>() / phases as f64;
         rows.iter_mut().for_each(|coefficient| *coefficient /= gain);
-        // Rounding errors of the coefficients add up in the stopband like noise. Its mean is to lie 20 dB below the
+        // Rounding errors of the coefficients add up in the stopband like noise. Its mean is to lie about 18 dB below the
         // lobes of the filter, so that its peaks raise them by a decibel or two.
-        let deviation = 10f64.powf(-(response.stopband_db + 20.0) / 20.0);
+        let deviation = 10f64.powf(-(response.stopband_db + 18.0) / 20.0);
         let errors = (12.0 * phases as f64 / taps as f64).sqrt();
-        let fraction_bits = (deviation * errors).recip().log2().ceil() as u32;
+        let fraction_bits = (deviation * errors).recip().log2().round() as u32;
         Self { bank: FirBank::new(phases, step, &rows, fraction_bits), taps, delay: response.length / 2 }
     }
 }

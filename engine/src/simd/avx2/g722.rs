@@ -10,16 +10,6 @@ use crate::simd::{G722, scalar};
 /// The family in this table.
 pub(in crate::simd) const KERNELS: G722 = G722 { split, join, encode, decode };
 
-avx2! {
-    fn split(audio: &[i16], lower: &mut [i16], higher: &mut [i16]) {
-        scalar::g722::split(audio, lower, higher);
-    }
-
-    fn join(bands: &[i16], audio: &mut [i16]) {
-        scalar::g722::join(bands, audio);
-    }
-}
-
 /// 16 words.
 type V = __m256i;
 /// All bits of a word, or none.
@@ -27,6 +17,12 @@ type M = __m256i;
 const WIDTH: usize = 16;
 
 crate::simd::g722::lanes!(avx2);
+
+/// 8 sums of the filters.
+type Sums = __m256i;
+const ROWS: usize = 8;
+
+crate::simd::g722::filters!(avx2);
 
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -182,4 +178,53 @@ const LOWER: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 128, 64, 32, 16, 8, 4, 2, 1];
 #[target_feature(enable = "avx2")]
 fn bytes_16(table: &[u8; 16]) -> V {
     _mm256_broadcastsi128_si256(must_cast(*table))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn sums(value: i32) -> Sums {
+    _mm256_set1_epi32(value)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn taps(even: i16, odd: i16) -> Sums {
+    _mm256_set1_epi32(must_cast([even, odd]))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn pairs(samples: &[i16]) -> Sums {
+    bytemuck::pod_read_unaligned(bytemuck::must_cast_slice(&samples[..2 * ROWS]))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn dot(sums: Sums, pairs: Sums, taps: Sums) -> Sums {
+    _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, taps))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn shift<const N: i32>(sums: Sums) -> Sums {
+    _mm256_srai_epi32::<N>(sums)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn limit(sums: Sums, low: Sums, high: Sums) -> Sums {
+    _mm256_max_epi32(_mm256_min_epi32(sums, high), low)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn narrow(sums: Sums) -> [i16; ROWS] {
+    let halves = _mm256_packs_epi32(sums, sums);
+    must_cast(_mm256_castsi256_si128(_mm256_permute4x64_epi64::<0b1000>(halves)))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn interleave(even: Sums, odd: Sums) -> [[i16; 2]; ROWS] {
+    must_cast(_mm256_or_si256(_mm256_and_si256(even, sums(0xFFFF)), _mm256_slli_epi32::<16>(odd)))
 }

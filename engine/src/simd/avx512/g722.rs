@@ -10,22 +10,18 @@ use crate::simd::{G722, scalar};
 /// The family in this table.
 pub(in crate::simd) const KERNELS: G722 = G722 { split, join, encode, decode };
 
-avx512! {
-    fn split(audio: &[i16], lower: &mut [i16], higher: &mut [i16]) {
-        scalar::g722::split(audio, lower, higher);
-    }
-
-    fn join(bands: &[i16], audio: &mut [i16]) {
-        scalar::g722::join(bands, audio);
-    }
-}
-
 /// 32 words.
 type V = __m512i;
 type M = __mmask32;
 const WIDTH: usize = 32;
 
 crate::simd::g722::lanes!(avx512);
+
+/// 16 sums of the filters.
+type Sums = __m512i;
+const ROWS: usize = 16;
+
+crate::simd::g722::filters!(avx512);
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
@@ -157,4 +153,52 @@ fn add_signed(a: V, b: V, sign: V) -> V {
 #[target_feature(enable = "avx512f,avx512bw")]
 fn lookup(table: &[i16; 32], indices: V) -> V {
     _mm512_permutexvar_epi16(indices, must_cast(*table))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn sums(value: i32) -> Sums {
+    _mm512_set1_epi32(value)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn taps(even: i16, odd: i16) -> Sums {
+    _mm512_set1_epi32(must_cast([even, odd]))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn pairs(samples: &[i16]) -> Sums {
+    bytemuck::pod_read_unaligned(bytemuck::must_cast_slice(&samples[..2 * ROWS]))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn dot(sums: Sums, pairs: Sums, taps: Sums) -> Sums {
+    _mm512_dpwssd_epi32(sums, pairs, taps)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn shift<const N: u32>(sums: Sums) -> Sums {
+    _mm512_srai_epi32::<N>(sums)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn limit(sums: Sums, low: Sums, high: Sums) -> Sums {
+    _mm512_max_epi32(_mm512_min_epi32(sums, high), low)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn narrow(sums: Sums) -> [i16; ROWS] {
+    must_cast(_mm512_cvtepi32_epi16(sums))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn interleave(even: Sums, odd: Sums) -> [[i16; 2]; ROWS] {
+    must_cast(_mm512_or_si512(_mm512_and_si512(even, sums(0xFFFF)), _mm512_slli_epi32::<16>(odd)))
 }

@@ -5,6 +5,7 @@ mod g711;
 mod g722;
 mod level;
 mod mix;
+mod tones;
 mod vad;
 
 use super::Kernels;
@@ -16,6 +17,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     g722: g722::KERNELS,
     level: level::KERNELS,
     mix: mix::KERNELS,
+    tones: tones::KERNELS,
     vad: vad::KERNELS,
 };
 

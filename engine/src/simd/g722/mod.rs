@@ -1,8 +1,12 @@
 //! The family of G.722 kernels.
 
+#[cfg(target_arch = "x86_64")]
+mod filters;
 mod lanes;
 pub(crate) mod tables;
 
+#[cfg(target_arch = "x86_64")]
+pub(super) use filters::filters;
 pub(super) use lanes::{band, lanes};
 
 /// ITU-T G.722 on slices, and on many calls at once.

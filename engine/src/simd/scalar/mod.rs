@@ -6,6 +6,7 @@ pub(super) mod g711;
 pub(super) mod g722;
 pub(super) mod level;
 pub(super) mod mix;
+pub(super) mod tones;
 pub(super) mod vad;
 
 use super::Kernels;
@@ -17,5 +18,6 @@ pub(super) static KERNELS: Kernels = Kernels {
     g722: g722::KERNELS,
     level: level::KERNELS,
     mix: mix::KERNELS,
+    tones: tones::KERNELS,
     vad: vad::KERNELS,
 };
