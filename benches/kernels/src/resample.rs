@@ -53,7 +53,7 @@ fn side(from: u32, to: u32) -> Side {
 
 /// Ours against speexdsp, whose delay up to a higher or down to a lower rate is the same 24 samples of the lower one.
 fn check(from: u32, to: u32) -> Result<String, String> {
-    let pcm = signal::speech(from, 1);
+    let pcm = signal::speech(from, 1.0);
     let mut ours = vec![0; to as usize];
     let mut theirs = vec![0; to as usize];
     let mut peer = Resampler::new(ResamplerKind::Speex(3), from, to);
@@ -71,7 +71,11 @@ fn check(from: u32, to: u32) -> Result<String, String> {
     let signal = power(&mut ours.iter().map(|&sample| f64::from(sample)));
     let error = power(&mut ours.iter().zip(&theirs).map(|(&a, &b)| f64::from(a) - f64::from(b)));
     let snr = 10.0 * (signal / error.max(1.0)).log10();
-    if snr > 30.0 { Ok(format!("{snr:.0} dB to speexdsp's output")) } else { Err(format!("only {snr:.1} dB to speexdsp's")) }
+    if snr > 30.0 {
+        Ok(format!("{snr:.0} dB to speexdsp's output"))
+    } else {
+        Err(format!("only {snr:.1} dB to speexdsp's"))
+    }
 }
 
 /// The peers that the goal names; a call handles all [`crate::FRAMES`] frames.
