@@ -72,7 +72,8 @@ impl Denoiser {
         for sample in pcm {
             // The place of the sample that goes in is that of the one that comes out.
             let heard = self.output[self.filled];
-            self.input[self.filled] = f32::from(*sample);
+            let faint = if self.filled.is_multiple_of(2) { FAINTEST } else { -FAINTEST };
+            self.input[self.filled] = f32::from(*sample) + faint;
             *sample = heard.round().clamp(f32::from(i16::MIN), f32::from(i16::MAX)) as i16;
             self.filled += 1;
             if self.filled == FRAME_SAMPLES {
@@ -97,6 +98,9 @@ impl fmt::Debug for Denoiser {
 
 /// 10 ms.
 const FRAME_SAMPLES: usize = DenoiseState::FRAME_SIZE;
+/// Digital silence would leave numbers below the smallest normal one in the network's filters for as long as it lasts, with
+/// which CPUs take fifteen times as long. This much at the highest frequency, -150 dBov, keeps them away.
+const FAINTEST: f32 = 0.001;
 
 #[cfg(test)]
 mod tests {
@@ -165,6 +169,16 @@ mod tests {
             let after = squares(&pcm[half..]);
             assert!(after * 10 < before, "{hz}: {} dB", 10.0 * (before as f64 / after as f64).log10());
         }
+    }
+
+    #[test]
+    fn silence_stays_silence_and_leaves_no_slow_numbers_behind() {
+        let mut denoiser = at(48_000);
+        denoiser.handle_frame(&mut noise(9600, 6000));
+        let mut pcm = vec![0; 48_000 * 4];
+        denoiser.handle_frame(&mut pcm);
+        assert!(pcm[9600..].iter().all(|&sample| sample == 0));
+        assert!(denoiser.output.iter().all(|sample| !sample.is_subnormal()));
     }
 
     #[test]
