@@ -27,9 +27,9 @@ impl Pace {
 }
 
 impl Pace {
-    /// Frames begin where packets do.
+    /// Another beginning: frames begin where packets do, and how wrong the delay was before does not count.
     pub(super) fn begin_evenly(&mut self) {
-        (self.uneven, self.phase) = (None, 0);
+        (self.uneven, self.phase, self.deep, self.shallow) = (None, 0, 0, 0);
     }
 
     /// The delay that a cut has cost, until another one makes it good, in nanoseconds.
