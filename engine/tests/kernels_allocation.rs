@@ -3,12 +3,18 @@
 mod counting;
 
 use counting::{allocations, frees};
+use engine::codec::comfort_noise::{ComfortNoise, NoiseAnalysis};
 use engine::codec::g722::batch::{Decoders, Encoders};
 use engine::codec::{Channels, Codec, Decoder, Encoder, SampleRate, Settings, g711, g722, opus};
 use engine::command::Digit;
-use engine::dsp::mix::{self, Mixer};
-use engine::dsp::resample::{self, Quality, Resampler};
+use engine::dsp::agc::{Agc, AgcConfig};
+use engine::dsp::conceal::Concealer;
+use engine::dsp::denoise::Denoiser;
+use engine::dsp::mix::Mixer;
+use engine::dsp::resample::{Quality, Resampler};
+use engine::dsp::stretch::{Cut, Stretch};
 use engine::dsp::tone::{ToneGenerator, ToneKind, ToneMonitor, TonePlan};
+use engine::dsp::vad::{EnergyVad, NeuralVad, VadBank};
 use engine::dtmf::inband::{DtmfGenerator, DtmfLevels, InbandDetector, InbandDetectors};
 use engine::simd;
 
@@ -120,7 +126,7 @@ fn coders_do_not_allocate() {
         let mut encoder = Encoder::new(codec, &settings).expect("valid settings");
         let mut decoder = Decoder::new(codec, &settings).expect("valid settings");
         let mut pcm = audio();
-        pcm.truncate(codec.sample_rate().samples_in_ms(20));
+        pcm.truncate(codec.sample_rate().samples(20));
         let mut payload = vec![0; 4 * pcm.len()];
         let _ = simd::kernels();
         without_allocation(|| {
@@ -146,8 +152,8 @@ fn resampling_does_not_allocate() {
     let pcm = audio();
     let mut out = vec![0; 6 * pcm.len()];
     for quality in [Quality::Speech, Quality::High] {
-        for from in resample::SampleRate::ALL {
-            for to in resample::SampleRate::ALL {
+        for from in SampleRate::ALL {
+            for to in SampleRate::ALL {
                 let mut resampler = Resampler::new(from, to, quality);
                 without_allocation(|| {
                     for length in [0, 1, 7, 160, 441, 960] {
@@ -167,7 +173,7 @@ fn mixing_does_not_allocate() {
     without_allocation(|| {
         for tick in 0..20 {
             mixer.set_loudest((tick % 2 == 0).then_some(3));
-            mixer.set_gain(tick, mix::Gain::from_q12(2000));
+            mixer.set_gain(tick, simd::Gain::from_factor(0.5));
             for member in tick..100 {
                 mixer.offer(member).copy_from_slice(&pcm[member..member + 160]);
             }
@@ -224,5 +230,77 @@ fn opus_does_not_allocate() {
             decoder.decode(&packet[..length], &mut pcm[..320]).expect("our own packet");
             decoder.conceal(&mut pcm[..320]);
         }
+    });
+}
+
+#[test]
+fn voice_activity_detection_does_not_allocate() {
+    let pcm = audio();
+    let mut bank = VadBank::new(100, 20);
+    let mut energy = EnergyVad::new(20);
+    let mut neural = [8000, 16_000].map(|rate| NeuralVad::new(rate).expect("a rate it takes"));
+    let _ = simd::kernels();
+    without_allocation(|| {
+        for call in 0..100 {
+            bank.set_frame(call, 1_000_000 << (call % 20), 160);
+        }
+        bank.update();
+        energy.handle_frame(&pcm);
+        for vad in &mut neural {
+            vad.handle_frame(&pcm);
+        }
+    });
+}
+
+#[test]
+fn gain_control_and_noise_suppression_do_not_allocate() {
+    let mut pcm = audio();
+    let mut agc = Agc::new(AgcConfig::default());
+    let mut denoisers =
+        [8000, 48_000].map(|hz| SampleRate::from_hz(hz).and_then(Denoiser::new).expect("a rate it takes"));
+    let _ = simd::kernels();
+    without_allocation(|| {
+        agc.handle_frame(&mut pcm, true);
+        for denoiser in &mut denoisers {
+            for _ in 0..5 {
+                denoiser.handle_frame(&mut pcm);
+            }
+        }
+    });
+}
+
+#[test]
+fn comfort_noise_does_not_allocate() {
+    let mut pcm = audio();
+    let mut noise = ComfortNoise::new();
+    let mut analysis = NoiseAnalysis::new(10);
+    let mut payload = [0; 11];
+    let _ = simd::kernels();
+    without_allocation(|| {
+        analysis.handle_frame(&pcm);
+        let length = analysis.write(&mut payload);
+        noise.handle_payload(&payload[..length]);
+        noise.fill(&mut pcm);
+    });
+}
+
+#[test]
+fn concealing_and_stretching_do_not_allocate() {
+    let mut pcm = audio();
+    let mut concealer = Concealer::new(8);
+    let mut stretch = Stretch::new(8);
+    let mut joined = [0; 80];
+    // The choice of a table may look at the CPU with memory of its own.
+    concealer.conceal(&mut joined);
+    without_allocation(|| {
+        for frame in pcm.chunks_mut(160) {
+            concealer.hear(frame);
+            concealer.conceal(frame);
+        }
+        for cut in [Cut::Unheard, Cut::Forced] {
+            stretch.shorten(concealer.history(), &pcm, &mut joined, 120, 80, cut);
+            stretch.lengthen(concealer.history(), &pcm, &mut joined, cut);
+        }
+        concealer.reset();
     });
 }

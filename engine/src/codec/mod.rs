@@ -10,6 +10,7 @@
 //! [`Law`] is the half of the set that needs no state and has one byte per sample, G.711: such audio is kept,
 //! cut and converted as bytes.
 
+mod channels;
 mod coder;
 pub mod comfort_noise;
 pub mod g711;
@@ -17,15 +18,15 @@ pub mod g722;
 pub mod l16;
 mod law;
 pub mod opus;
-mod rate;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
+pub use crate::dsp::rate::SampleRate;
+pub use channels::Channels;
 pub use coder::{CoderError, DecodeError, Decoder, EncodeError, Encoder, Settings};
 pub use law::Law;
-pub use rate::{Channels, SampleRate};
 
 /// An audio codec that we may speak, as RTP names it (RFC 3551, RFC 7587).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -96,7 +96,7 @@ fn every_codec_carries_audio_at_its_rate_and_keeps_within_the_room() {
         let mut decoder = Decoder::new(codec, &Settings::default()).expect("defaults are valid");
         assert_eq!((encoder.sample_rate(), encoder.channels()), (codec.sample_rate(), Channels::Mono));
         assert_eq!((decoder.sample_rate(), decoder.channels()), (codec.sample_rate(), Channels::Mono));
-        let samples = codec.sample_rate().samples_in_ms(20);
+        let samples = codec.sample_rate().samples(20);
         let hertz = 440.0 * std::f32::consts::TAU / codec.sample_rate().hz() as f32;
         let (mut payload, mut heard) = ([0; 4000], [0; 2000]);
         let mut loudest = 0;

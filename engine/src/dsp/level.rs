@@ -1,6 +1,6 @@
 //! Audio levels as RTP carries them.
 
-use crate::simd::kernels;
+use crate::simd::{NO_LEVEL, kernels};
 
 /// An audio level in -dBov (RFC 6464, section 3): 0 is a square wave at full scale, 127 is silence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,10 +42,21 @@ impl Level {
 /// The sum of the squares of a frame.
 #[must_use]
 pub fn squares(pcm: &[i16]) -> u64 {
-    let (blocks, rest) = pcm.as_chunks();
-    let mut sum = [0];
-    (kernels().mix.squares)(blocks, blocks.len(), &[0], &mut sum);
-    sum[0] + rest.iter().map(|&x| (i32::from(x) * i32::from(x)) as u64).sum::<u64>()
+    (kernels().level.measure)(pcm).sum_of_squares
+}
+
+/// The mean power in 1/256 of a doubling, 0 at full scale, [`NO_LEVEL`] for silence: a logarithm to 0.06 dB, in integers.
+pub(crate) fn doublings(squares: u64, samples: usize) -> i16 {
+    if squares == 0 || samples == 0 {
+        return NO_LEVEL;
+    }
+    // 16 fractional bits; full scale is 2^30.
+    let power = (squares.saturating_mul(1 << 16) / samples as u64).max(1);
+    let exponent = power.ilog2();
+    let mantissa = ((power << (63 - exponent)) >> 55) as i32 & 0xFF;
+    // log2(1 + m) is m and a parabola.
+    let fraction = mantissa + ((mantissa * (256 - mantissa) * 88) >> 16);
+    ((exponent as i32 - 46) * 256 + fraction).min(i32::from(i16::MAX >> 1)) as i16
 }
 
 /// The mean power, with 16 fractional bits, from which on the level is at most the index: half a decibel
@@ -103,6 +114,23 @@ mod tests {
             }
             squares += squares / 50 + 1;
         }
+    }
+
+    #[test]
+    fn doublings_are_a_logarithm() {
+        let mut squares = 1u64;
+        while squares < 160 << 30 {
+            let exact = (squares as f64 / 160.0 / f64::from(1 << 30)).log2() * 256.0;
+            if exact > -9000.0 {
+                let level = f64::from(doublings(squares, 160));
+                assert!((level - exact).abs() < 5.0, "{squares}: {level} {exact}");
+            }
+            squares += squares / 9 + 1;
+        }
+        assert_eq!(doublings(0, 160), NO_LEVEL);
+        assert_eq!(doublings(9, 0), NO_LEVEL);
+        assert!(doublings(1, usize::MAX) < 0);
+        assert!(doublings(u64::MAX, 1) > 0);
     }
 
     #[test]

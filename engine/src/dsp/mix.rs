@@ -17,53 +17,22 @@
 //! to -2.5 dB of full scale, smooth above. A limiter that moves a gain over time distorts less, but each
 //! member hears a different sum, so that there would be as many gains as members and no shared total, and
 //! one loud member would pump all the others. Speech at usual levels passes the knee only when several
-//! speak up at once, for some samples; who is too loud for long is a case for gain control.
+//! speak up at once, for some samples; who is too loud for long is a case for [`Agc`](super::agc::Agc).
 
 #[cfg(test)]
 mod tests;
 
 use super::level::Level;
-use crate::simd::{Block, kernels};
+use crate::simd::{Block, Gain, kernels};
 
-/// A factor with 12 fractional bits, 0 to nearly 8.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Gain(u16);
-
-impl Gain {
-    /// Nothing is heard.
-    pub const MUTE: Self = Self(0);
-    /// Unchanged, bit for bit.
-    pub const UNITY: Self = Self(1 << 12);
-    /// +18 dB.
-    pub const MAX: Self = Self(0x7FFF);
-
-    /// From a factor with 12 fractional bits, [`Gain::MAX`] at most.
-    #[must_use]
-    pub const fn from_q12(factor: u16) -> Self {
-        if factor > Self::MAX.0 { Self::MAX } else { Self(factor) }
+/// Multiplies a frame by a gain that goes from `from` at its first sample to `to` just after its last.
+pub fn fade(from: Gain, to: Gain, pcm: &mut [i16]) {
+    if from == to && from == Gain::UNITY {
+        return;
     }
-
-    /// From decibels, to the nearest factor there is. Not a number is [`Gain::MUTE`].
-    #[must_use]
-    pub fn from_decibels(decibels: f32) -> Self {
-        Self::from_q12((10f32.powf(decibels / 20.0) * 4096.0).round() as u16)
-    }
-
-    /// The factor with 12 fractional bits.
-    #[must_use]
-    pub const fn q12(self) -> u16 {
-        self.0
-    }
-
-    /// Multiplies a frame by a factor that goes from `self` at its first sample to `to` just after its last.
-    pub fn apply(self, to: Self, pcm: &mut [i16]) {
-        if self == to && self == Self::UNITY {
-            return;
-        }
-        let samples = pcm.len().max(1) as i32;
-        let step = (i32::from(to.0) - i32::from(self.0)) * (1 << 12) / samples;
-        (kernels().mix.gain)(pcm, i32::from(self.0) << 12, step);
-    }
+    let samples = pcm.len().max(1) as i32;
+    let step = (i32::from(to.steps()) - i32::from(from.steps())) * (1 << 12) / samples;
+    (kernels().mix.gain)(pcm, i32::from(from.steps()) << 12, step);
 }
 
 /// See the module's documentation.
@@ -286,6 +255,7 @@ impl Mixer {
     fn measure(&mut self) {
         let frames = self.slab[self.start + self.blocks * BLOCK..].as_chunks().0;
         (kernels().mix.squares)(frames, self.blocks, &self.offered, &mut self.squares);
+        let ranked = self.loudest < usize::MAX;
         for (&index, &squares) in self.offered.iter().zip(&self.squares) {
             let member = &mut self.members[index as usize];
             if member.tick != Some(self.tick.wrapping_sub(1)) {
@@ -296,10 +266,12 @@ impl Mixer {
             }
             member.tick = Some(self.tick);
             member.squares = squares;
-            // 2^42 for the frame and 2^18 for the gain at most.
-            let gain = u64::from(member.gain.0);
-            let power = squares.saturating_mul((gain * gain) >> 12) >> 12;
-            member.score = power.max(member.score - member.score.div_ceil(8));
+            if ranked {
+                // 2^42 for the frame and 2^18 for the gain at most.
+                let gain = u64::from(member.gain.steps().unsigned_abs());
+                let power = squares.saturating_mul((gain * gain) >> 12) >> 12;
+                member.score = power.max(member.score - member.score.div_ceil(8));
+            }
         }
     }
 
@@ -341,7 +313,7 @@ impl Mixer {
             member.offer = Offer::Summed;
             self.summed.push(index);
             let start = self.start + (index as usize + 1) * self.blocks * BLOCK;
-            applied.apply(wanted, &mut self.slab[start..start + self.samples]);
+            fade(applied, wanted, &mut self.slab[start..start + self.samples]);
         }
     }
 }

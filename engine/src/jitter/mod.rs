@@ -3,27 +3,30 @@
 //! ```text
 //!   insert(packet) -> slots -> pull(tick) -> one frame of the consumer's codec and length
 //!                       |         | missing: concealment    pause: comfort noise
-//!                   estimator -> delay: the tick slews, quiet frames are skipped
+//!                   estimator -> delay: the tick slews, pitch periods are left out or repeated
 //! ```
 //!
 //! The media timeline is the peer's RTP timestamp, unwrapped. `position` is the next sample to be played,
 //! and the delay in force is "next tick less `position`" on that timeline. The estimator says which delay
 //! is enough; the stream's tick slews towards it by at most [`MAX_SLEW`] per frame, which also follows the
-//! peer's clock. A packet that comes after the buffer ran dry moves the position back, so nothing is lost
+//! peer's clock. A delay that is wrong by more and for longer is mended in the audio itself: frames of silence are
+//! skipped, and of speech single pitch periods, a quarter of the time at most, so that 200 ms are caught up with within a
+//! second. Audio of a network that is as it was is never touched. A packet that comes after the buffer ran dry moves the position back, so nothing is lost
 //! and the delay has grown at once.
 
-mod concealment;
 mod estimator;
+mod pace;
 mod slots;
 #[cfg(test)]
 mod tests;
 
 use crate::codec::Law;
 use crate::codec::comfort_noise::ComfortNoise;
+use crate::dsp::conceal::Concealer;
 use crate::rtp::TICK_NANOS;
 use crate::time::{Duration, Instant};
-use concealment::{Concealer, HISTORY_SAMPLES};
 use estimator::Estimator;
+use pace::Pace;
 use slots::{Content, Slots};
 
 pub use slots::MAX_PAYLOAD_BYTES;
@@ -103,10 +106,10 @@ pub struct JitterBuffer {
     /// Samples since audio was there.
     dry_samples: u32,
     late_in_a_row: u8,
-    since_skip: u32,
+    pace: Pace,
     last_arrival: Instant,
-    history: [u8; HISTORY_SAMPLES],
-    history_codec: Law,
+    /// The consumer's codec.
+    codec: Law,
 }
 
 impl JitterBuffer {
@@ -116,7 +119,7 @@ impl JitterBuffer {
         Self {
             slots: Slots::new(),
             estimator: Estimator::new(),
-            concealer: Concealer::new(),
+            concealer: Concealer::new(SAMPLES_PER_MS),
             noise: ComfortNoise::new(),
             newest: None,
             position: 0,
@@ -125,10 +128,9 @@ impl JitterBuffer {
             paused: false,
             dry_samples: IDLE_SAMPLES,
             late_in_a_row: 0,
-            since_skip: 0,
+            pace: Pace::new(),
             last_arrival: Instant::ZERO,
-            history: [Law::Mu.silence(); HISTORY_SAMPLES],
-            history_codec: Law::Mu,
+            codec: Law::Mu,
         }
     }
 
@@ -162,7 +164,8 @@ impl JitterBuffer {
                 self.place(timestamp, arrival.at, clock);
             }
         }
-        let need = self.need(timestamp, arrival.at, clock);
+        // What the buffer's own cuts cost is not the network's doing.
+        let need = self.need(timestamp, arrival.at, clock) - self.pace.uneven_nanos();
         self.estimator.record(arrival.at, need);
         let end = timestamp + payload.len() as i64;
         if timestamp < self.position && is_newest && self.slots.audio_end().is_none() {
@@ -186,17 +189,15 @@ impl JitterBuffer {
     /// Fills `frame` (at most [`MAX_PAYLOAD_BYTES`]) with the audio for the tick at `tick`. Audio that
     /// came in `codec` is copied untouched.
     pub fn pull(&mut self, tick: Instant, codec: Law, frame: &mut [u8]) -> Pulled {
-        if codec != self.history_codec {
-            self.history_codec.transcode_in_place(codec, &mut self.history);
-            self.history_codec = codec;
-        }
+        self.codec = codec;
         if self.newest.is_none() {
             self.conceal_or_rest(frame);
             return Pulled::Pause;
         }
         self.skip_if_too_late(tick, frame.len());
-        let mut pulled = Pulled::Pause;
-        let mut rest = frame;
+        let stretched = self.stretch(tick, frame);
+        let mut pulled = if stretched > 0 { Pulled::Audio } else { Pulled::Pause };
+        let mut rest = &mut frame[stretched..];
         while !rest.is_empty() {
             let (piece, source) = self.next_piece(rest.len());
             let (now, later) = rest.split_at_mut(piece);
@@ -262,7 +263,7 @@ impl JitterBuffer {
             return 0;
         }
         let delay = nanos(tick) - to_nanos(self.position - samples as i64);
-        let missing = target - delay;
+        let missing = target + self.pace.uneven_nanos() - delay;
         // Growing is urgent; shrinking is not, and an exact approach keeps the pace even.
         if missing > 0 { missing.min(MAX_SLEW) } else { (missing / 16).max(-MAX_SLEW) }
     }
@@ -299,6 +300,7 @@ impl JitterBuffer {
     pub fn align(&mut self) {
         if let Some(newest) = self.newest {
             self.position = newest;
+            self.pace.begin_evenly();
             self.estimator.reset();
             self.estimator.record(self.last_arrival, nanos(self.last_arrival) - to_nanos(newest));
         }
@@ -319,13 +321,14 @@ impl JitterBuffer {
         let frame = to_nanos(clock.samples as i64);
         // The slew closes what is left, so a little too early is right.
         let frames = (missing + frame - SLEWABLE) / frame;
+        self.pace.begin_evenly();
         self.position = timestamp - frames.clamp(0, MAX_DELAY / frame + 1) * clock.samples as i64;
     }
 
     /// Audio that came too late while nothing else waits: play it from here after all, and be slower.
     fn move_back(&mut self, to: i64, clock: FrameClock) {
         let delay = nanos(clock.next) - to_nanos(to);
-        if to < self.position && delay <= self.estimator.floor().saturating_add(MAX_DELAY) {
+        if to < self.position && delay <= self.estimator.floor().saturating_add(MAX_BACKLOG) {
             self.position = to;
         }
     }
@@ -361,44 +364,6 @@ impl JitterBuffer {
         Some(enough.min(self.estimator.floor().saturating_add(MAX_DELAY)))
     }
 
-    /// Leaves a frame out when the delay is too long: a quiet one soon, any other late.
-    fn skip_if_too_late(&mut self, tick: Instant, samples: usize) {
-        self.since_skip = self.since_skip.saturating_add(samples as u32);
-        let (Some(target), Some(end)) = (self.target(), self.slots.audio_end()) else { return };
-        let excess = nanos(tick) - to_nanos(self.position) - target;
-        let frame = to_nanos(samples as i64);
-        if excess < frame || end < self.position + 2 * samples as i64 {
-            return;
-        }
-        let skip = if excess > MAX_DELAY {
-            excess / frame * samples as i64
-        } else if (excess > frame + SLEWABLE && self.is_quiet(samples) && self.is_quiet_next(samples))
-            || (excess > LOUD_SKIP_NANOS && self.since_skip >= LOUD_SKIP_PAUSE_SAMPLES)
-        {
-            samples as i64
-        } else {
-            return;
-        };
-        self.since_skip = 0;
-        self.position += skip.min(end - self.position - samples as i64);
-        self.played_until = self.position;
-        self.begin_concealment();
-    }
-
-    fn is_quiet(&self, samples: usize) -> bool {
-        is_quiet(self.history_codec, &self.history[HISTORY_SAMPLES.saturating_sub(samples)..])
-    }
-
-    /// Whether nothing is lost by leaving the next frame out: not the beginning of a word.
-    fn is_quiet_next(&mut self, samples: usize) -> bool {
-        let position = self.position;
-        let Some(slot) = self.slots.next(position) else { return true };
-        let Content::Audio(codec) = slot.content else { return true };
-        let offset = usize::try_from(position - slot.timestamp).unwrap_or(0);
-        let next = slot.payload().get(offset..).unwrap_or_default();
-        is_quiet(codec, &next[..samples.min(next.len())])
-    }
-
     /// What comes at the position and how many samples of it, at most `room`.
     fn next_piece(&mut self, room: usize) -> (usize, Source) {
         loop {
@@ -429,7 +394,7 @@ impl JitterBuffer {
 
     /// Copies audio from the slot at the position, which [`JitterBuffer::next_piece`] has found there.
     fn play(&mut self, piece: &mut [u8]) -> Pulled {
-        let codec = self.history_codec;
+        let codec = self.codec;
         if let Some(slot) = self.slots.next(self.position)
             && let Content::Audio(from) = slot.content
             && let Ok(offset) = usize::try_from(self.position - slot.timestamp)
@@ -440,26 +405,20 @@ impl JitterBuffer {
         self.played_until = self.position + piece.len() as i64;
         self.paused = false;
         self.dry_samples = 0;
-        let blended = self.concealer.pending_recovery().min(piece.len());
-        if blended > 0 {
-            let mut pcm = [0; MAX_PAYLOAD_BYTES];
-            codec.decode(&piece[..blended], &mut pcm);
-            self.concealer.recover(&mut pcm[..blended]);
-            codec.encode(&pcm[..blended], piece);
-        }
-        self.remember(piece);
+        let mut pcm = [0; MAX_PAYLOAD_BYTES];
+        let pcm = &mut pcm[..piece.len()];
+        codec.decode(piece, pcm);
+        let changed = self.concealer.pending_recovery().min(pcm.len());
+        self.concealer.hear(pcm);
+        codec.encode(&pcm[..changed], piece);
         Pulled::Audio
     }
 
     fn conceal(&mut self, piece: &mut [u8]) -> Pulled {
-        if !self.concealer.is_active() {
-            self.begin_concealment();
-        }
         let mut pcm = [0; MAX_PAYLOAD_BYTES];
         let pcm = &mut pcm[..piece.len()];
-        self.concealer.synthesize(pcm);
-        self.history_codec.encode(pcm, piece);
-        self.remember(piece);
+        self.concealer.conceal(pcm);
+        self.codec.encode(pcm, piece);
         Pulled::Concealed
     }
 
@@ -467,8 +426,8 @@ impl JitterBuffer {
         let mut pcm = [0; MAX_PAYLOAD_BYTES];
         let pcm = &mut pcm[..piece.len()];
         self.noise.fill(pcm);
-        self.history_codec.encode(pcm, piece);
-        self.remember(piece);
+        self.concealer.hear(pcm);
+        self.codec.encode(pcm, piece);
         Pulled::Pause
     }
 
@@ -478,21 +437,8 @@ impl JitterBuffer {
             self.dry_samples = (self.dry_samples + frame.len() as u32).min(IDLE_SAMPLES);
             self.conceal(frame);
         } else {
-            frame.fill(self.history_codec.silence());
+            frame.fill(self.codec.silence());
         }
-    }
-
-    fn begin_concealment(&mut self) {
-        let mut pcm = [0; HISTORY_SAMPLES];
-        self.history_codec.decode(&self.history, &mut pcm);
-        self.concealer.begin(&pcm);
-    }
-
-    fn remember(&mut self, piece: &[u8]) {
-        let kept = HISTORY_SAMPLES.saturating_sub(piece.len());
-        let piece = &piece[piece.len().saturating_sub(HISTORY_SAMPLES)..];
-        self.history.copy_within(HISTORY_SAMPLES - kept.., 0);
-        self.history[kept..].copy_from_slice(piece);
     }
 }
 
@@ -509,14 +455,6 @@ enum Source {
     Dry,
 }
 
-fn is_quiet(codec: Law, audio: &[u8]) -> bool {
-    let mut pcm = [0; MAX_PAYLOAD_BYTES];
-    let pcm = &mut pcm[..audio.len()];
-    codec.decode(audio, pcm);
-    let sum: u32 = pcm.iter().map(|&sample| u32::from(sample.unsigned_abs())).sum();
-    sum <= QUIET_MEAN * pcm.len() as u32
-}
-
 fn nanos(instant: Instant) -> i64 {
     instant.as_nanos() as i64
 }
@@ -531,6 +469,8 @@ pub const MAX_SLEW: i64 = 500_000;
 const CUSHION: Duration = Duration::from_micros(1500);
 /// The most that the buffer delays, beyond an undelayed packet.
 const MAX_DELAY: i64 = 200_000_000;
+/// The most that it delays for as long as it takes to catch up, after the network stood still.
+const MAX_BACKLOG: i64 = 400_000_000;
 /// A transit time that changes by more is a new timeline.
 const RESTART_NANOS: i64 = 1_000_000_000;
 /// What the slew may close within a second or two.
@@ -538,10 +478,6 @@ const SLEWABLE: i64 = 5_000_000;
 /// Nothing played for so long is a pause, not loss: half a second.
 const IDLE_SAMPLES: u32 = 4000;
 const LATE_BEFORE_RESTART: u8 = 5;
-const LOUD_SKIP_NANOS: i64 = 60_000_000;
-/// Five seconds: until then the slew has done most of it.
-const LOUD_SKIP_PAUSE_SAMPLES: u32 = 40_000;
-/// About -48 dBFS.
-const QUIET_MEAN: u32 = 128;
 const STALE_AFTER: Duration = Duration::from_millis(200);
+const SAMPLES_PER_MS: usize = 8;
 const FIRST_CYCLE: i64 = 1 << 32;

@@ -118,6 +118,31 @@ impl Slots {
         None
     }
 
+    /// Decodes the audio from `position` on, without freeing it, as far as it goes on without a gap; how much of `pcm`
+    /// that filled. At most [`SLOTS`] steps.
+    pub(super) fn peek(&self, position: i64, pcm: &mut [i16]) -> usize {
+        let mut filled = 0;
+        for sequence in self.first..=self.highest {
+            let slot = &self.slots[(sequence % SLOTS) as usize];
+            let at = position + filled as i64;
+            if slot.sequence != sequence || slot.end() <= at {
+                continue;
+            }
+            let (Content::Audio(law), Ok(offset)) = (slot.content, usize::try_from(at - slot.timestamp))
+            else {
+                break;
+            };
+            let encoded = &slot.payload()[offset..];
+            let room = &mut pcm[filled..];
+            law.decode(encoded, room);
+            filled += encoded.len().min(room.len());
+            if filled == pcm.len() {
+                break;
+            }
+        }
+        filled
+    }
+
     /// Frees one packet and gives up on those before it.
     pub(super) fn free(&mut self, sequence: u64) {
         self.slot_mut(sequence).sequence = 0;

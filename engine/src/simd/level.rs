@@ -80,7 +80,7 @@ impl Gain {
     }
 
     /// In steps of 1/4096.
-    pub(in crate::simd) const fn steps(self) -> i16 {
+    pub(crate) const fn steps(self) -> i16 {
         self.0
     }
 

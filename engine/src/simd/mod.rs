@@ -11,6 +11,7 @@
 //! its own, allocates nothing and panics at no input; what it does when lengths differ stands at its field.
 
 mod blocks;
+mod correlate;
 mod door;
 mod fir;
 mod g711;
@@ -31,6 +32,7 @@ mod neon;
 
 use std::sync::OnceLock;
 
+pub use correlate::Correlate;
 pub use fir::{Fir, FirBank};
 pub use g711::G711;
 pub use g722::G722;
@@ -40,13 +42,15 @@ pub use tones::{
     DTMF_WINDOW_STEPS, DtmfLimits, DtmfStep, DtmfWindow, TONE_FREQUENCIES, TONE_STEP_SAMPLES, ToneBank,
     ToneSums, Tones,
 };
-pub use vad::{NO_LEVEL, VAD_LANES, Vad, VadLanes, VadTiming};
+pub use vad::{NO_LEVEL, VAD_LANES, Vad, VadLane, VadLanes, VadTiming};
 
 /// The kernels for one instruction set, by family.
 #[derive(Debug)]
 pub struct Kernels {
     /// `scalar`, `avx2`, `avx512` or `neon`.
     pub name: &'static str,
+    /// Sums of products over lags.
+    pub correlate: Correlate,
     /// Filters for resampling.
     pub fir: Fir,
     /// Companding.

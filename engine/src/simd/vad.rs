@@ -57,59 +57,101 @@ impl VadLanes {
 
     /// Makes one lane as new.
     pub fn reset(&mut self, lane: usize) {
-        let one = Self::NEW;
-        self.smooth[lane] = one.smooth[lane];
-        for (lowest, new) in self.lowest.iter_mut().zip(&one.lowest) {
-            lowest[lane] = new[lane];
-        }
-        self.spread[lane] = one.spread[lane];
-        self.age[lane] = one.age[lane];
-        self.run[lane] = one.run[lane];
-        self.active[lane] = one.active[lane];
+        self.set_lane(lane, VadLane::NEW);
     }
 
-    /// The noise floor of one lane, as a level.
-    #[must_use]
-    pub fn floor(&self, lane: usize) -> i16 {
-        floor(self.lowest.map(|lowest| lowest[lane]))
-    }
-
-    /// One frame of one lane. No branches, so that a block of lanes is a few dozen vector instructions.
+    /// The state of one lane.
     #[inline(always)]
-    pub(in crate::simd) fn step(&mut self, lane: usize, level: i16, timing: VadTiming) {
-        let present = level != NO_LEVEL;
-        let before = self.smooth[lane];
-        // A first level stands for itself; later ones count a quarter.
-        let smoothed = before.wrapping_add(level.wrapping_sub(before) >> 2);
-        let smoothed = if before == NO_LEVEL { level } else { smoothed };
-        let smooth = if present { smoothed } else { before };
-        self.smooth[lane] = smooth;
+    #[must_use]
+    pub const fn lane(&self, lane: usize) -> VadLane {
+        let [now, last, older, oldest] = &self.lowest;
+        VadLane {
+            smooth: self.smooth[lane],
+            spread: self.spread[lane],
+            lowest: [now[lane], last[lane], older[lane], oldest[lane]],
+            age: self.age[lane],
+            run: self.run[lane],
+            active: self.active[lane],
+        }
+    }
 
-        let [now, older @ ..] = self.lowest.map(|lowest| lowest[lane]);
+    #[inline(always)]
+    pub(in crate::simd) const fn set_lane(&mut self, lane: usize, state: VadLane) {
+        self.smooth[lane] = state.smooth;
+        self.spread[lane] = state.spread;
+        self.lowest[0][lane] = state.lowest[0];
+        self.lowest[1][lane] = state.lowest[1];
+        self.lowest[2][lane] = state.lowest[2];
+        self.lowest[3][lane] = state.lowest[3];
+        self.age[lane] = state.age;
+        self.run[lane] = state.run;
+        self.active[lane] = state.active;
+    }
+}
+
+/// The state of one detector; its fields are those of [`VadLanes`].
+#[derive(Clone, Copy, Debug)]
+pub struct VadLane {
+    smooth: i16,
+    spread: i16,
+    lowest: [i16; 4],
+    age: i16,
+    run: i16,
+    /// Frames that the call still counts as active, the last one included; 0 is silence.
+    pub active: i16,
+}
+
+impl VadLane {
+    /// Before the first frame.
+    pub const NEW: Self = VadLanes::NEW.lane(0);
+
+    /// The noise floor, as a level.
+    #[must_use]
+    pub fn floor(&self) -> i16 {
+        floor(self.lowest)
+    }
+
+    /// The detector's next state. No branches, so that a block of lanes is some dozen vector instructions.
+    #[inline(always)]
+    #[must_use]
+    pub fn after(self, level: i16, timing: VadTiming) -> Self {
+        let present = level != NO_LEVEL;
+        // A first level stands for itself; later ones count a quarter.
+        let smoothed = self.smooth.wrapping_add(level.wrapping_sub(self.smooth) >> 2);
+        let smoothed = if self.smooth == NO_LEVEL { level } else { smoothed };
+        let smooth = if present { smoothed } else { self.smooth };
+
+        let [now, last, older, oldest] = self.lowest;
         let now = if present { now.min(smooth) } else { now };
-        let age = self.age[lane] + i16::from(present);
+        let age = self.age.wrapping_add(i16::from(present));
         let full = age >= timing.stretch;
-        self.lowest[0][lane] = if full { smooth } else { now };
-        self.lowest[1][lane] = if full { now } else { older[0] };
-        self.lowest[2][lane] = if full { older[0] } else { older[1] };
-        self.lowest[3][lane] = if full { older[1] } else { older[2] };
-        self.age[lane] = if full { 0 } else { age };
 
         // Steady noise lets fainter speech through than noise that comes and goes.
-        let possible = floor([now, older[0], older[1], older[2]]) + LEAST_RISE + 2 * self.spread[lane];
+        let possible = floor([now, last, older, oldest]) + LEAST_RISE + 2 * self.spread;
         let above = present & (level > possible);
         let clear = present & (level > possible + CLEAR);
-        let run = if above { (self.run[lane] + 1).min(WORD_FRAMES) } else { 0 };
-        self.run[lane] = run;
-        let left = (self.active[lane] - 1).max(0);
+        let run = if above { (self.run + 1).min(WORD_FRAMES) } else { 0 };
+        let left = (self.active - 1).max(0);
         // A clear onset counts at once, a faint one from its second frame on, unless speech has just been.
         let speaks = clear | (run >= 2) | (above & (left > 0));
         let hang = if run >= WORD_FRAMES { timing.hang[1] } else { timing.hang[0] };
         let active = if speaks { left.max(hang) } else { left };
-        self.active[lane] = active;
+
         let off = level.wrapping_sub(smooth).wrapping_abs().min(MOST_SPREAD);
-        let spread = self.spread[lane] + ((off - self.spread[lane] + 8) >> 4);
-        self.spread[lane] = if present & (active == 0) { spread } else { self.spread[lane] };
+        let spread = self.spread + ((off - self.spread + 8) >> 4);
+        Self {
+            smooth,
+            spread: if present & (active == 0) { spread } else { self.spread },
+            lowest: [
+                if full { smooth } else { now },
+                if full { now } else { last },
+                if full { last } else { older },
+                if full { older } else { oldest },
+            ],
+            age: if full { 0 } else { age },
+            run,
+            active,
+        }
     }
 }
 
@@ -165,7 +207,7 @@ mod tests {
                 let levels: Vec<_> = (0..blocks).map(|_| std::array::from_fn(|_| next())).collect();
                 for (lanes, levels) in expected.iter_mut().zip(&levels) {
                     for (lane, &level) in levels.iter().enumerate() {
-                        lanes.step(lane, level, timing);
+                        lanes.set_lane(lane, lanes.lane(lane).after(level, timing));
                     }
                 }
                 for (table, lanes) in &mut tables {

@@ -110,7 +110,7 @@ impl Encoder {
     /// # Errors
     /// As there.
     pub fn encode(&mut self, pcm: &[i16], payload: &mut [u8]) -> Result<usize, EncodeError> {
-        let milliseconds = FRAMES_MS.iter().find(|&&ms| self.samples_in_ms(ms) == pcm.len());
+        let milliseconds = FRAMES_MS.iter().find(|&&ms| self.samples(ms) == pcm.len());
         if milliseconds.is_none() {
             return Err(EncodeError::FrameLength);
         }
@@ -145,8 +145,8 @@ impl Encoder {
         let _ = self.library.reset();
     }
 
-    fn samples_in_ms(&self, milliseconds: u32) -> usize {
-        self.rate.samples_in_ms(milliseconds) * self.channels.count()
+    fn samples(&self, milliseconds: u32) -> usize {
+        self.rate.samples(milliseconds) * self.channels.count()
     }
 }
 
@@ -288,7 +288,6 @@ fn encoder(settings: &Settings, rate: opusic_c::SampleRate) -> Result<opusic_c::
 const fn library_rate(rate: SampleRate) -> Result<opusic_c::SampleRate, CoderError> {
     match rate {
         SampleRate::Hz8000 => Ok(opusic_c::SampleRate::Hz8000),
-        SampleRate::Hz12000 => Ok(opusic_c::SampleRate::Hz12000),
         SampleRate::Hz16000 => Ok(opusic_c::SampleRate::Hz16000),
         SampleRate::Hz24000 => Ok(opusic_c::SampleRate::Hz24000),
         SampleRate::Hz48000 => Ok(opusic_c::SampleRate::Hz48000),

@@ -10,8 +10,8 @@
 //! so a call that opens with loud noise is active for so long. Digital silence tells nothing of the noise and
 //! leaves the floor where it was.
 
-use crate::dsp::level::squares;
-use crate::simd::{NO_LEVEL, VAD_LANES, VadLanes, VadTiming, kernels};
+use crate::dsp::level::{doublings, squares};
+use crate::simd::{NO_LEVEL, VAD_LANES, VadLane, VadLanes, VadTiming, kernels};
 
 /// The detectors of many calls, a structure of arrays.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl VadBank {
     /// A call that the bank has no detector for is ignored.
     pub fn set_frame(&mut self, call: usize, squares: u64, samples: usize) {
         if let Some(levels) = self.levels.get_mut(call / VAD_LANES) {
-            levels[call % VAD_LANES] = level(squares, samples);
+            levels[call % VAD_LANES] = doublings(squares, samples);
         }
     }
 
@@ -66,19 +66,22 @@ impl VadBank {
     #[must_use]
     pub fn floor_dbov(&self, call: usize) -> Option<f32> {
         let lanes = self.lanes.get(call / VAD_LANES)?;
-        Some(f32::from(lanes.floor(call % VAD_LANES)) * DECIBELS)
+        Some(f32::from(lanes.lane(call % VAD_LANES).floor()) * DECIBELS)
     }
 }
 
 /// The detector of one call.
-#[derive(Debug)]
-pub struct EnergyVad(VadBank);
+#[derive(Clone, Debug)]
+pub struct EnergyVad {
+    timing: VadTiming,
+    lane: VadLane,
+}
 
 impl EnergyVad {
     /// A detector for frames of `frame_ms` milliseconds (10 to 60, else the nearest).
     #[must_use]
     pub fn new(frame_ms: u8) -> Self {
-        Self(VadBank::new(1, frame_ms))
+        Self { timing: timing(frame_ms), lane: VadLane::NEW }
     }
 
     /// Whether somebody speaks in this frame, or did a moment ago. An empty frame tells nothing.
@@ -88,15 +91,14 @@ impl EnergyVad {
 
     /// As [`EnergyVad::handle_frame`], from the sum of the squares of so many samples.
     pub fn handle_squares(&mut self, squares: u64, samples: usize) -> bool {
-        self.0.set_frame(0, squares, samples);
-        self.0.update();
-        self.0.is_active(0)
+        self.lane = self.lane.after(doublings(squares, samples), self.timing);
+        self.lane.active > 0
     }
 
     /// The noise floor in dBov; a guess until something has been heard.
     #[must_use]
     pub fn floor_dbov(&self) -> f32 {
-        self.0.floor_dbov(0).unwrap_or_default()
+        f32::from(self.lane.floor()) * DECIBELS
     }
 }
 
@@ -105,43 +107,12 @@ fn timing(frame_ms: u8) -> VadTiming {
     VadTiming { stretch: (400 / frame_ms).max(1), hang: [(60 / frame_ms).max(1), (280 / frame_ms).max(1)] }
 }
 
-/// The mean power in 1/256 of a doubling, 0 at full scale: a logarithm to 0.06 dB, in integers.
-fn level(squares: u64, samples: usize) -> i16 {
-    if squares == 0 || samples == 0 {
-        return NO_LEVEL;
-    }
-    // 16 fractional bits; full scale is 2^30.
-    let power = (squares.saturating_mul(1 << 16) / samples as u64).max(1);
-    let exponent = power.ilog2();
-    let mantissa = ((power << (63 - exponent)) >> 55) as i32 & 0xFF;
-    // log2(1 + m) is m and a parabola.
-    let fraction = mantissa + ((mantissa * (256 - mantissa) * 88) >> 16);
-    ((exponent as i32 - 46) * 256 + fraction).min(i32::from(i16::MAX >> 1)) as i16
-}
-
 /// Of one unit of level.
 const DECIBELS: f32 = 3.010_3 / 256.0;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn level_is_a_logarithm() {
-        let mut squares = 1u64;
-        while squares < 160 << 30 {
-            let exact = (squares as f64 / 160.0 / f64::from(1 << 30)).log2() * 256.0;
-            if exact > -9000.0 {
-                let level = f64::from(level(squares, 160));
-                assert!((level - exact).abs() < 5.0, "{squares}: {level} {exact}");
-            }
-            squares += squares / 9 + 1;
-        }
-        assert_eq!(level(0, 160), NO_LEVEL);
-        assert_eq!(level(9, 0), NO_LEVEL);
-        assert!(level(1, usize::MAX) < 0);
-        assert!(level(u64::MAX, 1) > 0);
-    }
 
     #[test]
     fn batched_and_single_detectors_decide_alike() {

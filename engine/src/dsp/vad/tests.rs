@@ -3,15 +3,15 @@
 #![expect(clippy::print_stdout, reason = "the figures of docs/decisions/0008 are read off here")]
 
 use super::*;
-use crate::codec::Law;
 use crate::dsp::level::{Level, squares};
+use crate::simd::kernels;
 
 const FRAME: usize = 160;
 
 /// Speech at an active level, between one and a half seconds of silence.
 fn speech(voice: &[u8], dbov: f64) -> Vec<i16> {
     let mut pcm = vec![0; voice.len()];
-    Law::Mu.decode(voice, &mut pcm);
+    (kernels().g711.decode_ulaw)(voice, &mut pcm);
     let powers: Vec<f64> = pcm.chunks_exact(FRAME).map(|f| squares(f) as f64 / FRAME as f64).collect();
     let peak = powers.iter().copied().fold(0.0, f64::max);
     let active: Vec<f64> = powers.into_iter().filter(|&power| power > peak * 10f64.powf(-2.5)).collect();

@@ -1,5 +1,6 @@
 //! x86-64 with AVX2 and FMA: Haswell, Zen and later.
 
+mod correlate;
 mod fir;
 mod g711;
 mod g722;
@@ -8,10 +9,11 @@ mod mix;
 mod tones;
 mod vad;
 
-use super::Kernels;
+use super::{Correlate, Kernels};
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "avx2",
+    correlate: Correlate { lags: correlate::lags },
     fir: fir::KERNELS,
     g711: g711::KERNELS,
     g722: g722::KERNELS,

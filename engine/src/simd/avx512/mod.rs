@@ -1,5 +1,6 @@
 //! x86-64 with the AVX-512 of Ice Lake, Zen 4 and later: byte permutes over 128 entries (VBMI), dot products (VNNI).
 
+mod correlate;
 mod fir;
 mod g711;
 mod g722;
@@ -8,10 +9,11 @@ mod mix;
 mod tones;
 mod vad;
 
-use super::Kernels;
+use super::{Correlate, Kernels};
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "avx512",
+    correlate: Correlate { lags: correlate::lags },
     fir: fir::KERNELS,
     g711: g711::KERNELS,
     g722: g722::KERNELS,

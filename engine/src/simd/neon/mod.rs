@@ -1,5 +1,6 @@
 //! AArch64 with NEON, which every such CPU has.
 
+mod correlate;
 mod fir;
 mod g711;
 mod g722;
@@ -8,10 +9,11 @@ mod mix;
 mod tones;
 mod vad;
 
-use super::Kernels;
+use super::{Correlate, Kernels};
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "neon",
+    correlate: Correlate { lags: correlate::lags },
     fir: fir::KERNELS,
     g711: g711::KERNELS,
     g722: g722::KERNELS,

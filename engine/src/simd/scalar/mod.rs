@@ -1,6 +1,7 @@
 //! The definition of every kernel. Bodies that compilers vectorise well are `#[inline(always)]`: the other tables
 //! compile the same text for their instruction set.
 
+pub(super) mod correlate;
 pub(super) mod fir;
 pub(super) mod g711;
 pub(super) mod g722;
@@ -9,10 +10,11 @@ pub(super) mod mix;
 pub(super) mod tones;
 pub(super) mod vad;
 
-use super::Kernels;
+use super::{Correlate, Kernels};
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "scalar",
+    correlate: Correlate { lags: correlate::lags },
     fir: fir::KERNELS,
     g711: g711::KERNELS,
     g722: g722::KERNELS,

@@ -1,0 +1,10 @@
+//! Correlation over many lags.
+
+use crate::simd::door::avx512;
+use crate::simd::scalar;
+
+avx512! {
+    fn lags(window: &[f32], around: &[f32], products: &mut [f32]) {
+        scalar::correlate::lags(window, around, products);
+    }
+}

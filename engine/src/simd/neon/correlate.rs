@@ -1,0 +1,10 @@
+//! Correlation over many lags.
+
+use crate::simd::door::neon;
+use crate::simd::scalar;
+
+neon! {
+    fn lags(window: &[f32], around: &[f32], products: &mut [f32]) {
+        scalar::correlate::lags(window, around, products);
+    }
+}
