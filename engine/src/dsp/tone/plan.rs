@@ -3,7 +3,8 @@
 //! Frequencies and times are facts of ITU-T E.180 supplement 2 and of the ITU's list of 2003 ("Various tones used in
 //! national networks"), as two tables made from them give them, with which every entry was compared: `global-tones.xml`
 //! of spandsp 0.0.6 and the sample `indications.conf` of Asterisk. Networks often have several tones of one meaning;
-//! here is one, the usual one. Where the ITU lists none, or the tables differ, it is said beside the entry.
+//! here is one, the usual one. Where the tables differ or only one has an entry it is Asterisk's, the younger; the rest is
+//! said beside the entry.
 
 /// What a tone says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -117,7 +118,6 @@ const PLANS: &[TonePlan] = &[
         dial: &[endless(&[440.0])],
         ringback: &[burst(&[440.0], 1500, 3500)],
         busy: &[burst(&[440.0], 500, 500)],
-        // In Asterisk's table only, as call waiting is.
         congestion: &[burst(&[440.0], 250, 250)],
         call_waiting: &[burst(&[440.0], 300, 10_000)],
     },
@@ -125,7 +125,7 @@ const PLANS: &[TonePlan] = &[
         country: "it",
         dial: &[burst(&[425.0], 200, 200), burst(&[425.0], 600, 1000)],
         ringback: &[burst(&[425.0], 1000, 4000)],
-        // 200 ms in spandsp's table, which is congestion in the other.
+        // 200 ms in spandsp's table, which is congestion here.
         busy: &[burst(&[425.0], 500, 500)],
         congestion: &[burst(&[425.0], 200, 200)],
         call_waiting: &[burst(&[425.0], 400, 100), burst(&[425.0], 250, 100), burst(&[425.0], 150, 14_000)],
@@ -178,7 +178,6 @@ const PLANS: &[TonePlan] = &[
         busy: &[burst(&[400.0], 500, 500)],
         // The same as busy.
         congestion: &[burst(&[400.0], 500, 500)],
-        // As in Asterisk's table; the other one has several patterns.
         call_waiting: &[burst(&[400.0, 384.0, 416.0], 500, 8000)],
     },
     TonePlan {
@@ -197,7 +196,6 @@ const PLANS: &[TonePlan] = &[
         dial: &[endless(&[400.0, 375.0, 425.0])],
         ringback: &[burst(&[400.0, 375.0, 425.0], 400, 200), burst(&[400.0, 375.0, 425.0], 400, 2000)],
         busy: &[burst(&[400.0], 750, 750)],
-        // In Asterisk's table only, as call waiting is.
         congestion: &[burst(&[400.0], 250, 250)],
         call_waiting: &[burst(&[400.0], 200, 100), burst(&[400.0], 200, 7500)],
     },
