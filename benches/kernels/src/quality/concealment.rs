@@ -198,7 +198,7 @@ pub fn report(plots: &mut Vec<(String, String)>) -> String {
     let chart = Chart {
         title: "Recorded voices, 5 % lost: distance by the length of a gap",
         x: Axis { label: "gap, ms", from: 0.0, to: 80.0, step: 20.0 },
-        y: Axis { label: "log-spectral distance, dB", from: 0.0, to: 30.0, step: 5.0 },
+        y: Axis { label: "log-spectral distance, dB", from: 0.0, to: 20.0, step: 5.0 },
         lines,
     };
     plots.push(("conceal-distance.svg".to_owned(), chart.svg()));
@@ -236,8 +236,8 @@ fn gap(candidates: &[Candidate]) -> String {
     let top = (f64::from(peak) / 5000.0).ceil() * 5000.0;
     Chart {
         title: "A frame lost in a vowel, from 0 to 20 ms",
-        x: Axis { label: "ms", from: -20.0, to: 40.0, step: 10.0 },
-        y: Axis { label: "sample", from: -top, to: top, step: top / 4.0 },
+        x: Axis { label: "ms", from: -5.0, to: 35.0, step: 5.0 },
+        y: Axis { label: "sample", from: -top, to: top, step: 5000.0 },
         lines,
     }
     .svg()
