@@ -30,12 +30,12 @@ impl Stream {
 
     /// Hands a digit that came by signalling to the app.
     pub fn relay_dtmf(&mut self, digit: Digit, duration: Duration) {
-        if !self.told.takes(self.now, digit, duration, |way| way == Way::Tones) {
-            self.told.remember(self.now, digit, Way::Messages);
-            self.tell_app(ReceivedDigit { digit, duration }, Way::Messages);
-        } else {
+        if self.told.takes(self.now, digit, duration, |way| way == Way::Tones) {
             self.digits_repeated += 1;
+            return;
         }
+        self.told.remember(self.now, digit, Way::Messages);
+        self.tell_app(ReceivedDigit { digit, duration }, Way::Messages);
     }
 
     /// Tells the app and the owner of a key that came as telephone-events.
