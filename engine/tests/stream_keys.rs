@@ -345,7 +345,7 @@ fn worker_that_comes_late_hears_the_keys_all_the_same() {
         // The worker does nothing but read.
         let component = engine::stream::Component::Rtp;
         world.nodes[0].stream.handle_packet(now, component, packet.from, &mut packet.bytes);
-        now = now + Duration::from_millis(20);
+        now += Duration::from_millis(20);
     }
     world.run_until(now);
     say(&mut world, &mut phone, Law::Mu, &silence(300));
