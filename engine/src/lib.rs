@@ -24,6 +24,7 @@ pub mod jitter;
 pub mod player;
 pub mod rtp;
 pub mod simd;
+pub mod srtp;
 pub mod stream;
 pub mod time;
 pub mod wav;

@@ -242,7 +242,7 @@ fn voice_activity_detection_does_not_allocate() {
     let _ = simd::kernels();
     without_allocation(|| {
         for call in 0..100 {
-            bank.set_frame(call, 1_000_000 << call % 20, 160);
+            bank.set_frame(call, 1_000_000 << (call % 20), 160);
         }
         bank.update();
         energy.handle_frame(&pcm);

@@ -4,7 +4,6 @@ use std::f64::consts::TAU;
 use std::hint::black_box;
 
 use engine::dtmf::inband::{InbandDetectors, InbandEvent};
-use engine::simd::{self, Kernels};
 
 use crate::pair::{Pair, Side};
 use crate::quality::digits::Candidate;
@@ -28,18 +27,18 @@ pub fn pairs() -> Vec<Pair> {
         goal: 6.0,
         frames: FRAMES_PER_RUN,
         check: Box::new(check),
-        ours: detectors("", simd::kernels()),
+        ours: detectors(),
         theirs: vec![spandsp()],
         uses_kernels: true,
     }]
 }
 
 /// Our detectors of all calls, fed with the same speech.
-fn detectors(name: &'static str, kernels: &'static Kernels) -> Side {
+fn detectors() -> Side {
     let pcm = signal::speech(8000, SECONDS);
-    let mut detectors = InbandDetectors::with_kernels(CALLS, kernels);
+    let mut detectors = InbandDetectors::new(CALLS);
     let mut time = 0;
-    Side::new(name, move || {
+    Side::new("", move || {
         let frames: [(usize, &[i16]); CALLS] =
             std::array::from_fn(|call| (call, frame(black_box(&pcm), call, time)));
         detectors.process(&frames, |call, event| {

@@ -86,14 +86,8 @@ fn check(from: u32, to: u32) -> Result<String, String> {
 /// Ours, for the quality report.
 pub fn ours() -> [Candidate; 2] {
     [
-        Candidate {
-            name: "**sidetone** speech".to_owned(),
-            make: |_, from, to| stream(from, to, Quality::Speech),
-        },
-        Candidate {
-            name: "**sidetone** high".to_owned(),
-            make: |_, from, to| stream(from, to, Quality::High),
-        },
+        Candidate { name: "ours, speech".to_owned(), make: |_, from, to| stream(from, to, Quality::Speech) },
+        Candidate { name: "ours, high".to_owned(), make: |_, from, to| stream(from, to, Quality::High) },
     ]
 }
 

@@ -255,6 +255,7 @@ impl Mixer {
     fn measure(&mut self) {
         let frames = self.slab[self.start + self.blocks * BLOCK..].as_chunks().0;
         (kernels().mix.squares)(frames, self.blocks, &self.offered, &mut self.squares);
+        let ranked = self.loudest < usize::MAX;
         for (&index, &squares) in self.offered.iter().zip(&self.squares) {
             let member = &mut self.members[index as usize];
             if member.tick != Some(self.tick.wrapping_sub(1)) {
@@ -265,10 +266,12 @@ impl Mixer {
             }
             member.tick = Some(self.tick);
             member.squares = squares;
-            // 2^42 for the frame and 2^18 for the gain at most.
-            let gain = u64::from(member.gain.steps().unsigned_abs());
-            let power = squares.saturating_mul((gain * gain) >> 12) >> 12;
-            member.score = power.max(member.score - member.score.div_ceil(8));
+            if ranked {
+                // 2^42 for the frame and 2^18 for the gain at most.
+                let gain = u64::from(member.gain.steps().unsigned_abs());
+                let power = squares.saturating_mul((gain * gain) >> 12) >> 12;
+                member.score = power.max(member.score - member.score.div_ceil(8));
+            }
         }
     }
 

@@ -3,6 +3,8 @@
 use std::f64::consts::TAU;
 use std::fmt::Write as _;
 
+use engine::dsp::tone::FULL_SCALE_DBM0;
+
 use super::plot::{Axis, Chart, Line};
 use super::spectrum::quantise;
 use super::voices;
@@ -203,8 +205,7 @@ pub fn report(plots: &mut Vec<(String, String)>) -> String {
     );
     row(&mut text, "softest digit accepted, one tone", &candidates, |candidate| {
         let softest = (-60..=-10).rev().take_while(|&level| {
-            // A sine of 0 dBm0 peaks at 3.14 dB below full scale.
-            let peak = 32_767.0 * 10f64.powf((f64::from(level) - 3.14) / 20.0);
+            let peak = 32_767.0 * 10f64.powf((f64::from(level) - FULL_SCALE_DBM0) / 20.0);
             accepted(candidate, &presses(|press| press.level = peak), clean) >= 1.0
         });
         softest.last().map_or("none".to_owned(), |level| format!("{level} dBm0"))

@@ -31,5 +31,9 @@ pub fn write(path: &str) -> Result<(), String> {
 
 type Report = fn(&mut Vec<(String, String)>) -> String;
 
-const SECTIONS: [(&str, Report); 3] =
-    [("resampling", resampling::report), ("digits", digits::report), ("concealment", concealment::report)];
+const SECTIONS: [(&str, Report); 4] = [
+    ("companding", companding::report),
+    ("resampling", resampling::report),
+    ("digits", digits::report),
+    ("concealment", concealment::report),
+];

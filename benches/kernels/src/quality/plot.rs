@@ -87,7 +87,7 @@ impl Chart<'_> {
                 right + 12.0,
                 right + 40.0,
                 y + 4.0,
-                line.label.replace('*', "")
+                line.label
             );
         }
         svg + "</svg>\n"

@@ -20,7 +20,7 @@ const OFF_FREQUENCY_HZ: f32 = 1.0;
 /// How much a tone may change from the first half of the span to the second, in power.
 const CHANGE: f32 = 2.5;
 /// The part of all power that the two tones must have.
-const PURITY: f32 = 0.85;
+const PURITY: f32 = 0.92;
 /// The same where a dial tone was taken out, which speech near its frequencies would profit from.
 const PURITY_WITHOUT_DIAL_TONE: f32 = 0.94;
 

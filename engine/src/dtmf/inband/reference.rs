@@ -29,11 +29,12 @@ pub(super) struct Reference {
 
 /// Frequencies that can be measured: those of DTMF, then those of [`DIAL_TONES`].
 pub(super) const MEASURED: usize = TONE_FREQUENCIES + DIAL_TONE_HZ.len();
-const DIAL_TONE_HZ: [f64; 5] = [350.0, 400.0, 425.0, 440.0, 450.0];
+const DIAL_TONE_HZ: [f64; 3] = [350.0, 425.0, 440.0];
 
 /// Dial tones that may sound under a digit, as positions in [`Reference::tones`] (E.180 supplement 2): 350 and
-/// 440 Hz, 425 Hz, 350 and 450 Hz, 400 Hz alone.
-pub(super) const DIAL_TONES: [&[usize]; 4] = [&[8, 11], &[10], &[8, 12], &[9]];
+/// 440 Hz, 425 Hz. Others would let through speech whose harmonics fall near the frequencies of a digit, with the
+/// fundamental as dial tone.
+pub(super) const DIAL_TONES: [&[usize]; 2] = [&[8, 10], &[9]];
 
 /// The one and only.
 pub(super) fn reference() -> &'static Reference {

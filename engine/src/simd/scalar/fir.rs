@@ -2,7 +2,6 @@
 
 use crate::simd::Fir;
 use crate::simd::FirBank;
-use crate::simd::fir::ROW;
 
 /// The family in this table.
 pub(in crate::simd) const KERNELS: Fir = Fir { polyphase };
@@ -24,7 +23,7 @@ pub(in crate::simd) fn polyphase(bank: &FirBank, phase: usize, window: &[i16], o
 
 /// One output of the phase `row`.
 #[inline(always)]
-pub(in crate::simd) fn one(bank: &FirBank, row: usize, window: &[i16]) -> i16 {
+fn one(bank: &FirBank, row: usize, window: &[i16]) -> i16 {
     let fine = dot(&bank.fine[row * bank.width..][..bank.width], window);
     let coarse = dot(
         &bank.coarse[row * bank.coarse_width..][..bank.coarse_width],
@@ -34,24 +33,18 @@ pub(in crate::simd) fn one(bank: &FirBank, row: usize, window: &[i16]) -> i16 {
 }
 
 #[inline(always)]
-fn finish(bank: &FirBank, fine: i32, coarse: i32) -> i16 {
+pub(in crate::simd) fn finish(bank: &FirBank, fine: i32, coarse: i32) -> i16 {
     let half = 1 << (bank.shift + bank.bits - 1);
     let sum = (fine.wrapping_add(half) >> bank.shift).wrapping_add(coarse) >> bank.bits;
     sum.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16
 }
 
-/// The sum of products of two slices of one length, a multiple of [`ROW`].
+/// The sum of products of two slices of one length.
 #[inline(always)]
 fn dot(coefficients: &[i16], samples: &[i16]) -> i32 {
-    let (coefficients, _) = coefficients.as_chunks::<ROW>();
-    let (samples, _) = samples.as_chunks::<ROW>();
-    let mut sums = [0i32; ROW / 2];
-    for (c, x) in coefficients.iter().zip(samples) {
-        for lane in 0..ROW / 2 {
-            let product = i32::from(c[2 * lane]) * i32::from(x[2 * lane]);
-            let next = i32::from(c[2 * lane + 1]) * i32::from(x[2 * lane + 1]);
-            sums[lane] = sums[lane].wrapping_add(product.wrapping_add(next));
-        }
-    }
-    sums.iter().fold(0, |sum, &lane| sum.wrapping_add(lane))
+    coefficients
+        .iter()
+        .zip(samples)
+        .map(|(&coefficient, &sample)| i32::from(coefficient) * i32::from(sample))
+        .fold(0, i32::wrapping_add)
 }
