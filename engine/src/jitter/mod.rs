@@ -16,6 +16,8 @@
 
 mod estimator;
 mod pace;
+#[cfg(test)]
+mod simulation;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -150,16 +152,22 @@ impl JitterBuffer {
         let Some(newest) = self.newest else { return self.start(arrival, clock) };
         let timestamp = newest + i64::from(arrival.timestamp.wrapping_sub(newest as u32) as i32);
         let is_newest = arrival.sequence > self.slots.highest();
+        let lead = to_nanos(timestamp - self.position) + nanos(clock.next) - nanos(arrival.at);
+        self.last_arrival = arrival.at;
+        let Media::Audio(_, payload) = arrival.media else {
+            // Its place may be on another timeline than that of the audio: it must not hold up what comes after it.
+            return match lead > RESTART_NANOS {
+                true if is_newest => self.store(arrival, newest),
+                true => Inserted::Late,
+                false => self.store(arrival, timestamp),
+            };
+        };
+        if lead.abs() > RESTART_NANOS {
+            // What was overtaken by a new timeline says nothing about it.
+            return if is_newest { self.start(arrival, clock) } else { Inserted::Late };
+        }
         if is_newest {
             self.newest = Some(timestamp);
-        }
-        self.last_arrival = arrival.at;
-        let Media::Audio(_, payload) = arrival.media else { return self.store(arrival, timestamp) };
-        if is_newest {
-            let lead = to_nanos(timestamp - self.position) + nanos(clock.next) - nanos(arrival.at);
-            if lead.abs() > RESTART_NANOS {
-                return self.start(arrival, clock);
-            }
             if self.dry_samples >= IDLE_SAMPLES || (self.paused && self.dry_samples > 0) {
                 self.place(timestamp, arrival.at, clock);
             }

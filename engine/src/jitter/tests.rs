@@ -156,6 +156,51 @@ fn more_packets_than_slots_drop_the_oldest() {
     assert_eq!(rig.pull().0, Pulled::Pause);
 }
 
+#[test]
+fn packet_that_a_new_timeline_has_overtaken_says_nothing_of_the_delay() {
+    for old in [0u64, 1 << 30, 3 << 30] {
+        let mut rig = Rig::new();
+        let payload = [0x90; FRAME];
+        for n in 0..10 {
+            rig.audio(n * 20, n);
+            rig.pull();
+        }
+        let media = Media::Audio(Law::Mu, &payload);
+        rig.insert(Instant::from_millis(220), 1011, 1 << 29, media);
+        let delay = rig.buffer.delay(rig.tick);
+        assert_eq!(rig.insert(Instant::from_millis(221), 1010, old as u32 + 1600, media), Inserted::Late);
+        assert_eq!(rig.buffer.delay(rig.tick), delay);
+    }
+}
+
+#[test]
+fn event_of_another_timeline_does_not_hold_up_the_audio_behind_it() {
+    let mut rig = Rig::new();
+    for n in 0..10 {
+        rig.audio(n * 20, n);
+        rig.pull();
+    }
+    for n in 0..5 {
+        rig.insert(Instant::from_millis(200 + n * 20), 1010 + n, 1 << 29, Media::Event);
+        rig.pull();
+    }
+    rig.insert(Instant::from_millis(301), 1015, 15 * 160, Media::Audio(Law::Mu, &[0x90; FRAME]));
+    assert!((0..3).any(|_| rig.pull().0 == Pulled::Audio));
+}
+
+#[test]
+fn pauses_without_end_on_wild_timelines_move_nothing() {
+    let mut rig = Rig::new();
+    rig.audio(0, 0);
+    for n in 1..100_000u64 {
+        let timestamp = (n as u32).wrapping_mul(0x7FFF_0000);
+        rig.insert(Instant::from_millis(1), 1000 + n, timestamp, Media::ComfortNoise(&[60]));
+    }
+    rig.insert(Instant::from_millis(2), 101_000, 160, Media::Audio(Law::Mu, &[0x90; FRAME]));
+    assert!((0..3).any(|_| rig.pull().0 == Pulled::Audio));
+    assert!(rig.buffer.delay(rig.tick) < Duration::from_millis(100));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Insert { delay_ms: u64, sequence: u64, timestamp: u32, kind: u8, len: usize },

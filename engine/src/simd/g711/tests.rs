@@ -79,8 +79,8 @@ fn every_table_decodes_and_converts_every_code_as_defined() {
 
 /// ITU-T G.191 (the software tool library, `src/g711/test_data`) publishes what its reference makes of every 16-bit
 /// sample in order: each value is a little-endian word, codes in the low byte. These are the SHA-256 digests of those
-/// files, `sweep.src`, `sweep-r.u`, `sweep-r.a`, `sweep-r.reu` and `sweep-r.rea`; the reference in C, compiled, gives
-/// the same.
+/// files, `sweep.src`, `sweep-r.u`, `sweep-r.a`, `sweep-r.reu` and `sweep-r.rea`. Of the reference in C, compiled, the
+/// codes (`sweep-r.u` and `sweep-r.a`) were compared with them, and are the same.
 #[test]
 fn every_table_reproduces_the_vectors_of_g191() {
     let pcm = samples();

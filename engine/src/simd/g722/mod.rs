@@ -4,6 +4,8 @@
 mod filters;
 mod lanes;
 pub(crate) mod tables;
+#[cfg(test)]
+mod tests;
 
 #[cfg(target_arch = "x86_64")]
 pub(super) use filters::filters;
