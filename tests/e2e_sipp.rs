@@ -9,12 +9,13 @@ use std::sync::{Arc, LazyLock, Mutex, Weak};
 use std::time::Duration;
 
 use support::agent::Agent;
+use support::audio::{key, silence};
 use support::baresip::speech;
 use support::pcap;
 use support::rtp::{Header, telephone_event};
 use support::server::{Server, Setup};
 use support::sipp::Scenario;
-use support::wav::encode_mu_law;
+use support::wav::{encode_a_law, encode_mu_law};
 use support::{present, program, within};
 
 #[test]
@@ -162,6 +163,14 @@ fn keys_by_rtp_reach_the_agent_once_each() {
 }
 
 #[test]
+fn keys_as_tones_reach_the_agent_once_each() {
+    if !play("dtmf_inband", "tone-keys") {
+        return;
+    }
+    assert_eq!(keys(&BACKENDS.tone_keys), ["4", "2", "2", "#", "D"]);
+}
+
+#[test]
 fn keys_by_info_reach_the_agent_once_each() {
     if run("dtmf_info", "info-keys", &[]).is_none() {
         return;
@@ -220,6 +229,7 @@ fn draining_refuses_new_calls_and_keeps_running_ones() {
 /// The backends of the shared server; they live as long as the test process.
 struct Backends {
     rtp_keys: Agent,
+    tone_keys: Agent,
     info_keys: Agent,
     listening: Agent,
     refusing: Agent,
@@ -230,6 +240,7 @@ static BACKENDS: LazyLock<Backends> = LazyLock::new(|| {
     let listening = || Agent::start(|call| call.listen(|_, _| {}));
     Backends {
         rtp_keys: listening(),
+        tone_keys: listening(),
         info_keys: listening(),
         listening: listening(),
         refusing: Agent::raw(drop),
@@ -247,6 +258,7 @@ fn shared() -> Arc<Server> {
     Server::shared(&SHARED, || {
         let agents = [
             ("rtp-keys", &BACKENDS.rtp_keys),
+            ("tone-keys", &BACKENDS.tone_keys),
             ("info-keys", &BACKENDS.info_keys),
             ("listening", &BACKENDS.listening),
             ("refusing", &BACKENDS.refusing),
@@ -336,20 +348,28 @@ fn write_captures(folder: &Path) {
     }
     pcap::write(&folder.join("keys.pcap"), &packets);
 
-    let speech = speech();
-    let packets: Vec<(Duration, Vec<u8>)> = speech
-        .chunks(160)
-        .zip(0u16..)
-        .map(|(block, index)| {
-            let mut payload: Vec<u8> = block.iter().map(|&sample| encode_mu_law(sample)).collect();
-            payload.resize(160, 0xFF);
-            let timestamp = u32::from(index) * 160;
-            let header =
-                Header { payload_type: 0, marker: index == 0, sequence_number: index, timestamp, ssrc: 7 };
-            (Duration::from_millis(20) * u32::from(index), header.packet(&payload))
-        })
-        .collect();
-    pcap::write(&folder.join("speech.pcap"), &packets);
+    pcap::write(&folder.join("speech.pcap"), &audio(&speech(), 0, encode_mu_law));
+
+    // Keys at an ordinary pace, held for long and hardly touched, with speech before and after them.
+    let speech = &speech()[..8000];
+    let mut tones = [silence(200), speech.to_vec(), silence(100)].concat();
+    for (name, ms) in [('4', 100), ('2', 60), ('2', 700), ('#', 50), ('D', 100)] {
+        tones.extend([key(name, ms, 4000.0), silence(73)].concat());
+    }
+    tones.extend([speech.to_vec(), silence(200)].concat());
+    pcap::write(&folder.join("tones.pcap"), &audio(&tones, 8, encode_a_law));
+}
+
+/// Packets of 20 ms and when they are sent.
+fn audio(samples: &[i16], payload_type: u8, encode: fn(i16) -> u8) -> Vec<(Duration, Vec<u8>)> {
+    let packet = |(block, index): (&[i16], u16)| {
+        let mut payload: Vec<u8> = block.iter().map(|&sample| encode(sample)).collect();
+        payload.resize(160, encode(0));
+        let timestamp = u32::from(index) * 160;
+        let header = Header { payload_type, marker: index == 0, sequence_number: index, timestamp, ssrc: 7 };
+        (Duration::from_millis(20) * u32::from(index), header.packet(&payload))
+    };
+    samples.chunks(160).zip(0u16..).map(packet).collect()
 }
 
 fn keys(agent: &Agent) -> Vec<String> {

@@ -9,9 +9,11 @@ use std::time::Duration;
 use criterion::Criterion;
 use engine::ai::{AiCounters, AiPort, AudioBlock, Backend, FromWorker, PortConfig};
 use engine::codec::{Codec, Law};
+use engine::config::InbandDtmf;
 use engine::rtp::Packet;
 use engine::stream::{
     App, Component, Direction, Format, Formats, SourcePolicy, Stream, StreamOptions, StreamParameters,
+    TelephoneEventFormat,
 };
 use engine::time::{Instant, WallClock};
 use xdp::Doorbell;
@@ -31,11 +33,11 @@ struct Talk {
 }
 
 impl Talk {
-    fn new(codec: Codec, app: App) -> Self {
+    fn new(codec: Codec, app: App, inband_dtmf: InbandDtmf) -> Self {
         let remote = SocketAddr::from(([192, 0, 2, 1], 4000));
         let mut stream = Stream::with_options(
             parameters(codec, remote),
-            StreamOptions { seed: Some(7), ..StreamOptions::default() },
+            StreamOptions { seed: Some(7), inband_dtmf, ..StreamOptions::default() },
         );
         stream.start(Instant::ZERO, WallClock::default());
         stream.attach(Instant::ZERO, app);
@@ -73,8 +75,12 @@ impl Talk {
 
 pub(crate) fn benches(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("stream, one period of 20 ms");
-    for (name, codec) in [("echo, mu-law", Codec::Pcmu), ("echo, A-law", Codec::Pcma)] {
-        let mut talk = Talk::new(codec, App::Echo);
+    for (name, codec, inband_dtmf) in [
+        ("echo, mu-law", Codec::Pcmu, InbandDtmf::Auto),
+        ("echo, A-law", Codec::Pcma, InbandDtmf::Auto),
+        ("echo, mu-law, listening for tones", Codec::Pcmu, InbandDtmf::Always),
+    ] {
+        let mut talk = Talk::new(codec, App::Echo, inband_dtmf);
         (0..500).for_each(|_| talk.period());
         assert_eq!(talk.audio, frame(talk.number), "the echo is what was said");
         group.bench_function(name, |bench| bench.iter(|| talk.period()));
@@ -105,7 +111,7 @@ fn ai_talk(codec: Codec) -> (Talk, Backend) {
     // Half a second ahead, as a backend that sends faster than real time.
     (0..25).for_each(|_| assert_eq!(backend.queue_audio(&frame(1)), 0));
     backend.top_up();
-    (Talk::new(codec, App::Ai(Box::new(port))), backend)
+    (Talk::new(codec, App::Ai(Box::new(port)), InbandDtmf::Auto), backend)
 }
 
 /// A period with both ends of the rings: what the caller said, if anything, and 20 ms from the bot.
@@ -134,7 +140,7 @@ pub(crate) fn parameters(codec: Codec, remote: SocketAddr) -> StreamParameters {
         receive,
         send: format,
         ptime: Duration::from_millis(20),
-        telephone_event: None,
+        telephone_event: Some(TelephoneEventFormat { receive: 101, send: 101 }),
         comfort_noise: None,
         source_policy: SourcePolicy::Latch,
         media_timeout: Duration::ZERO,

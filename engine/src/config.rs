@@ -68,6 +68,18 @@ pub enum WaitPolicy {
     Sleep,
 }
 
+/// Whether keys are tones in the audio (ITU-T Q.23).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InbandDtmf {
+    /// Heard and sent if the peer has no telephone-events.
+    #[default]
+    Auto,
+    /// Heard from every peer; sent if the peer has no telephone-events.
+    Always,
+    /// Neither.
+    Off,
+}
+
 /// How to start an [`crate::Engine`].
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
@@ -91,6 +103,8 @@ pub struct EngineConfig {
     pub receive_budget: usize,
     /// How long media may go to an address that never answered (reflection guard).
     pub silent_peer_limit: Duration,
+    /// Whether keys are tones in the audio.
+    pub inband_dtmf: InbandDtmf,
 }
 
 impl Default for EngineConfig {
@@ -106,6 +120,7 @@ impl Default for EngineConfig {
             event_ring: 4096,
             receive_budget: 256,
             silent_peer_limit: Duration::from_secs(10),
+            inband_dtmf: InbandDtmf::default(),
         }
     }
 }

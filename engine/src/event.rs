@@ -39,6 +39,8 @@ pub enum Event {
         digit: Digit,
         /// How long it was down.
         duration: Duration,
+        /// It came as tones in the audio.
+        inband: bool,
     },
     /// A player reached the end of its audio, or was replaced before (the report tells how far it got).
     PlayFinished {

@@ -11,8 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use counting::{allocations, frees};
+use engine::codec::Law;
 use engine::command::{Command, Digit, StreamId};
 use engine::config::EngineConfig;
+use engine::dtmf::inband::{DtmfGenerator, DtmfLevels};
 use engine::event::Event;
 use engine::stream::{App, Stream};
 use engine::{Engine, EngineEvents};
@@ -102,9 +104,13 @@ fn a_worker_neither_allocates_nor_frees_while_it_runs() {
     let (engine, mut events) =
         start(EngineConfig { streams_per_worker: 128, ..config(256) }, Box::new(device));
     let mut calls: Vec<_> = (0..CALLS)
-        .map(|_| {
+        .map(|number| {
             let mut phone = Phone::new(&network);
-            let (id, local) = add(&engine, &mut events, Stream::new(phone.parameters()));
+            let mut parameters = phone.parameters();
+            if has_tones(number) {
+                parameters.telephone_event = None;
+            }
+            let (id, local) = add(&engine, &mut events, Stream::new(parameters));
             phone.peer = Some(local);
             engine.send(Command::Attach { id, app: App::Echo }).expect("room in the ring");
             (id, phone)
@@ -138,6 +144,14 @@ fn a_worker_neither_allocates_nor_frees_while_it_runs() {
     assert!(heard > 5_000, "{heard} packets came back");
     assert!(counters.commands.value() > commands_before + 10);
     let (allocations, frees) = tally.read();
+    let id = calls[1].0;
+    engine.send(Command::QueryStream { id }).expect("room in the ring");
+    let statistics = poll_for(Duration::from_secs(10), || match events.poll() {
+        Some(Event::StreamReport { id: of, statistics }) if of == id => Some(statistics),
+        _ => None,
+    });
+    let keys = statistics.expect("a report").digits_inband;
+    assert!(keys > 10, "{keys} keys were heard as tones");
     println!(
         "{} datagrams moved, {} commands, {heard_rtcp} RTCP packets heard, {} allocations, {} frees",
         moved() - moved_before,
@@ -149,12 +163,34 @@ fn a_worker_neither_allocates_nor_frees_while_it_runs() {
     assert!(heard_rtcp > 0, "RTCP runs too");
 }
 
+/// Whether a call has its keys as tones.
+fn has_tones(call: usize) -> bool {
+    call % 2 == 1
+}
+
+/// 100 ms of a key, 80 ms of silence.
+fn key() -> [[u8; 160]; 9] {
+    let mut frames = [[0; 160]; 9];
+    let digit = Digit::from_event(5).expect("a digit");
+    let mut tone = DtmfGenerator::new(digit, DtmfLevels::default(), 8000, 800, 640);
+    for frame in &mut frames {
+        let mut pcm = [0; 160];
+        tone.fill(&mut pcm);
+        Law::Mu.encode(&pcm, frame);
+    }
+    frames
+}
+
 /// All phones speak and listen at a call's pace.
 fn talk(calls: &mut [(StreamId, Phone)], packets: u32, mut at_the_end: impl FnMut(&mut [(StreamId, Phone)])) {
-    let start = Instant::now();
+    let (start, key) = (Instant::now(), key());
     for packet in 1..=packets {
-        for (_, phone) in calls.iter_mut() {
-            phone.speak(0x2a);
+        for (call, (_, phone)) in calls.iter_mut().enumerate() {
+            if has_tones(call) {
+                phone.say(&key[packet as usize % key.len()]);
+            } else {
+                phone.speak(0x2a);
+            }
         }
         let next = Duration::from_millis(20) * packet;
         std::thread::sleep(next.saturating_sub(start.elapsed()));
@@ -176,6 +212,7 @@ fn every_command(engine: &Engine, events: &mut EngineEvents, calls: &mut [(Strea
         Command::Attach { id, app: App::Silence },
         Command::Attach { id, app: App::Echo },
         Command::SendDtmf { id, digit, duration },
+        Command::SendDtmf { id: calls[1].0, digit, duration },
         Command::RelayDtmf { id, digit, duration },
         Command::QueryStream { id },
     ] {

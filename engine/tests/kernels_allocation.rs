@@ -304,3 +304,25 @@ fn concealing_and_stretching_do_not_allocate() {
         concealer.reset();
     });
 }
+
+#[test]
+fn srtp_does_not_allocate() {
+    use engine::srtp::{MasterKey, Profile, Receiver, Sender};
+    for profile in Profile::ALL {
+        let key = vec![7; profile.key_bytes() + profile.salt_bytes()];
+        let key = MasterKey::new(profile, &key).expect("the right length");
+        let mut sender = Sender::new(&key).expect("valid");
+        let mut receiver = Receiver::new(&key).expect("valid");
+        let mut buffer = [0x80; 200];
+        without_allocation(|| {
+            for number in 0..20 {
+                buffer[3] = number;
+                let len = sender.protect_rtp(&mut buffer, 172).expect("room");
+                assert_eq!(receiver.unprotect_rtp(&mut buffer[..len]), Ok(172));
+                assert!(receiver.unprotect_rtp(&mut buffer[..len]).is_err());
+                let len = sender.protect_rtcp(&mut buffer, 60).expect("room");
+                assert_eq!(receiver.unprotect_rtcp(&mut buffer[..len]), Ok(60));
+            }
+        });
+    }
+}

@@ -9,10 +9,11 @@ use engine::Doorbell;
 use engine::ai::{AiCounters, AiPort, Backend, FromWorker, PortConfig};
 use engine::codec::{Codec, Law};
 use engine::command::Digit;
+use engine::config::InbandDtmf;
 use engine::dtmf::TelephoneEvent;
 use engine::player::Player;
 use engine::rtp::rtcp::{Compound, Packet};
-use engine::stream::{App, Component, Direction, StreamEvent, StreamParameters};
+use engine::stream::{App, Component, Direction, Refusal, StreamEvent, StreamParameters};
 use support::{CALLER, ENGINE, Link, Phone, World, address, format, parameters, rtcp_of, talk};
 
 fn world(own: StreamParameters, app: App) -> World {
@@ -228,7 +229,9 @@ fn digits_of_the_caller_are_reported_muted_and_handed_to_the_ai_in_order() {
 
     let digits: Vec<_> =
         world.nodes[0].events.iter().filter(|(_, event)| matches!(event, StreamEvent::Dtmf { .. })).collect();
-    let [(_, StreamEvent::Dtmf { digit, duration })] = digits[..] else { panic!("{digits:?}") };
+    let [(_, StreamEvent::Dtmf { digit, duration, inband: false })] = digits[..] else {
+        panic!("{digits:?}")
+    };
     assert_eq!((digit.as_char(), *duration), ('5', Duration::from_millis(120)));
     assert_eq!(world.nodes[0].stream.statistics().digits_received, 1);
 
@@ -309,10 +312,12 @@ fn two_streams_echo_digits_over_a_lossy_link_exactly_once() {
 }
 
 #[test]
-fn full_digit_queue_and_missing_telephone_event_are_told() {
+fn full_digit_queue_and_a_peer_that_cannot_be_told_are_counted() {
     let mut parameters = own();
     let digit = Digit::from_char('1').expect("digit");
-    let mut world = world(parameters, App::Silence);
+    let mut world = World::new(Link::default(), 1);
+    world.inband_dtmf = InbandDtmf::Off;
+    world.add(address(ENGINE), parameters, App::Silence, 0);
     let taken =
         (0..100).filter(|_| world.nodes[0].stream.send_dtmf(digit, Duration::from_millis(100))).count();
     assert_eq!(taken, 32);
@@ -320,8 +325,9 @@ fn full_digit_queue_and_missing_telephone_event_are_told() {
     let now = world.local(0);
     world.nodes[0].stream.update(now, parameters);
     assert!(!world.nodes[0].stream.send_dtmf(digit, Duration::from_millis(100)));
+    assert_eq!(world.nodes[0].stream.statistics().refusals.count(Refusal::QueueFull), 68 + 1);
     world.run_for(200);
-    assert!(world.rtp_from(address(ENGINE)).iter().all(|p| p.1.payload_type == 0));
+    assert!(world.rtp_from(address(ENGINE)).iter().all(|p| p.2.iter().all(|&byte| byte == 0xFF)));
 }
 
 #[test]

@@ -79,6 +79,14 @@ pub(crate) fn tone(frequency_hz: f64, ms: usize, amplitude: f64) -> Vec<i16> {
         .collect()
 }
 
+/// A key of a telephone (ITU-T Q.23), each of its two tones as loud as that.
+pub(crate) fn key(key: char, ms: usize, amplitude: f64) -> Vec<i16> {
+    let place = "123A456B789C*0#D".find(key).unwrap_or_else(|| panic!("{key} is not a key"));
+    let row = tone([697.0, 770.0, 852.0, 941.0][place / 4], ms, amplitude);
+    let column = tone([1209.0, 1336.0, 1477.0, 1633.0][place % 4], ms, amplitude);
+    row.iter().zip(column).map(|(row, column)| row + column).collect()
+}
+
 /// The share of a block's energy at one frequency (Goertzel), 0 to 1.
 pub(crate) fn share_at(frequency_hz: f64, samples: &[i16]) -> f64 {
     let omega = std::f64::consts::TAU * frequency_hz / 8000.0;

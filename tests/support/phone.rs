@@ -24,6 +24,8 @@ pub(crate) struct Dial {
     pub(crate) patience: Duration,
     /// The body instead of our own offer.
     pub(crate) offer: Option<String>,
+    /// Whether our own offer has telephone-event.
+    pub(crate) telephone_event: bool,
     /// Whether to send RTP at all.
     pub(crate) silent: bool,
 }
@@ -41,6 +43,7 @@ impl Dial {
             headers: Vec::new(),
             patience: Duration::from_secs(20),
             offer: None,
+            telephone_event: true,
             silent: false,
         }
     }
@@ -281,7 +284,13 @@ fn spawn(shared: &Arc<Shared>, run: impl FnOnce(&Shared) + Send + 'static) -> Jo
 
 impl Shared {
     fn sdp(&self, direction: &str) -> String {
-        sdp(self.rtp.local_addr().expect("bound"), direction)
+        let sdp = sdp(self.rtp.local_addr().expect("bound"), direction);
+        if self.dial.telephone_event {
+            return sdp;
+        }
+        let lines =
+            sdp.lines().filter(|line| !line.contains("telephone-event") && !line.contains("fmtp:101"));
+        lines.map(|line| line.replace("RTP/AVP 0 101", "RTP/AVP 0") + "\r\n").collect()
     }
 
     fn send(&self, text: &str) {

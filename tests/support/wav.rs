@@ -88,3 +88,17 @@ pub(crate) fn encode_mu_law(sample: i16) -> u8 {
     let mantissa = u8::try_from((magnitude >> (segment + 3)) & 0x0F).expect("four bits");
     !(sign | u8::try_from(segment << 4).expect("seven bits") | mantissa)
 }
+
+/// ITU-T G.711 A-law, from the segment description.
+pub(crate) fn encode_a_law(sample: i16) -> u8 {
+    let sign = if sample < 0 { 0 } else { 0x80 };
+    let magnitude = u16::try_from(if sample < 0 { !sample } else { sample } >> 4).expect("eleven bits");
+    let code = match magnitude {
+        0..32 => magnitude,
+        _ => {
+            let segment = 15 - magnitude.leading_zeros() - 3;
+            u16::try_from(segment << 4).expect("seven bits") | (magnitude >> (segment - 1) & 0x0F)
+        }
+    };
+    (sign | u8::try_from(code).expect("seven bits")) ^ 0x55
+}

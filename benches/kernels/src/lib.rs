@@ -30,8 +30,16 @@ pub const FRAMES: usize = 250;
 
 /// Every comparison, in the order of the goals.
 pub fn all_pairs() -> Vec<Pair> {
-    [g711::pairs(), dtmf::pairs(), resample::pairs(), mix::pairs(), g722::pairs(), opus::pairs()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        g711::pairs(),
+        dtmf::pairs(),
+        resample::pairs(),
+        mix::pairs(),
+        g722::pairs(),
+        opus::pairs(),
+        srtp::pairs(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

@@ -47,12 +47,13 @@ pub struct Mixer {
     blocks: usize,
     members: Box<[Member]>,
     loudest: usize,
-    /// Counts ticks; wraps.
-    tick: u32,
-    /// Who offered a frame for the next tick, or the one just mixed.
+    /// Counts ticks from 1: the one that frames are offered for, or the one just mixed.
+    tick: u64,
+    /// Who offered a frame for this tick.
     offered: Vec<u32>,
-    /// Who is in the sum of the tick just mixed.
-    summed: Vec<u32>,
+    /// Who is in the sum of the tick just mixed, in front.
+    summed: Box<[u32]>,
+    summed_count: usize,
     squares: Vec<u64>,
     ranking: Vec<Rank>,
     /// The tick has been mixed; the next offer begins another.
@@ -66,23 +67,15 @@ struct Member {
     /// What the last frame ended with, if there was one in the last tick; a change is spread over a frame
     /// so that it does not click.
     applied: Option<Gain>,
-    offer: Offer,
-    /// The tick of the last frame.
-    tick: Option<u32>,
+    /// The tick of the last frame; 0 is none.
+    tick: u64,
+    /// In the sum of that tick: minus self lies in the place of the frame.
+    summed: bool,
     squares: u64,
     /// The power that decides who is loudest: rises at once, falls by an eighth per tick.
     score: u64,
     /// One of the loudest.
     chosen: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Offer {
-    None,
-    /// A frame, not in the sum.
-    Heard,
-    /// A frame in the sum: minus self lies in its place.
-    Summed,
 }
 
 /// Sorts the loudest first: by score, doubled for those who were chosen before, so that two of a kind do not
@@ -110,9 +103,10 @@ impl Mixer {
             blocks,
             members: vec![Member::NEW; capacity].into_boxed_slice(),
             loudest: usize::MAX,
-            tick: 0,
+            tick: 1,
             offered: Vec::with_capacity(capacity),
-            summed: Vec::with_capacity(capacity),
+            summed: vec![0; capacity].into_boxed_slice(),
+            summed_count: 0,
             squares: vec![0; capacity],
             ranking: Vec::with_capacity(capacity),
             mixed: false,
@@ -151,8 +145,8 @@ impl Mixer {
     ///
     /// As [`Mixer::offer`].
     pub fn reset(&mut self, member: usize) {
-        let offer = self.members[member].offer;
-        self.members[member] = Member { offer, ..Member::NEW };
+        let Member { tick, summed, .. } = self.members[member];
+        self.members[member] = Member { tick, summed, ..Member::NEW };
     }
 
     /// The frame of a member for the next tick, to be filled whole: it holds what was there before. After
@@ -165,8 +159,15 @@ impl Mixer {
         if self.mixed {
             self.begin();
         }
-        if self.members[member].offer == Offer::None {
-            self.members[member].offer = Offer::Heard;
+        let place = &mut self.members[member];
+        if place.tick != self.tick {
+            if place.tick + 1 != self.tick {
+                // New, or back after a pause: nothing to go on from.
+                place.applied = None;
+                place.score = 0;
+                place.chosen = false;
+            }
+            place.tick = self.tick;
             self.offered.push(member as u32);
         }
         let start = self.start + (member + 1) * self.blocks * BLOCK;
@@ -179,14 +180,16 @@ impl Mixer {
             self.begin();
         }
         self.mixed = true;
-        self.tick = self.tick.wrapping_add(1);
         self.measure();
-        self.choose();
-        self.apply_gains();
+        if self.offered.len() <= self.loudest {
+            self.choose_all();
+        } else {
+            self.choose();
+        }
         let blocks = self.blocks;
         let (total, frames) = self.slab[self.start..].split_at_mut(blocks * BLOCK);
         let (total, frames) = (total.as_chunks_mut().0, frames.as_chunks_mut().0);
-        (kernels().mix.minus_self)(frames, blocks, &self.summed, total);
+        (kernels().mix.minus_self)(frames, blocks, &self.summed[..self.summed_count], total);
     }
 
     /// What the member hears after [`Mixer::mix`], until the next offer: the others.
@@ -196,7 +199,7 @@ impl Mixer {
     /// As [`Mixer::offer`].
     #[must_use]
     pub fn output(&self, member: usize) -> &[i16] {
-        if self.members[member].offer == Offer::Summed {
+        if self.is_summed(member) {
             let start = self.start + (member + 1) * self.blocks * BLOCK;
             &self.slab[start..start + self.samples]
         } else {
@@ -211,7 +214,8 @@ impl Mixer {
     /// As [`Mixer::offer`].
     #[must_use]
     pub fn is_summed(&self, member: usize) -> bool {
-        self.members[member].offer == Offer::Summed
+        let Member { tick, summed, .. } = self.members[member];
+        self.mixed && summed && tick == self.tick
     }
 
     /// What a listener hears: everybody in the sum.
@@ -242,47 +246,40 @@ impl Mixer {
 
     /// Who is in the sum of the last tick: the speakers, in the order of their offers.
     pub fn summed(&self) -> impl ExactSizeIterator<Item = usize> {
-        self.summed.iter().map(|&member| member as usize)
+        self.summed[..self.summed_count].iter().map(|&member| member as usize)
     }
 
     fn begin(&mut self) {
         self.mixed = false;
-        for member in self.offered.drain(..) {
-            self.members[member as usize].offer = Offer::None;
-        }
+        self.tick += 1;
+        self.offered.clear();
     }
 
     fn measure(&mut self) {
         let frames = self.slab[self.start + self.blocks * BLOCK..].as_chunks().0;
         (kernels().mix.squares)(frames, self.blocks, &self.offered, &mut self.squares);
-        let ranked = self.loudest < usize::MAX;
+        if self.loudest == usize::MAX {
+            return;
+        }
         for (&index, &squares) in self.offered.iter().zip(&self.squares) {
             let member = &mut self.members[index as usize];
-            if member.tick != Some(self.tick.wrapping_sub(1)) {
-                // New, or back after a pause: nothing to go on from.
-                member.applied = None;
-                member.score = 0;
-                member.chosen = false;
-            }
-            member.tick = Some(self.tick);
-            member.squares = squares;
-            if ranked {
-                // 2^42 for the frame and 2^18 for the gain at most.
-                let gain = u64::from(member.gain.steps().unsigned_abs());
-                let power = squares.saturating_mul((gain * gain) >> 12) >> 12;
-                member.score = power.max(member.score - member.score.div_ceil(8));
-            }
+            // 2^42 for the frame and 2^18 for the gain at most.
+            let gain = u64::from(member.gain.steps().unsigned_abs());
+            let power = squares.saturating_mul((gain * gain) >> 12) >> 12;
+            member.score = power.max(member.score - member.score.div_ceil(8));
         }
+    }
+
+    /// Everybody is one of the loudest.
+    fn choose_all(&mut self) {
+        self.sum(|member| {
+            member.chosen = true;
+            member.gain
+        });
     }
 
     /// Chooses the loudest; an incumbent yields only to twice (3 dB above) its score.
     fn choose(&mut self) {
-        if self.offered.len() <= self.loudest {
-            for &index in &self.offered {
-                self.members[index as usize].chosen = true;
-            }
-            return;
-        }
         self.ranking.clear();
         for &index in &self.offered {
             let member = &mut self.members[index as usize];
@@ -299,22 +296,28 @@ impl Mixer {
         for rank in self.ranking.iter().take(self.loudest) {
             self.members[rank.member as usize].chosen = true;
         }
+        self.sum(|member| if member.chosen { member.gain } else { Gain::MUTE });
     }
 
-    fn apply_gains(&mut self) {
-        self.summed.clear();
-        for &index in &self.offered {
+    /// Finds who is in the sum with the gain that is wanted for it, and applies the gains.
+    #[inline(always)]
+    fn sum(&mut self, wanted: impl Fn(&mut Member) -> Gain) {
+        let mut count = 0;
+        for (&index, &squares) in self.offered.iter().zip(&self.squares) {
             let member = &mut self.members[index as usize];
-            let wanted = if member.chosen { member.gain } else { Gain::MUTE };
+            let wanted = wanted(member);
             let applied = member.applied.replace(wanted).unwrap_or(wanted);
-            if member.squares == 0 || (applied, wanted) == (Gain::MUTE, Gain::MUTE) {
-                continue;
+            member.squares = squares;
+            member.summed = squares > 0 && (applied, wanted) != (Gain::MUTE, Gain::MUTE);
+            // In place of one that is not in the sum comes the next one.
+            self.summed[count] = index;
+            count += usize::from(member.summed);
+            if member.summed && (applied, wanted) != (Gain::UNITY, Gain::UNITY) {
+                let start = self.start + (index as usize + 1) * self.blocks * BLOCK;
+                fade(applied, wanted, &mut self.slab[start..start + self.samples]);
             }
-            member.offer = Offer::Summed;
-            self.summed.push(index);
-            let start = self.start + (index as usize + 1) * self.blocks * BLOCK;
-            fade(applied, wanted, &mut self.slab[start..start + self.samples]);
         }
+        self.summed_count = count;
     }
 }
 
@@ -322,8 +325,8 @@ impl Member {
     const NEW: Self = Self {
         gain: Gain::UNITY,
         applied: None,
-        offer: Offer::None,
-        tick: None,
+        tick: 0,
+        summed: false,
         squares: 0,
         score: 0,
         chosen: false,

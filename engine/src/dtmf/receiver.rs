@@ -125,7 +125,13 @@ impl DtmfReceiver {
     /// Whether a key is down, so that the audio beside it is not to be heard.
     #[must_use]
     pub fn is_active(&self) -> bool {
-        self.key.as_ref().is_some_and(|key| !key.reported)
+        self.key_down().is_some()
+    }
+
+    /// The key that is down.
+    #[must_use]
+    pub fn key_down(&self) -> Option<Digit> {
+        self.key.as_ref().filter(|key| !key.reported).map(|key| key.digit)
     }
 
     /// A key of which nothing came before the key after it.

@@ -98,6 +98,13 @@ impl DtmfSender {
         }
     }
 
+    /// Takes the key that waits longest out, and how many samples it is to be held, to be sent in another way.
+    /// What is being sent is given up.
+    pub fn next_key(&mut self) -> Option<(Digit, u16)> {
+        self.state = State::Idle;
+        self.pop()
+    }
+
     /// Gives up what waits and what is being sent.
     pub fn clear(&mut self) {
         *self = Self::new();

@@ -13,7 +13,7 @@ use xdp::{Device, DeviceCounters, Doorbell};
 
 use self::ports::PortPool;
 use crate::command::{Command, StreamId};
-use crate::config::{DeviceKind, EngineConfig};
+use crate::config::{DeviceKind, EngineConfig, InbandDtmf};
 use crate::event::Event;
 use crate::stream::{Stream, StreamOptions};
 use crate::time::Duration;
@@ -29,6 +29,7 @@ pub struct Engine {
     stop: Arc<AtomicBool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     silent_peer_limit: Duration,
+    inband_dtmf: InbandDtmf,
     device: DeviceChoice,
 }
 
@@ -133,6 +134,7 @@ impl Engine {
             stop: Arc::default(),
             threads: Mutex::default(),
             silent_peer_limit: config.silent_peer_limit,
+            inband_dtmf: config.inband_dtmf,
             device: DeviceChoice {
                 name: devices.first().map_or("none", |device| device.name()),
                 refused: Vec::new(),
@@ -175,7 +177,11 @@ impl Engine {
     /// The options that streams of this engine are to be made with.
     #[must_use]
     pub fn stream_options(&self) -> StreamOptions {
-        StreamOptions { silent_peer_limit: self.silent_peer_limit, ..StreamOptions::default() }
+        StreamOptions {
+            silent_peer_limit: self.silent_peer_limit,
+            inband_dtmf: self.inband_dtmf,
+            ..StreamOptions::default()
+        }
     }
 
     /// Gives a stream to the worker with the fewest streams: picks the slot and an even port for RTP

@@ -6,7 +6,6 @@ use super::send::{MAX_PAYLOAD_BYTES, Permission};
 use super::{App, PlayoutReport, Refusal, Stream, StreamEvent};
 use crate::ai::AiPort;
 use crate::codec::Law;
-use crate::dtmf::ReceivedDigit;
 use crate::rtp::TICK_NANOS;
 use crate::time::{Duration, Instant};
 
@@ -22,6 +21,11 @@ pub(super) struct AiEar {
 impl AiEar {
     pub(super) const fn new() -> Self {
         Self { block: [0; AI_BLOCK_BYTES], filled: 0, position: 0 }
+    }
+
+    /// Samples since the backend began to listen.
+    pub(super) fn position(&self) -> u64 {
+        self.position
     }
 
     /// Another backend listens, from the next sample on, and counts from there.
@@ -66,60 +70,49 @@ impl Stream {
         let law = self.parameters.send.codec.law().filter(|_| !matches!(self.app, App::Ai(_)));
         let mut heard = [0; MAX_PAYLOAD_BYTES];
         let heard = &mut heard[..samples];
-        self.receiver.pull(tick, law.unwrap_or(Law::Mu), heard);
-        if let Some(digit) = self.receiver.handle_timeout(tick) {
-            self.handle_digit(digit);
-        }
-        if let App::Ai(port) = &mut self.app
-            && self.ear.hear(port, tick, heard)
-        {
-            self.ai_wakeup = Some(port.thread());
-        }
+        self.hear(tick, law.unwrap_or(Law::Mu), heard);
         self.send_frame(tick, samples, heard);
         self.sender.advance(samples as u32);
         self.check_silence(tick);
     }
 
+    /// Writes what came in for the frame at `tick` to `heard`, and lets those hear it who listen to all.
+    fn hear(&mut self, tick: Instant, law: Law, heard: &mut [u8]) {
+        let pulled = self.receiver.pull(tick, law, heard);
+        if let Some(digit) = self.receiver.handle_timeout(tick) {
+            self.handle_digit(digit);
+        }
+        self.hear_tones(tick, pulled, law, heard);
+        if let App::Ai(port) = &mut self.app
+            && self.ear.hear(port, tick, heard)
+        {
+            self.ai_wakeup = Some(port.thread());
+        }
+    }
+
     /// Frames from `tick` on that are not sent because the worker came too late. What came in for them is
-    /// left out, but a backend hears all of it: it counts the time by it.
+    /// left out, but a backend hears all of it: it counts the time by it. Keys in it are heard, too.
     pub(super) fn skip_frames(&mut self, tick: Instant, frames: u64) {
         let (samples, duration) = (self.frame_samples(), self.frame_duration());
         let (mut left, mut at) = (frames, tick);
-        if let App::Ai(port) = &mut self.app {
+        if self.hears_tones() || matches!(self.app, App::Ai(_)) {
             let mut heard = [0; MAX_PAYLOAD_BYTES];
             for _ in 0..frames.min(FRAMES_HEARD_LATE) {
-                self.receiver.pull(at, Law::Mu, &mut heard[..samples]);
-                self.ear.hear(port, at, &heard[..samples]);
+                self.hear(at, Law::Mu, &mut heard[..samples]);
                 left -= 1;
                 at += duration;
             }
+        }
+        if left > 0 {
+            self.skip_tones(at);
+        }
+        if let App::Ai(port) = &mut self.app {
             self.ear.skip(port, at, left * samples as u64);
             self.ai_wakeup = Some(port.thread());
         }
         self.receiver.skip(left * samples as u64);
         self.sender.advance((frames * samples as u64) as u32);
         self.sender.pause();
-    }
-
-    /// Tells the app and the owner of a key.
-    pub(super) fn handle_digit(&mut self, digit: ReceivedDigit) {
-        self.digits_received += 1;
-        self.tell_app(digit);
-        self.push_event(StreamEvent::Dtmf { digit: digit.digit, duration: digit.duration });
-    }
-
-    /// Tells the app alone.
-    pub(super) fn tell_app(&mut self, digit: ReceivedDigit) {
-        match &mut self.app {
-            App::Ai(port) => {
-                port.push_digit(self.ear.position, digit.digit, digit.duration);
-                self.ai_wakeup = Some(port.thread());
-            }
-            App::Echo => {
-                self.send_dtmf(digit.digit, digit.duration);
-            }
-            App::Silence | App::Player(_) => {}
-        }
     }
 
     /// Samples per frame that we send.
@@ -151,6 +144,7 @@ impl Stream {
     /// hear what the bot says now. A digit holds both back.
     fn send_frame(&mut self, tick: Instant, samples: usize, heard: &[u8]) {
         let timestamp = self.sender.timestamp();
+        let format = self.parameters.send;
         let mut said = [0; MAX_PAYLOAD_BYTES];
         let said = &mut said[..samples];
         let Some(remote) = self.destination_now(tick) else {
@@ -160,20 +154,26 @@ impl Stream {
             return self.sender.pause();
         };
         match self.parameters.telephone_event {
-            Some(format) => {
+            Some(event) => {
+                self.tone_sender.clear();
                 if let Some(packet) = self.dtmf_sender.next_frame(timestamp, samples as u32) {
                     let payload = packet.event.write();
-                    self.sender.send(tick, remote, packet.marker, format.send, packet.timestamp, &payload);
-                    if let App::Ai(port) = &mut self.app {
-                        // Without a byte of room: only marks and clears are answered.
-                        port.pull(timestamp, &mut []);
-                    }
-                    return;
+                    self.sender.send(tick, remote, packet.marker, event.send, packet.timestamp, &payload);
+                    return self.hold_audio(timestamp);
                 }
             }
-            None => self.dtmf_sender.clear(),
+            None => {
+                let mut pcm = [0; MAX_PAYLOAD_BYTES];
+                let pcm = &mut pcm[..samples];
+                if let Some(law) = format.codec.law()
+                    && self.say_tones(tick, pcm)
+                {
+                    law.encode(pcm, said);
+                    self.sender.send_audio(tick, remote, format.payload_type, said);
+                    return self.hold_audio(timestamp);
+                }
+            }
         }
-        let format = self.parameters.send;
         let Some(law) = format.codec.law() else { return self.sender.pause() };
         match &mut self.app {
             App::Silence => said.fill(law.silence()),
@@ -200,6 +200,14 @@ impl Stream {
             }
         }
         self.sender.send_audio(tick, remote, format.payload_type, said);
+    }
+
+    /// A key is sent instead of what the app says, which waits; only marks and clears are answered.
+    fn hold_audio(&mut self, timestamp: u32) {
+        if let App::Ai(port) = &mut self.app {
+            // Without a byte of room.
+            port.pull(timestamp, &mut []);
+        }
     }
 
     /// Where media goes now; `None` if it must not.

@@ -13,6 +13,7 @@
 //! waits for it, and those after it keep their time.
 
 mod frame;
+mod keys;
 mod parameters;
 mod receive;
 mod refusal;
@@ -24,12 +25,14 @@ use std::net::SocketAddr;
 
 use crate::ai::AiPort;
 use crate::command::Digit;
-use crate::dtmf::{DtmfSender, ReceivedDigit};
+use crate::config::InbandDtmf;
+use crate::dtmf::DtmfSender;
 use crate::jitter::FrameClock;
 use crate::player::Player;
 use crate::rtp::{self, Packet};
 use crate::time::{Duration, Instant, WallClock};
 use frame::AiEar;
+use keys::{ToldKeys, ToneReceiver, ToneSender};
 use receive::{Payload, Receiver};
 use report::Reports;
 use send::{Permission, Sender, SilentPeerGuard};
@@ -119,8 +122,12 @@ pub struct StreamStatistics {
     pub concealed_frames: u64,
     /// Audio in the jitter buffer now.
     pub jitter_buffer: Duration,
-    /// DTMF digits received.
+    /// DTMF digits received, as telephone-events or as tones.
     pub digits_received: u64,
+    /// Those of them that were tones.
+    pub digits_inband: u64,
+    /// Digits that were not told because they had come in another way, or from us.
+    pub digits_repeated: u64,
     /// Why packets were refused.
     pub refusals: Refusals,
 }
@@ -136,6 +143,8 @@ pub enum StreamEvent {
         digit: Digit,
         /// How long it was down.
         duration: Duration,
+        /// It came as tones in the audio.
+        inband: bool,
     },
     /// The player is done.
     PlayFinished(PlayoutReport),
@@ -150,13 +159,15 @@ pub enum StreamEvent {
 pub struct StreamOptions {
     /// How long media may go to an address from which nothing ever came.
     pub silent_peer_limit: Duration,
+    /// Whether keys are tones in the audio.
+    pub inband_dtmf: InbandDtmf,
     /// Makes SSRC, first sequence number and timestamp, and RTCP intervals; random if `None`. For tests.
     pub seed: Option<u64>,
 }
 
 impl Default for StreamOptions {
     fn default() -> Self {
-        Self { silent_peer_limit: Duration::from_secs(10), seed: None }
+        Self { silent_peer_limit: Duration::from_secs(10), inband_dtmf: InbandDtmf::default(), seed: None }
     }
 }
 
@@ -167,7 +178,11 @@ pub struct Stream {
     filter: SourceFilter,
     receiver: Receiver,
     sender: Sender,
+    inband_dtmf: InbandDtmf,
+    tones: ToneReceiver,
     dtmf_sender: DtmfSender,
+    tone_sender: ToneSender,
+    told: ToldKeys,
     reports: Reports,
     /// Where valid RTCP came from last.
     rtcp_source: Option<SocketAddr>,
@@ -178,6 +193,8 @@ pub struct Stream {
     events: Events,
     refusals: Refusals,
     digits_received: u64,
+    digits_inband: u64,
+    digits_repeated: u64,
     now: Instant,
     last_tick: Instant,
     /// `None` before the start and after the end.
@@ -211,7 +228,11 @@ impl Stream {
             parameters,
             receiver: Receiver::new(),
             sender: Sender::new(ssrc, sequence, timestamp, guard),
+            inband_dtmf: options.inband_dtmf,
+            tones: ToneReceiver::new(),
             dtmf_sender: DtmfSender::new(),
+            tone_sender: ToneSender::default(),
+            told: ToldKeys::default(),
             reports: Reports::new(seed.rotate_left(32)),
             rtcp_source: None,
             app: App::Silence,
@@ -221,6 +242,8 @@ impl Stream {
             events: Events::default(),
             refusals: Refusals::default(),
             digits_received: 0,
+            digits_inband: 0,
+            digits_repeated: 0,
             now: Instant::ZERO,
             last_tick: Instant::ZERO,
             next_tick: None,
@@ -313,20 +336,6 @@ impl Stream {
         std::mem::replace(&mut self.app, app)
     }
 
-    /// Queues a digit to send; false if the queue is full or the peer takes no telephone-events.
-    pub fn send_dtmf(&mut self, digit: Digit, duration: Duration) -> bool {
-        let queued = self.parameters.telephone_event.is_some() && self.dtmf_sender.push(digit, duration);
-        if !queued {
-            self.refusals.add(Refusal::QueueFull);
-        }
-        queued
-    }
-
-    /// Hands a digit that came by signalling to the app.
-    pub fn relay_dtmf(&mut self, digit: Digit, duration: Duration) {
-        self.tell_app(ReceivedDigit { digit, duration });
-    }
-
     /// Ends the stream: queues RTCP BYE for the last `poll_transmit`.
     pub fn close(&mut self, now: Instant) {
         self.now = now;
@@ -406,6 +415,8 @@ impl Stream {
             sent_packets: self.sender.packets(),
             sent_bytes: self.sender.bytes(),
             digits_received: self.digits_received,
+            digits_inband: self.digits_inband,
+            digits_repeated: self.digits_repeated,
             refusals: self.refusals,
             ..StreamStatistics::default()
         };

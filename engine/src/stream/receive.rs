@@ -3,6 +3,7 @@
 use super::refusal::Refusal;
 use super::{StreamParameters, StreamStatistics};
 use crate::codec::{Codec, Law};
+use crate::command::Digit;
 use crate::dtmf::{DtmfReceiver, ReceivedDigit, TelephoneEvent};
 use crate::jitter::{Arrival, FrameClock, Inserted, JitterBuffer, MAX_PAYLOAD_BYTES, Media, Pulled};
 use crate::rtp::rtcp::ReportBlock;
@@ -129,14 +130,22 @@ impl Receiver {
         }
     }
 
-    /// The audio of one frame.
-    pub(super) fn pull(&mut self, tick: Instant, law: Law, frame: &mut [u8]) {
-        if self.jitter.pull(tick, law, frame) == Pulled::Concealed {
+    /// The audio of one frame, and what it was made of.
+    pub(super) fn pull(&mut self, tick: Instant, law: Law, frame: &mut [u8]) -> Pulled {
+        let pulled = self.jitter.pull(tick, law, frame);
+        if pulled == Pulled::Concealed {
             self.concealed += 1;
         }
         if self.dtmf.is_active() {
             frame.fill(law.silence());
+            return Pulled::Pause;
         }
+        pulled
+    }
+
+    /// The key that is down by telephone-events.
+    pub(super) fn key_down(&self) -> Option<Digit> {
+        self.dtmf.key_down()
     }
 
     /// Whether the audio of the next frame may still be on its way.

@@ -402,7 +402,7 @@ fn tell_events(id: StreamId, stream: &mut Stream, outbox: &mut Outbox, counters:
     {
         let event = match event {
             StreamEvent::Latched(remote) => Event::Latched { id, remote },
-            StreamEvent::Dtmf { digit, duration } => Event::Dtmf { id, digit, duration },
+            StreamEvent::Dtmf { digit, duration, inband } => Event::Dtmf { id, digit, duration, inband },
             StreamEvent::PlayFinished(report) => Event::PlayFinished { id, report },
             StreamEvent::MediaTimeout => Event::MediaTimeout { id },
             StreamEvent::RemoteBye => Event::RemoteBye { id },

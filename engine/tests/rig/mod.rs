@@ -180,11 +180,16 @@ impl Phone {
 
     /// Sends 20 ms of a constant that is not silence.
     pub fn speak(&mut self, sample: u8) {
+        self.say(&[sample; 160]);
+    }
+
+    /// Sends 20 ms of audio.
+    pub fn say(&mut self, audio: &[u8; 160]) {
         let mut packet = vec![0x80, 0];
         packet.extend(self.sequence_number.to_be_bytes());
         packet.extend(self.timestamp.to_be_bytes());
         packet.extend(self.ssrc.to_be_bytes());
-        packet.extend([sample; 160]);
+        packet.extend(audio);
         self.sequence_number = self.sequence_number.wrapping_add(1);
         self.timestamp = self.timestamp.wrapping_add(160);
         let peer = self.peer.expect("a stream to speak to");

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use engine::codec::Codec;
+use engine::config::InbandDtmf;
 use engine::rtp::{Header, Packet, SequenceNumber};
 use engine::stream::{
     App, Component, Direction, Format, Formats, SourcePolicy, Stream, StreamEvent, StreamOptions,
@@ -82,6 +83,7 @@ pub(crate) struct World {
     pub(crate) now: Instant,
     pub(crate) nodes: Vec<Node>,
     pub(crate) link: Link,
+    pub(crate) inband_dtmf: InbandDtmf,
     pub(crate) random: Random,
     pub(crate) sent: Vec<(Instant, Datagram)>,
     pub(crate) delivered: Vec<(Instant, Datagram)>,
@@ -96,6 +98,7 @@ impl World {
             now: Instant::from_millis(1000),
             nodes: vec![],
             link,
+            inband_dtmf: InbandDtmf::default(),
             random: Random(seed * 2 + 1),
             sent: vec![],
             delivered: vec![],
@@ -107,7 +110,11 @@ impl World {
 
     /// Adds a stream at `rtp` (RTCP on the next port) and starts it.
     pub(crate) fn add(&mut self, rtp: SocketAddr, parameters: StreamParameters, app: App, ppm: i64) -> usize {
-        let options = StreamOptions { seed: Some(self.nodes.len() as u64 + 77), ..StreamOptions::default() };
+        let options = StreamOptions {
+            seed: Some(self.nodes.len() as u64 + 77),
+            inband_dtmf: self.inband_dtmf,
+            ..StreamOptions::default()
+        };
         let mut node = Node { stream: Stream::with_options(parameters, options), rtp, ppm, events: vec![] };
         let at = node.local(self.now);
         node.stream.start(at, WallClock { at, unix_nanos: 1_700_000_000_000_000_000 });

@@ -55,6 +55,8 @@ struct MediaView {
     concealed_frames: u64,
     jitter_buffer_ms: f64,
     digits_received: u64,
+    digits_inband: u64,
+    digits_repeated: u64,
 }
 
 /// `GET /v1/calls`
@@ -134,6 +136,8 @@ impl MediaView {
             concealed_frames: statistics.concealed_frames,
             jitter_buffer_ms: milliseconds(statistics.jitter_buffer),
             digits_received: statistics.digits_received,
+            digits_inband: statistics.digits_inband,
+            digits_repeated: statistics.digits_repeated,
         }
     }
 }

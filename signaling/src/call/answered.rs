@@ -212,9 +212,10 @@ impl Call {
                 self.entry.update(|summary| summary.remote_rtp = Some(remote));
                 None
             }
-            MediaEvent::Dtmf { digit, duration } => {
-                self.context.counters().digits_rtp.increment();
-                debug!(?duration, "a key was pressed, by RTP");
+            MediaEvent::Dtmf { digit, duration, inband } => {
+                let counters = self.context.counters();
+                if inband { &counters.digits_inband } else { &counters.digits_rtp }.increment();
+                debug!(?duration, inband, "a key was pressed, by RTP");
                 Some(CallEvent::Digit(digit))
             }
             MediaEvent::PlayFinished(report) => Some(CallEvent::PlayFinished(report)),

@@ -35,7 +35,9 @@ xdp::counters! {
         offers_refused: "Changes of running sessions that were refused",
         holds: "Times a caller put us on hold",
         digits_rtp: "DTMF digits received as RTP events",
+        digits_inband: "DTMF digits received as tones in the audio",
         digits_info: "DTMF digits received by INFO",
+        digits_repeated: "DTMF digits of ended calls that came in two ways and were told once",
         infos_refused: "INFO bodies without a DTMF digit",
         remote_rtcp_byes: "RTCP BYEs received",
         rtp_received_packets: "RTP packets of ended calls that were accepted",
@@ -54,6 +56,7 @@ impl CallCounters {
         self.rtp_refused_packets.add(statistics.refused_packets);
         self.rtp_stranger_packets.add(statistics.stranger_packets);
         self.rtp_sent_packets.add(statistics.sent_packets);
+        self.digits_repeated.add(statistics.digits_repeated);
     }
 
     /// Counts a refusal by the class of its status.

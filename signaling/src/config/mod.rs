@@ -31,8 +31,8 @@ pub use plan::{DEMO_AGENT, Plan, plan};
 pub use report::report;
 pub use schema::{Kind, all_keys, kind_at};
 pub use sections::{
-    Agent, App, Calls, Codec, Config, Device, Dialect, Drain, Http, Log, Media, Ng, OnClose, Route, Simd,
-    Sip, SipLimits, Source, Wait,
+    Agent, App, Calls, Codec, Config, Device, Dialect, Drain, Http, InbandDtmf, Log, Media, Ng, OnClose,
+    Route, Simd, Sip, SipLimits, Source, Wait,
 };
 pub use types::{
     BindAddress, CpuList, FilePath, Host, MediaAddress, Pattern, PortRange, RefusalStatus, Secret, Span,

@@ -11,7 +11,7 @@ use super::agents;
 use super::error::ConfigError;
 use super::load::Loaded;
 use super::routes;
-use super::sections::{Codec, Config, Device, Http, Log, Simd, Source, Wait};
+use super::sections::{Codec, Config, Device, Http, InbandDtmf, Log, Simd, Source, Wait};
 use crate::apps::{AgentConfig, AppsConfig};
 use crate::call::CallConfig;
 use crate::sip::{SipConfig, SipLimits};
@@ -102,6 +102,11 @@ pub fn plan(loaded: &Loaded, environment: &[(String, String)]) -> Result<Plan, C
         event_ring: config.media.event_ring,
         receive_budget: config.media.receive_budget,
         silent_peer_limit: config.media.silent_peer_limit.0,
+        inband_dtmf: match config.media.inband_dtmf {
+            InbandDtmf::Auto => engine::config::InbandDtmf::Auto,
+            InbandDtmf::Always => engine::config::InbandDtmf::Always,
+            InbandDtmf::Off => engine::config::InbandDtmf::Off,
+        },
     };
     let Check { errors, warnings, .. } = check;
     errors.or_ok(Plan {

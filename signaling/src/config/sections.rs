@@ -164,6 +164,8 @@ pub struct Media {
     pub silent_peer_limit: Span,
     /// Whose packets to believe.
     pub source: Source,
+    /// Whether keys are tones in the audio.
+    pub inband_dtmf: InbandDtmf,
     /// Codecs, most preferred first.
     pub codecs: Vec<Codec>,
     /// Audio per packet if the peer does not say, 10 to 60 ms.
@@ -191,6 +193,7 @@ impl Default for Media {
             event_ring: 4096,
             silent_peer_limit: Span::seconds(10),
             source: Source::Latch,
+            inband_dtmf: InbandDtmf::Auto,
             codecs: vec![Codec::Pcmu, Codec::Pcma],
             ptime: Span(std::time::Duration::from_millis(20)),
             timeout: Span::seconds(60),
@@ -283,6 +286,19 @@ pub enum Source {
     Latch,
     /// The SDP address only.
     Strict,
+}
+
+/// Whether keys are tones in the audio.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InbandDtmf {
+    /// Heard and sent if the peer has no telephone-events.
+    #[default]
+    Auto,
+    /// Heard from every peer; sent if the peer has no telephone-events.
+    Always,
+    /// Neither.
+    Off,
 }
 
 /// An audio codec.

@@ -96,6 +96,17 @@ fn defaults_are_those_of_the_parts() {
 }
 
 #[test]
+fn tones_are_heard_as_configured() {
+    use engine::config::InbandDtmf;
+    for (word, expected) in
+        [("auto", InbandDtmf::Auto), ("always", InbandDtmf::Always), ("off", InbandDtmf::Off)]
+    {
+        let plan = plan_text(&format!("[media]\ninband_dtmf = \"{word}\"\n"), &[]).expect("a plan");
+        assert_eq!(plan.engine.inband_dtmf, expected);
+    }
+}
+
+#[test]
 fn later_layers_win() {
     let text = "[sip]\nbind = [\"127.0.0.1:1111\"]\n[calls]\nmax = 1\n[log]\nlevel = \"warn\"\n";
     let folder = Folder::with(text);

@@ -76,7 +76,9 @@ impl Shared {
                 }
             }
             Event::Latched { id, remote } => self.tell(id, MediaEvent::Latched(remote)),
-            Event::Dtmf { id, digit, duration } => self.tell(id, MediaEvent::Dtmf { digit, duration }),
+            Event::Dtmf { id, digit, duration, inband } => {
+                self.tell(id, MediaEvent::Dtmf { digit, duration, inband });
+            }
             Event::PlayFinished { id, report } => self.tell(id, MediaEvent::PlayFinished(report)),
             Event::MediaTimeout { id } => self.tell(id, MediaEvent::Timeout),
             Event::RemoteBye { id } => self.tell(id, MediaEvent::RemoteBye),

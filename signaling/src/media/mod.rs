@@ -54,6 +54,8 @@ pub enum MediaEvent {
         digit: Digit,
         /// How long it was down.
         duration: Duration,
+        /// It came as tones in the audio.
+        inband: bool,
     },
     /// A player is done, or was replaced.
     PlayFinished(PlayoutReport),

@@ -171,7 +171,7 @@ fn distance(said: &[f64], heard: &[f64]) -> f64 {
 pub fn report(plots: &mut Vec<(String, String)>) -> String {
     let candidates = candidates();
     let made_up: Vec<i16> = (0..6).flat_map(|seed| voices::speaker(seed + 500, 15.0)).collect();
-    let materials = [("recorded", voices::recorded(), 0..8), ("made up", made_up, 0..3)];
+    let materials = [("synthesized", voices::synthesized(), 0..8), ("made up", made_up, 0..3)];
     let mut text = String::from("| voices | loss |");
     for candidate in &candidates {
         let _ = write!(text, " {}: SNR, dB | LSD, dB |", candidate.name);
@@ -188,7 +188,7 @@ pub fn report(plots: &mut Vec<(String, String)>) -> String {
             for (candidate, line) in candidates.iter().zip(&mut lines) {
                 let score = score(candidate, pcm, loss, seeds.clone());
                 let _ = write!(text, " {:.2} | {:.2} |", score.snr, score.distance);
-                if *name == "recorded" && loss.percent == 5.0 {
+                if *name == "synthesized" && loss.percent == 5.0 {
                     line.points.push((loss.burst as f64 * 20.0, score.distance));
                 }
             }
@@ -196,9 +196,9 @@ pub fn report(plots: &mut Vec<(String, String)>) -> String {
         }
     }
     let chart = Chart {
-        title: "Recorded voices, 5 % lost: distance by the length of a gap",
+        title: "Synthesized voices, 5 % lost: distance by the length of a gap",
         x: Axis { label: "gap, ms", from: 0.0, to: 80.0, step: 20.0 },
-        y: Axis { label: "log-spectral distance, dB", from: 0.0, to: 30.0, step: 5.0 },
+        y: Axis { label: "log-spectral distance, dB", from: 0.0, to: 20.0, step: 5.0 },
         lines,
     };
     plots.push(("conceal-distance.svg".to_owned(), chart.svg()));
@@ -208,7 +208,7 @@ pub fn report(plots: &mut Vec<(String, String)>) -> String {
 
 /// What one gap in a vowel looks like.
 fn gap(candidates: &[Candidate]) -> String {
-    let pcm = voices::recorded();
+    let pcm = voices::synthesized();
     // The loudest stretch of five frames.
     let frames: Vec<f64> = pcm
         .chunks_exact(FRAME)
@@ -236,8 +236,8 @@ fn gap(candidates: &[Candidate]) -> String {
     let top = (f64::from(peak) / 5000.0).ceil() * 5000.0;
     Chart {
         title: "A frame lost in a vowel, from 0 to 20 ms",
-        x: Axis { label: "ms", from: -20.0, to: 40.0, step: 10.0 },
-        y: Axis { label: "sample", from: -top, to: top, step: top / 4.0 },
+        x: Axis { label: "ms", from: -5.0, to: 35.0, step: 5.0 },
+        y: Axis { label: "sample", from: -top, to: top, step: 5000.0 },
         lines,
     }
     .svg()

@@ -216,7 +216,7 @@ pub fn report(plots: &mut Vec<(String, String)>) -> String {
             format!("{:.1} %", part * 100.0)
         });
     }
-    for (name, voices) in [("recorded", voices::recorded_at_speeds()), ("made-up", voices::made_up())] {
+    for (name, voices) in [("synthesized", voices::synthesized_at_speeds()), ("made-up", voices::made_up())] {
         let minutes = voices.len() as f64 / RATE / 60.0;
         row(
             &mut text,

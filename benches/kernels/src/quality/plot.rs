@@ -2,13 +2,15 @@
 
 use std::fmt::Write as _;
 
-const WIDTH: f64 = 760.0;
+const WIDTH: f64 = 780.0;
 const HEIGHT: f64 = 380.0;
-const LEFT: f64 = 62.0;
-const RIGHT: f64 = 190.0;
+const LEFT: f64 = 72.0;
+const RIGHT: f64 = 200.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 48.0;
 const COLOURS: [&str; 7] = ["#c2410c", "#1d4ed8", "#0891b2", "#15803d", "#7c3aed", "#64748b", "#be185d"];
+/// Lines that lie on each other are seen through the gaps of the upper one.
+const DASHES: [&str; 7] = ["none", "8 3", "none", "2 3", "8 3", "none", "4 2"];
 
 pub struct Chart<'a> {
     pub title: &'a str,
@@ -72,16 +74,18 @@ impl Chart<'_> {
         );
         for (at, line) in self.lines.iter().enumerate().rev() {
             let colour = COLOURS[at % COLOURS.len()];
+            let dashes = DASHES[at % DASHES.len()];
             let width = if at == 0 { 2.5 } else { 1.4 };
             let mut points = String::new();
-            for &(x, y) in line.points.iter().filter(|(x, y)| x.is_finite() && y.is_finite()) {
+            let is_seen = |(x, y): &&(f64, f64)| self.x.has(*x) && y.is_finite();
+            for &(x, y) in line.points.iter().filter(is_seen) {
                 let _ = write!(points, "{:.1},{:.1} ", self.x_at(x), self.y_at(y));
             }
             let y = TOP + 10.0 + at as f64 * 19.0;
             let _ = writeln!(
                 svg,
-                "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\"/>\n\
-                 <path d=\"M{:.1} {y:.1}h22\" stroke=\"{colour}\" stroke-width=\"{width}\"/>\
+                "<g fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\" stroke-dasharray=\"{dashes}\">\
+                 <polyline points=\"{}\"/><path d=\"M{:.1} {y:.1}h24\"/></g>\n\
                  <text x=\"{:.1}\" y=\"{:.1}\">{}</text>",
                 points.trim_end(),
                 right + 12.0,
@@ -103,6 +107,10 @@ impl Chart<'_> {
 }
 
 impl Axis<'_> {
+    fn has(&self, value: f64) -> bool {
+        (self.from..=self.to).contains(&value)
+    }
+
     fn part(&self, value: f64) -> f64 {
         ((value - self.from) / (self.to - self.from)).clamp(0.0, 1.0)
     }

@@ -263,7 +263,7 @@ fn draw(all: &[Quality], from: u32, to: u32, plots: &mut Vec<(String, String)>) 
         let chart = Chart {
             title: &title,
             x: Axis { label: "tone, Hz", from: nyquist, to: top, step: (top - nyquist) / 8.0 },
-            y: Axis { label: "dB", from: -110.0, to: 0.0, step: 10.0 },
+            y: Axis { label: "dB", from: -110.0, to: -50.0, step: 10.0 },
             lines: lines(|quality| &quality.leaks),
         };
         plot("alias", &chart);

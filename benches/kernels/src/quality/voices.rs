@@ -1,4 +1,4 @@
-//! Voices at 8 kHz: the recordings of the project, and made-up speakers.
+//! Voices at 8 kHz: the synthetic ones of the tests, and made-up speakers.
 
 use std::f64::consts::TAU;
 
@@ -6,16 +6,16 @@ use super::spectrum::quantise;
 use crate::peers;
 use crate::signal::Noise;
 
-const RECORDINGS: [&[u8]; 4] = [
+const FIXTURES: [&[u8]; 4] = [
     include_bytes!("../../../../engine/tests/fixtures/speech/english.ulaw"),
     include_bytes!("../../../../engine/tests/fixtures/speech/french.ulaw"),
     include_bytes!("../../../../engine/tests/fixtures/speech/german.ulaw"),
     include_bytes!("../../../../engine/tests/fixtures/speech/spanish.ulaw"),
 ];
 
-/// The recorded speech as it is.
-pub fn recorded() -> Vec<i16> {
-    let encoded = RECORDINGS.concat();
+/// The fixtures as they are.
+pub fn synthesized() -> Vec<i16> {
+    let encoded = FIXTURES.concat();
     let mut pcm = vec![0; encoded.len()];
     peers::ulaw_decode(&encoded, &mut pcm);
     pcm
@@ -23,9 +23,9 @@ pub fn recorded() -> Vec<i16> {
 
 const HALF_AN_HOUR: usize = 30 * 60 * 8000;
 
-/// Thirty minutes of the recordings, at speeds (and so pitches) from 0.5 to 2, each another one.
-pub fn recorded_at_speeds() -> Vec<i16> {
-    let recording = recorded();
+/// Thirty minutes of the fixtures, at speeds (and so pitches) from 0.5 to 2, each another one.
+pub fn synthesized_at_speeds() -> Vec<i16> {
+    let recording = synthesized();
     let mut pcm = Vec::with_capacity(HALF_AN_HOUR);
     let mut speed = 0.5;
     while pcm.len() < HALF_AN_HOUR {

@@ -7,9 +7,10 @@
 //!      +--> quietest 20 ms of late -> noise like the background -----------------------+
 //! ```
 //!
-//! As in the appendix one pitch period is repeated in the first 10 ms, two in the next and three after that, and the
-//! level falls by a sixth each 10 ms. Here it is the residual that is repeated, so that the beginning needs no overlap with
-//! audio not yet sent, noise takes the place of a buzz, and what is left after 60 ms is the background and not a hole.
+//! As in the appendix one pitch period is repeated, then two, then three, and the level falls by a sixth each 10 ms; but
+//! the next period comes after 20 ms, not after 10. Here it is the residual that is repeated, so that the beginning needs
+//! no overlap with audio not yet sent, noise takes the place of a buzz, and what is left after 60 ms is the background and
+//! not a hole.
 
 mod background;
 mod envelope;

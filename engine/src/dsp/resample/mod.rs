@@ -24,8 +24,8 @@ pub enum Quality {
     /// For calls. To a lower rate: flat within 0.03 dB to 0.8125 (3,250 Hz of 4,000), aliases at most -84 dB from
     /// 1.0 on and -90 dB from 1.02. To a higher rate: 0.0015 dB, images -71 dB from 1.02 on and -84 dB from 1.05.
     Speech,
-    /// For recordings and recognition: aliases and images at most -100 dB from 1.02 on. Flat to 0.85 within
-    /// 0.0001 dB, or within 0.1 dB when one rate is 8,000 Hz: a sharper filter would take longer than 3 ms.
+    /// For recordings and recognition: aliases and images at most -101 dB from 1.02 on. Flat to 0.85 within
+    /// 0.0001 dB. When one rate is 8,000 Hz -98 dB and 0.1 dB: a sharper filter would take longer than 3 ms.
     High,
 }
 

@@ -1,4 +1,10 @@
-//! The tones of national networks (ITU-T E.180 supplement 2), as played to callers.
+//! The tones of national networks, as played to callers.
+//!
+//! Frequencies and times are facts of ITU-T E.180 supplement 2 and of the ITU's list of 2003 ("Various tones used in
+//! national networks"), as two tables made from them give them, with which every entry was compared: `global-tones.xml`
+//! of spandsp 0.0.6 and the sample `indications.conf` of Asterisk. Networks often have several tones of one meaning;
+//! here is one, the usual one. Where the tables differ or only one has an entry it is Asterisk's, the younger; the rest is
+//! said beside the entry.
 
 /// What a tone says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -119,6 +125,7 @@ const PLANS: &[TonePlan] = &[
         country: "it",
         dial: &[burst(&[425.0], 200, 200), burst(&[425.0], 600, 1000)],
         ringback: &[burst(&[425.0], 1000, 4000)],
+        // 200 ms in spandsp's table, which is congestion here.
         busy: &[burst(&[425.0], 500, 500)],
         congestion: &[burst(&[425.0], 200, 200)],
         call_waiting: &[burst(&[425.0], 400, 100), burst(&[425.0], 250, 100), burst(&[425.0], 150, 14_000)],
@@ -175,6 +182,8 @@ const PLANS: &[TonePlan] = &[
     },
     TonePlan {
         country: "au",
+        // 425 Hz modulated with 25 Hz. The tables have two lines for it: 413 + 438, 400 + 450 or 383 + 417 Hz; and 400 Hz
+        // beside 425 Hz for busy.
         dial: &[endless(&[425.0, 400.0, 450.0])],
         ringback: &[burst(&[425.0, 400.0, 450.0], 400, 200), burst(&[425.0, 400.0, 450.0], 400, 2000)],
         busy: &[burst(&[425.0], 375, 375)],
@@ -195,6 +204,7 @@ const PLANS: &[TonePlan] = &[
         dial: &[endless(&[425.0])],
         ringback: &[burst(&[425.0], 1000, 4000)],
         busy: &[burst(&[425.0], 250, 250)],
+        // Spandsp's table has it for numbers that do not exist, and none for congestion.
         congestion: &[burst(&[425.0], 250, 250), burst(&[425.0], 750, 250)],
         call_waiting: &[burst(&[425.0], 50, 1000)],
     },

@@ -56,8 +56,8 @@ struct Sum {
     near: __m256i,
     /// What that took off the magnitude, saturated.
     beyond: __m256i,
-    /// Whether it took off a negative sum.
-    negative: __m256i,
+    /// -1 where it took off a negative sum, otherwise 1.
+    sign: __m256i,
 }
 
 impl Sum {
@@ -72,8 +72,7 @@ impl Sum {
         let magnitude = _mm256_min_epu16(magnitude, _mm256_set1_epi16(CEILING as i16));
         let above = _mm256_subs_epu16(magnitude, _mm256_set1_epi16(KNEE as i16));
         let limited = _mm256_sub_epi16(magnitude, _mm256_mulhrs_epi16(above, above));
-        let negative = _mm256_or_si256(_mm256_cmpgt_epi16(x, self.near), self.negative);
-        _mm256_sub_epi16(_mm256_xor_si256(limited, negative), negative)
+        _mm256_sign_epi16(limited, _mm256_or_si256(_mm256_cmpgt_epi16(x, self.near), self.sign))
     }
 }
 
@@ -116,7 +115,8 @@ fn sum(frames: &[Block], blocks: usize, members: &[u32], block: usize) -> [Sum; 
         });
         let beyond = _mm256_packus_epi32(beyond[0], beyond[1]);
         let inside = _mm256_cmpeq_epi16(beyond, _mm256_setzero_si256());
-        let negative = _mm256_andnot_si256(inside, _mm256_srai_epi16(near, 15));
-        Sum { near, beyond, negative }
+        let sign =
+            _mm256_or_si256(_mm256_andnot_si256(inside, _mm256_srai_epi16(near, 15)), _mm256_set1_epi16(1));
+        Sum { near, beyond, sign }
     })
 }

@@ -13,20 +13,16 @@ pub(in crate::simd) const KERNELS: Mix = Mix { squares, minus_self, gain };
 
 avx512! {
     fn squares(frames: &[Block], blocks: usize, members: &[u32], squares: &mut [u64]) {
-        let low = _mm512_set1_epi64(0xFFFF_FFFF);
-        for (squares, &member) in squares.iter_mut().zip(members) {
-            let start = member as usize * blocks;
-            let frame = frames.get(start..start + blocks).unwrap_or_default();
-            let mut even = _mm512_setzero_si512();
-            let mut odd = _mm512_setzero_si512();
-            for &block in frame {
-                let x: __m512i = must_cast(block);
-                // Two squares of -32,768 are 2^31: an unsigned number.
-                let pairs = _mm512_madd_epi16(x, x);
-                even = _mm512_add_epi64(even, _mm512_and_si512(pairs, low));
-                odd = _mm512_add_epi64(odd, _mm512_srli_epi64(pairs, 32));
+        for (squares, members) in squares.chunks_mut(SUMS).zip(members.chunks(SUMS)) {
+            let mut sums = [_mm512_setzero_si512(); SUMS];
+            for (sum, &member) in sums.iter_mut().zip(members) {
+                let start = member as usize * blocks;
+                *sum = squares_of(frames.get(start..start + blocks).unwrap_or_default());
             }
-            *squares = _mm512_reduce_add_epi64(_mm512_add_epi64(even, odd)) as u64;
+            let sums: [u64; SUMS] = must_cast(add_across(sums));
+            for (squares, sum) in squares.iter_mut().zip(sums).take(members.len()) {
+                *squares = sum;
+            }
         }
     }
 
@@ -49,6 +45,62 @@ avx512! {
 /// Blocks whose sums are held in registers: 20 ms at 8 kHz.
 const GROUP: usize = 5;
 
+/// Members whose squares are added up at once.
+const SUMS: usize = 8;
+
+/// The squares of a frame, in eight sums.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn squares_of(frame: &[Block]) -> __m512i {
+    let mut sums = [_mm512_setzero_si512(); 2];
+    let (groups, rest) = frame.as_chunks::<GROUP>();
+    for group in groups {
+        for &block in group {
+            add_squares(&mut sums, block);
+        }
+    }
+    for &block in rest {
+        add_squares(&mut sums, block);
+    }
+    let [all, high] = sums;
+    // Those have been added to the first as multiples of 2^32, modulo 2^64.
+    _mm512_add_epi64(_mm512_sub_epi64(all, _mm512_slli_epi64(high, 32)), high)
+}
+
+/// Adds pairs of squares to the first sums as they lie, and every second to the other sums.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn add_squares([all, high]: &mut [__m512i; 2], block: Block) {
+    let x: __m512i = must_cast(block);
+    // Two squares of -32,768 are 2^31: an unsigned number of 32 bits, of which 64 have two.
+    let pairs = _mm512_madd_epi16(x, x);
+    *all = _mm512_add_epi64(*all, pairs);
+    *high = _mm512_add_epi64(*high, _mm512_srli_epi64(pairs, 32));
+}
+
+/// The sum of the lanes of every vector.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_across(sums: [__m512i; SUMS]) -> __m512i {
+    let [a, b, c, d, e, f, g, h] = sums;
+    let [ab, cd, ef, gh] = [add_2(a, b), add_2(c, d), add_2(e, f), add_2(g, h)];
+    add_4(add_4(ab, cd), add_4(ef, gh))
+}
+
+/// Neighbouring lanes of two vectors, added: `a b a b ..`
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_2(a: __m512i, b: __m512i) -> __m512i {
+    _mm512_add_epi64(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b))
+}
+
+/// Neighbouring pairs of lanes of two vectors, added: `a a b b`
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_4(a: __m512i, b: __m512i) -> __m512i {
+    _mm512_add_epi64(_mm512_shuffle_i64x2::<0x88>(a, b), _mm512_shuffle_i64x2::<0xDD>(a, b))
+}
+
 /// 32 sums of 32 bits, so that samples can be taken off in 16 bits.
 #[derive(Clone, Copy)]
 struct Sum {
@@ -56,8 +108,8 @@ struct Sum {
     near: __m512i,
     /// What that took off the magnitude, saturated.
     beyond: __m512i,
-    /// Whether it took off a negative sum.
-    negative: __mmask32,
+    /// Whether that is nothing, or the sum is positive.
+    upright: __mmask32,
 }
 
 impl Sum {
@@ -67,16 +119,19 @@ impl Sum {
     fn less<const FAR: bool>(self, x: __m512i) -> __m512i {
         // The difference of two 16-bit numbers is a 16-bit magnitude and a sign. A sum beyond 16 bits lies
         // further out than any sample, so what is beyond adds to the magnitude.
-        let mut magnitude = _mm512_sub_epi16(_mm512_max_epi16(self.near, x), _mm512_min_epi16(self.near, x));
-        let mut negative = _mm512_cmpgt_epi16_mask(x, self.near);
+        let positive = if FAR {
+            _mm512_mask_cmple_epi16_mask(self.upright, x, self.near)
+        } else {
+            _mm512_cmple_epi16_mask(x, self.near)
+        };
+        let mut magnitude = _mm512_mask_sub_epi16(_mm512_sub_epi16(x, self.near), positive, self.near, x);
         if FAR {
             magnitude = _mm512_adds_epu16(magnitude, self.beyond);
-            negative |= self.negative;
         }
         let magnitude = _mm512_min_epu16(magnitude, _mm512_set1_epi16(CEILING as i16));
         let above = _mm512_subs_epu16(magnitude, _mm512_set1_epi16(KNEE as i16));
-        let limited = _mm512_sub_epi16(magnitude, _mm512_mulhrs_epi16(above, above));
-        _mm512_mask_sub_epi16(limited, negative, _mm512_setzero_si512(), limited)
+        let bend = _mm512_mulhrs_epi16(above, above);
+        _mm512_mask_sub_epi16(_mm512_sub_epi16(bend, magnitude), positive, magnitude, bend)
     }
 }
 
@@ -150,8 +205,8 @@ fn sum<const N: usize>(frames: &[Block], blocks: usize, members: &[u32], first: 
             _mm512_abs_epi32(_mm512_sub_epi32(wide, near))
         });
         let beyond = _mm512_packus_epi32(beyond_low, beyond_high);
-        let negative = _mm512_test_epi16_mask(beyond, beyond) & _mm512_movepi16_mask(near);
-        Sum { near, beyond, negative }
+        let upright = !(_mm512_test_epi16_mask(beyond, beyond) & _mm512_movepi16_mask(near));
+        Sum { near, beyond, upright }
     })
 }
 
