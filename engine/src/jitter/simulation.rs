@@ -269,7 +269,7 @@ fn fine_network_is_never_touched_however_the_clocks_differ() {
     }
 }
 
-/// More were tried: ten thousand calls, and clean ones of two hours.
+/// Seven thousand were tried by hand, and clean calls of two hours.
 const CALLS: usize = 8;
 /// 40 s.
 const PACKETS: u64 = 2000;
