@@ -131,6 +131,31 @@ fn change_of_gain_takes_one_frame_and_makes_no_step() {
 }
 
 #[test]
+fn back_after_a_pause_the_new_gain_holds_at_once() {
+    let mut mixer = Mixer::new(2, 160);
+    let steady = vec![8000; 160];
+    tick(&mut mixer, &[(0, steady.clone())]);
+    mixer.mix();
+    mixer.set_gain(0, Gain::from_factor(0.5));
+    tick(&mut mixer, &[(0, steady)]);
+    assert_eq!(mixer.output(1), [4000; 160]);
+}
+
+#[test]
+fn reset_leaves_what_was_mixed_and_forgets_the_gain() {
+    let mut mixer = Mixer::new(2, 160);
+    mixer.set_gain(0, Gain::MUTE);
+    let [a, b] = [1, 2].map(|seed| noise(160, 4000, seed));
+    tick(&mut mixer, &[(0, a.clone()), (1, b.clone())]);
+    mixer.reset(0);
+    mixer.reset(1);
+    assert!(!mixer.is_summed(0) && mixer.is_summed(1));
+    assert!(mixer.output(1).iter().all(|&sample| sample == 0));
+    tick(&mut mixer, &[(0, a.clone()), (1, b.clone())]);
+    assert_eq!((mixer.output(0), mixer.output(1)), (&*b, &*a), "without a fade");
+}
+
+#[test]
 fn only_the_loudest_are_heard() {
     let mut mixer = Mixer::new(8, 160);
     mixer.set_loudest(Some(3));

@@ -6,7 +6,7 @@
 //!
 //! A polyphase filter of linear phase with a constant delay of at most 3 ms. Nothing is held back: after any
 //! number of input samples, all outputs whose time has passed are out, so that a frame of whole milliseconds gives a
-//! frame of the same time. Coefficients are shared by all resamplers of a pair; one of its own has only the history.
+//! frame of the same time. Coefficients are shared by all resamplers of a pair; one of its own has only the history and room for a piece.
 
 mod design;
 #[cfg(test)]
@@ -35,8 +35,9 @@ pub struct Resampler {
     /// `None` between equal rates.
     plan: Option<&'static Plan>,
     kernels: &'static Kernels,
-    /// The samples that the next output begins with; valid up to [`Resampler::held`].
-    history: Box<[i16]>,
+    /// Begins with the samples that the next output begins with; a piece of input goes behind them. What lies beyond
+    /// meets coefficients of zero only.
+    window: Box<[i16]>,
     /// The phase of the next output.
     phase: usize,
     /// Input samples since the beginning of the group of outputs that `phase` counts in.
@@ -63,8 +64,9 @@ impl Resampler {
 
     fn with_kernels(from: SampleRate, to: SampleRate, quality: Quality, kernels: &'static Kernels) -> Self {
         let plan = plan(from, to, quality);
-        let history = plan.map_or(0, |plan| plan.taps - 1 + plan.bank.step().div_ceil(plan.bank.phases()));
-        Self { plan, kernels, history: vec![0; history].into(), phase: 0, position: 0 }
+        let history = |plan: &Plan| plan.taps - 1 + plan.bank.step().div_ceil(plan.bank.phases());
+        let window = plan.map_or(0, |plan| history(plan) + PIECE + SPARE);
+        Self { plan, kernels, window: vec![0; window].into(), phase: 0, position: 0 }
     }
 
     /// Converts `input`, of any length, and gives the number of samples written to `output`:
@@ -84,7 +86,7 @@ impl Resampler {
 
     /// Forgets all samples.
     pub fn reset(&mut self) {
-        self.history.fill(0);
+        self.window.fill(0);
         (self.phase, self.position) = (0, 0);
     }
 
@@ -107,17 +109,15 @@ impl Resampler {
         let (phases, step) = (plan.bank.phases(), plan.bank.step());
         let outputs = self.output_len(input.len());
         let held = plan.taps - 1 + self.position - self.phase * step / phases;
-        let mut window = [0; WINDOW];
         let end = held + input.len();
-        window[..held].copy_from_slice(&self.history[..held]);
-        window[held..end].copy_from_slice(input);
+        self.window[held..end].copy_from_slice(input);
 
         let written = outputs.min(output.len());
-        (self.kernels.fir.polyphase)(&plan.bank, self.phase, &window, &mut output[..written]);
+        (self.kernels.fir.polyphase)(&plan.bank, self.phase, &self.window, &mut output[..written]);
 
         let next = self.phase + outputs;
         let begin = next * step / phases - self.phase * step / phases;
-        self.history[..end - begin].copy_from_slice(&window[begin..end]);
+        self.window.copy_within(begin..end, 0);
         let groups = next / phases;
         self.phase = next - groups * phases;
         self.position = self.position + input.len() - groups * step;
@@ -136,5 +136,5 @@ static PLANS: [OnceLock<Plan>; RATES * RATES * 2] = [const { OnceLock::new() }; 
 
 /// Input samples that are handled at once.
 const PIECE: usize = 480;
-/// A piece with the longest history, that of 48 to 8 kHz, and room for rows that are longer than the filter.
-const WINDOW: usize = PIECE + 6 * 48 + 32;
+/// Room for rows that are longer than the filter.
+const SPARE: usize = 32;
