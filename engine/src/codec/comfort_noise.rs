@@ -9,7 +9,7 @@
 //!
 //! The level is in -dBov (section 3.1), coefficient `k` travels as `N = 127 k + 127` (section 3.2). Of the
 //! two signs that textbooks have we take `k1 = -r1 / r0`, where the synthesis filter is `1 / (1 + a1 z^-1 + ..)` and
-//! `a1 = k1` at order 1: so do the decoders and encoders of WebRTC and of FFmpeg.
+//! `a1 = k1` at order 1: so do the decoder of WebRTC and both sides of FFmpeg.
 
 use crate::dsp::level::{Level, squares};
 
