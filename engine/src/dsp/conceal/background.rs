@@ -1,5 +1,7 @@
 //! The noise behind the voice: the quietest 20 ms of the last seconds.
 
+use crate::dsp::level::squares;
+
 /// Keeps the quietest block of this period and of the one before.
 #[derive(Clone, Debug)]
 pub(super) struct Background {
@@ -58,8 +60,7 @@ impl Background {
 }
 
 fn mean_square(block: &[i16]) -> f32 {
-    let sum: i64 = block.iter().map(|&sample| i64::from(i32::from(sample) * i32::from(sample))).sum();
-    sum as f32 / block.len().max(1) as f32
+    squares(block) as f32 / block.len().max(1) as f32
 }
 
 const BLOCK_MS: usize = 20;
