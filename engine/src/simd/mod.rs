@@ -10,6 +10,23 @@
 //! Callers take [`kernels`] and never ask for the CPU themselves. A kernel works on slices, keeps no state of
 //! its own, allocates nothing and panics at no input; what it does when lengths differ stands at its field.
 
+/// The table of the module that this stands in: every family's `KERNELS` there.
+macro_rules! table {
+    ($name:literal) => {
+        crate::simd::Kernels {
+            name: $name,
+            correlate: correlate::KERNELS,
+            fir: fir::KERNELS,
+            g711: g711::KERNELS,
+            g722: g722::KERNELS,
+            level: level::KERNELS,
+            mix: mix::KERNELS,
+            tones: tones::KERNELS,
+            vad: vad::KERNELS,
+        }
+    };
+}
+
 mod blocks;
 mod correlate;
 mod door;

@@ -1,7 +1,10 @@
 //! Correlation over many lags.
 
 use crate::simd::door::avx512;
-use crate::simd::scalar;
+use crate::simd::{Correlate, scalar};
+
+/// The family in this table.
+pub(in crate::simd) const KERNELS: Correlate = Correlate { lags };
 
 avx512! {
     fn lags(window: &[f32], around: &[f32], products: &mut [f32]) {

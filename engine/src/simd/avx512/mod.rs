@@ -9,19 +9,9 @@ mod mix;
 mod tones;
 mod vad;
 
-use super::{Correlate, Kernels};
+use super::Kernels;
 
-pub(super) static KERNELS: Kernels = Kernels {
-    name: "avx512",
-    correlate: Correlate { lags: correlate::lags },
-    fir: fir::KERNELS,
-    g711: g711::KERNELS,
-    g722: g722::KERNELS,
-    level: level::KERNELS,
-    mix: mix::KERNELS,
-    tones: tones::KERNELS,
-    vad: vad::KERNELS,
-};
+pub(super) static KERNELS: Kernels = table!("avx512");
 
 /// Whether the CPU has what [`super::door::avx512`] compiles for.
 pub(super) fn runs_here() -> bool {

@@ -9,16 +9,6 @@ mod mix;
 mod tones;
 mod vad;
 
-use super::{Correlate, Kernels};
+use super::Kernels;
 
-pub(super) static KERNELS: Kernels = Kernels {
-    name: "neon",
-    correlate: Correlate { lags: correlate::lags },
-    fir: fir::KERNELS,
-    g711: g711::KERNELS,
-    g722: g722::KERNELS,
-    level: level::KERNELS,
-    mix: mix::KERNELS,
-    tones: tones::KERNELS,
-    vad: vad::KERNELS,
-};
+pub(super) static KERNELS: Kernels = table!("neon");

@@ -1,5 +1,10 @@
 //! Correlation over many lags.
 
+use crate::simd::Correlate;
+
+/// The family in this table.
+pub(in crate::simd) const KERNELS: Correlate = Correlate { lags };
+
 /// Lags that share the loads of the window.
 const TOGETHER: usize = 4;
 const LANES: usize = 16;

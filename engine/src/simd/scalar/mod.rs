@@ -10,16 +10,6 @@ pub(super) mod mix;
 pub(super) mod tones;
 pub(super) mod vad;
 
-use super::{Correlate, Kernels};
+use super::Kernels;
 
-pub(super) static KERNELS: Kernels = Kernels {
-    name: "scalar",
-    correlate: Correlate { lags: correlate::lags },
-    fir: fir::KERNELS,
-    g711: g711::KERNELS,
-    g722: g722::KERNELS,
-    level: level::KERNELS,
-    mix: mix::KERNELS,
-    tones: tones::KERNELS,
-    vad: vad::KERNELS,
-};
+pub(super) static KERNELS: Kernels = table!("scalar");
