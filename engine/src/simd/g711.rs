@@ -1,6 +1,11 @@
 //! The family of companding kernels.
 
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod vectors;
+
 use super::{Gain, Loudness};
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(in crate::simd) use vectors::vectors;
 
 /// ITU-T G.711 on slices. A kernel with two slices handles as many samples as the shorter one has.
 ///

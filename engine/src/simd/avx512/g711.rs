@@ -7,114 +7,11 @@ use std::arch::x86_64::*;
 use bytemuck::must_cast;
 
 use super::level::{Meter, apply};
-use crate::simd::blocks::{convert, convert_in_place, visit};
+use crate::simd::Gain;
 use crate::simd::door::avx512;
 use crate::simd::law::{ALAW_TO_LINEAR, ALAW_TO_ULAW, ULAW_TO_ALAW, ULAW_TO_LINEAR};
-use crate::simd::{G711, Gain, Loudness, scalar};
 
-/// The family in this table.
-pub(in crate::simd) const KERNELS: G711 = G711 {
-    encode_ulaw,
-    encode_alaw,
-    decode_ulaw,
-    decode_alaw,
-    ulaw_to_alaw,
-    alaw_to_ulaw,
-    ulaw_to_alaw_in_place,
-    alaw_to_ulaw_in_place,
-    encode_ulaw_gain,
-    encode_alaw_gain,
-    decode_ulaw_gain,
-    decode_alaw_gain,
-    measure_ulaw,
-    measure_alaw,
-    peak_ulaw,
-    peak_alaw,
-};
-
-avx512! {
-    fn encode_ulaw(pcm: &[i16], encoded: &mut [u8]) {
-        convert(pcm, encoded, |pcm: [i16; 64], _| must_cast(ulaw(must_cast(pcm))));
-    }
-
-    fn encode_alaw(pcm: &[i16], encoded: &mut [u8]) {
-        convert(pcm, encoded, |pcm: [i16; 64], _| must_cast(alaw(must_cast(pcm))));
-    }
-
-    fn encode_ulaw_gain(pcm: &[i16], gain: Gain, encoded: &mut [u8]) {
-        convert(pcm, encoded, |pcm: [i16; 64], _| {
-            let [low, high] = must_cast(pcm);
-            must_cast(ulaw([apply(low, gain), apply(high, gain)]))
-        });
-    }
-
-    fn encode_alaw_gain(pcm: &[i16], gain: Gain, encoded: &mut [u8]) {
-        convert(pcm, encoded, |pcm: [i16; 64], _| {
-            let [low, high] = must_cast(pcm);
-            must_cast(alaw([apply(low, gain), apply(high, gain)]))
-        });
-    }
-
-    fn decode_ulaw(encoded: &[u8], pcm: &mut [i16]) {
-        convert(encoded, pcm, |codes: [u8; 64], _| must_cast(linear(&ULAW_LINEAR, must_cast(codes))));
-    }
-
-    fn decode_alaw(encoded: &[u8], pcm: &mut [i16]) {
-        convert(encoded, pcm, |codes: [u8; 64], _| must_cast(linear(&ALAW_LINEAR, must_cast(codes))));
-    }
-
-    fn decode_ulaw_gain(encoded: &[u8], gain: Gain, pcm: &mut [i16]) -> Loudness {
-        let mut meter = Meter::new();
-        convert(encoded, pcm, |codes: [u8; 64], new| {
-            must_cast(amplified(linear(&ULAW_LINEAR, must_cast(codes)), gain, new, &mut meter))
-        });
-        meter.level()
-    }
-
-    fn decode_alaw_gain(encoded: &[u8], gain: Gain, pcm: &mut [i16]) -> Loudness {
-        let mut meter = Meter::new();
-        convert(encoded, pcm, |codes: [u8; 64], new| {
-            must_cast(amplified(linear(&ALAW_LINEAR, must_cast(codes)), gain, new, &mut meter))
-        });
-        meter.level()
-    }
-
-    fn measure_ulaw(encoded: &[u8]) -> Loudness {
-        let mut meter = Meter::new();
-        visit(encoded, |codes: [u8; 64], new| meter.add(linear(&ULAW_LINEAR, must_cast(codes)), new));
-        meter.level()
-    }
-
-    fn measure_alaw(encoded: &[u8]) -> Loudness {
-        let mut meter = Meter::new();
-        visit(encoded, |codes: [u8; 64], new| meter.add(linear(&ALAW_LINEAR, must_cast(codes)), new));
-        meter.level()
-    }
-
-    fn peak_ulaw(encoded: &[u8]) -> u16 {
-        scalar::g711::peak_ulaw(encoded)
-    }
-
-    fn peak_alaw(encoded: &[u8]) -> u16 {
-        scalar::g711::peak_alaw(encoded)
-    }
-
-    fn ulaw_to_alaw(source: &[u8], target: &mut [u8]) {
-        convert(source, target, |codes: [u8; 64], _| must_cast(other_law(&ULAW_ALAW, must_cast(codes))));
-    }
-
-    fn alaw_to_ulaw(source: &[u8], target: &mut [u8]) {
-        convert(source, target, |codes: [u8; 64], _| must_cast(other_law(&ALAW_ULAW, must_cast(codes))));
-    }
-
-    fn ulaw_to_alaw_in_place(audio: &mut [u8]) {
-        convert_in_place(audio, |codes: [u8; 64], _| must_cast(other_law(&ULAW_ALAW, must_cast(codes))));
-    }
-
-    fn alaw_to_ulaw_in_place(audio: &mut [u8]) {
-        convert_in_place(audio, |codes: [u8; 64], _| must_cast(other_law(&ALAW_ULAW, must_cast(codes))));
-    }
-}
+crate::simd::g711::vectors!(avx512, 64);
 
 /// 64 samples to mu-law.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
@@ -170,6 +67,34 @@ fn linear(table: &'static Linear, codes: __m512i) -> [__m512i; 2] {
         _mm512_mask_sub_epi16(first, negative as u32, zero, first),
         _mm512_mask_sub_epi16(second, (negative >> 32) as u32, zero, second),
     ]
+}
+
+/// 64 mu-law codes to samples.
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+#[inline]
+fn from_ulaw(codes: __m512i) -> [__m512i; 2] {
+    linear(&ULAW_LINEAR, codes)
+}
+
+/// 64 A-law codes to samples.
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+#[inline]
+fn from_alaw(codes: __m512i) -> [__m512i; 2] {
+    linear(&ALAW_LINEAR, codes)
+}
+
+/// 64 mu-law codes to A-law.
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+#[inline]
+fn ulaw_alaw(codes: __m512i) -> __m512i {
+    other_law(&ULAW_ALAW, codes)
+}
+
+/// 64 A-law codes to mu-law.
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+#[inline]
+fn alaw_ulaw(codes: __m512i) -> __m512i {
+    other_law(&ALAW_ULAW, codes)
 }
 
 /// Samples with a gain; the new ones at the end are measured.
