@@ -19,54 +19,39 @@ pub struct Call(u32);
 
 /// Encoders of many calls at 64 kbit/s.
 #[derive(Debug)]
-pub struct Encoders {
-    places: Places,
-    memories: Vec<[i16; MEMORY]>,
-    blocks: Vec<Block>,
-    scratch: Scratch,
-}
+pub struct Encoders(Pool);
 
 impl Encoders {
     /// A pool for so many calls, rounded up to a block, with frames of at most so many octets.
     #[must_use]
     pub fn new(calls: usize, frame_octets: usize) -> Self {
-        let blocks = calls.div_ceil(LANES);
-        Self {
-            places: Places::new(blocks),
-            memories: vec![[0; MEMORY]; blocks * LANES],
-            blocks: (0..blocks).map(|_| Block::new(frame_octets)).collect(),
-            scratch: Scratch::new(frame_octets),
-        }
+        Self(Pool::new(calls, frame_octets))
     }
 
     /// A new encoder, unless the pool is full. The fullest blocks get the calls first.
     pub fn add(&mut self) -> Option<Call> {
-        let call = self.places.take()?;
-        self.memories[call.index()] = [0; MEMORY];
-        self.blocks[call.block()].reset(call.lane());
-        Some(call)
+        self.0.add()
     }
 
     /// Gives up an encoder.
     pub fn remove(&mut self, call: Call) {
-        self.places.give_back(call);
-        self.blocks[call.block()].octets[call.lane()] = 0;
+        self.0.remove(call);
     }
 
     /// Puts in the frame of a call, up to as many octets as a frame has, and gives the number of octets that it
     /// will be. A second frame before [`encode`](Self::encode) is not taken.
     pub fn put(&mut self, call: Call, pcm: &[i16]) -> usize {
-        let block = &mut self.blocks[call.block()];
+        let block = &mut self.0.blocks[call.block()];
         let octets = (pcm.len() / 2).min(block.codes.len());
         if block.octets[call.lane()] != 0 {
             return 0;
         }
-        let memory = &mut self.memories[call.index()];
-        let audio = &mut self.scratch.interleaved[..MEMORY + 2 * octets];
+        let memory = &mut self.0.memories[call.index()];
+        let audio = &mut self.0.scratch.interleaved[..MEMORY + 2 * octets];
         audio[..MEMORY].copy_from_slice(memory);
         audio[MEMORY..].copy_from_slice(&pcm[..2 * octets]);
         memory.copy_from_slice(&audio[2 * octets..]);
-        let [lower, higher] = &mut self.scratch.bands;
+        let [lower, higher] = &mut self.0.scratch.bands;
         let (lower, higher) = (&mut lower[..octets], &mut higher[..octets]);
         (kernels().g722.split)(audio, lower, higher);
         for (row, (&lower, &higher)) in block.signals.iter_mut().zip(lower.iter().zip(&*higher)) {
@@ -79,7 +64,7 @@ impl Encoders {
 
     /// Encodes all frames that were put in.
     pub fn encode(&mut self) {
-        for block in &mut self.blocks {
+        for block in &mut self.0.blocks {
             block.run(|block, rows, active| {
                 let (signals, codes) = (&block.signals[rows.clone()], &mut block.codes[rows]);
                 (kernels().g722.encode)(&mut block.state, active, signals, codes);
@@ -90,7 +75,7 @@ impl Encoders {
     /// Takes out what the frame of a call became: as many octets as there is room for of those that
     /// [`put`](Self::put) has promised. Only true from [`encode`](Self::encode) to the next `put`.
     pub fn take(&self, call: Call, encoded: &mut [u8]) {
-        for (octet, row) in encoded.iter_mut().zip(&self.blocks[call.block()].codes) {
+        for (octet, row) in encoded.iter_mut().zip(&self.0.blocks[call.block()].codes) {
             *octet = row.0[call.lane()] as u8;
         }
     }
@@ -98,44 +83,29 @@ impl Encoders {
 
 /// Decoders of many calls at 64 kbit/s.
 #[derive(Debug)]
-pub struct Decoders {
-    places: Places,
-    memories: Vec<[i16; MEMORY]>,
-    blocks: Vec<Block>,
-    scratch: Scratch,
-}
+pub struct Decoders(Pool);
 
 impl Decoders {
     /// A pool for so many calls, rounded up to a block, with payloads of at most so many octets.
     #[must_use]
     pub fn new(calls: usize, frame_octets: usize) -> Self {
-        let blocks = calls.div_ceil(LANES);
-        Self {
-            places: Places::new(blocks),
-            memories: vec![[0; MEMORY]; blocks * LANES],
-            blocks: (0..blocks).map(|_| Block::new(frame_octets)).collect(),
-            scratch: Scratch::new(frame_octets),
-        }
+        Self(Pool::new(calls, frame_octets))
     }
 
     /// A new decoder, unless the pool is full. The fullest blocks get the calls first.
     pub fn add(&mut self) -> Option<Call> {
-        let call = self.places.take()?;
-        self.memories[call.index()] = [0; MEMORY];
-        self.blocks[call.block()].reset(call.lane());
-        Some(call)
+        self.0.add()
     }
 
     /// Gives up a decoder.
     pub fn remove(&mut self, call: Call) {
-        self.places.give_back(call);
-        self.blocks[call.block()].octets[call.lane()] = 0;
+        self.0.remove(call);
     }
 
     /// Puts in a payload of a call, up to as many octets as a frame has, and gives the number of samples that it
     /// will be. A second payload before [`decode`](Self::decode) is not taken.
     pub fn put(&mut self, call: Call, payload: &[u8]) -> usize {
-        let block = &mut self.blocks[call.block()];
+        let block = &mut self.0.blocks[call.block()];
         let octets = payload.len().min(block.codes.len());
         if block.octets[call.lane()] != 0 {
             return 0;
@@ -149,7 +119,7 @@ impl Decoders {
 
     /// Decodes all payloads that were put in.
     pub fn decode(&mut self) {
-        for block in &mut self.blocks {
+        for block in &mut self.0.blocks {
             block.run(|block, rows, active| {
                 let (codes, signals) = (&block.codes[rows.clone()], &mut block.signals[rows]);
                 (kernels().g722.decode)(&mut block.state, active, codes, signals);
@@ -161,10 +131,10 @@ impl Decoders {
     /// which is the length `pcm` must have. Once for each payload, from [`decode`](Self::decode) to the next
     /// `put`: the filter goes on from it.
     pub fn take(&mut self, call: Call, pcm: &mut [i16]) {
-        let block = &self.blocks[call.block()];
+        let block = &self.0.blocks[call.block()];
         let octets = (pcm.len() / 2).min(block.codes.len());
-        let memory = &mut self.memories[call.index()];
-        let bands = &mut self.scratch.interleaved[..MEMORY + 2 * octets];
+        let memory = &mut self.0.memories[call.index()];
+        let bands = &mut self.0.scratch.interleaved[..MEMORY + 2 * octets];
         bands[..MEMORY].copy_from_slice(memory);
         for (bands, [lower, higher]) in bands[MEMORY..].as_chunks_mut::<2>().0.iter_mut().zip(&block.signals)
         {
@@ -174,6 +144,39 @@ impl Decoders {
         }
         memory.copy_from_slice(&bands[2 * octets..]);
         (kernels().g722.join)(bands, &mut pcm[..2 * octets]);
+    }
+}
+
+/// What is the same of both directions: places, states, and room to filter in.
+#[derive(Debug)]
+struct Pool {
+    places: Places,
+    memories: Vec<[i16; MEMORY]>,
+    blocks: Vec<Block>,
+    scratch: Scratch,
+}
+
+impl Pool {
+    fn new(calls: usize, frame_octets: usize) -> Self {
+        let blocks = calls.div_ceil(LANES);
+        Self {
+            places: Places::new(blocks),
+            memories: vec![[0; MEMORY]; blocks * LANES],
+            blocks: (0..blocks).map(|_| Block::new(frame_octets)).collect(),
+            scratch: Scratch::new(frame_octets),
+        }
+    }
+
+    fn add(&mut self) -> Option<Call> {
+        let call = self.places.take()?;
+        self.memories[call.index()] = [0; MEMORY];
+        self.blocks[call.block()].reset(call.lane());
+        Some(call)
+    }
+
+    fn remove(&mut self, call: Call) {
+        self.places.give_back(call);
+        self.blocks[call.block()].octets[call.lane()] = 0;
     }
 }
 
