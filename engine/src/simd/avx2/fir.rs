@@ -282,7 +282,7 @@ fn spread(lanes: __m256i, first: __m256i, second: __m256i, third: __m256i) -> [_
 /// Output by output.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn rows(bank: &FirBank, phase: usize, window: &[i16], output: &mut [i16]) {
+pub(in crate::simd) fn rows(bank: &FirBank, phase: usize, window: &[i16], output: &mut [i16]) {
     let outputs = bank.outputs(phase, window.len(), output.len());
     let origin = bank.start(phase);
     let (mut row, mut group) = (phase, 0);

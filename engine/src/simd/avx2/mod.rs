@@ -1,7 +1,7 @@
 //! x86-64 with AVX2 and FMA: Haswell, Zen and later.
 
 mod correlate;
-mod fir;
+pub(super) mod fir;
 mod g711;
 mod g722;
 mod level;

@@ -7,9 +7,9 @@ use bytemuck::{must_cast, must_cast_slice, pod_read_unaligned};
 
 use crate::simd::Fir;
 use crate::simd::FirBank;
+use crate::simd::avx2::fir::rows;
 use crate::simd::door::avx512;
 use crate::simd::fir::{LANE_PAIRS, LANE_PHASES, Lanes};
-use crate::simd::scalar;
 
 /// The family in this table.
 pub(in crate::simd) const KERNELS: Fir = Fir { polyphase };
@@ -17,14 +17,14 @@ pub(in crate::simd) const KERNELS: Fir = Fir { polyphase };
 avx512! {
     fn polyphase(bank: &FirBank, phase: usize, window: &[i16], output: &mut [i16]) {
         let Some(lanes) = &bank.lanes else {
-            return scalar::fir::polyphase(bank, phase, window, output);
+            return rows(bank, phase, window, output);
         };
         let outputs = bank.outputs(phase, window.len(), output.len());
         let output = &mut output[..outputs];
         // Up to the next group.
         let lead = ((bank.phases - phase) % bank.phases).min(output.len());
         let (begun, output) = output.split_at_mut(lead);
-        scalar::fir::polyphase(bank, phase, window, begun);
+        rows(bank, phase, window, begun);
         let Some(window) = window.get(bank.start(phase + lead) - bank.start(phase)..) else {
             return;
         };
@@ -45,12 +45,12 @@ avx512! {
                 (6, 2) => all::<3, 2>(bank, lanes, window, output, groups),
                 (6, 4) => all::<3, 4>(bank, lanes, window, output, groups),
                 (6, 8) => all::<3, 8>(bank, lanes, window, output, groups),
-                _ => return scalar::fir::polyphase(bank, 0, window, output),
+                _ => return rows(bank, 0, window, output),
             }
             let (window, output) = (&window[groups * lanes.step..], &mut output[groups * lanes.phases..]);
-            scalar::fir::polyphase(bank, 0, window, output);
+            rows(bank, 0, window, output);
         } else {
-            scalar::fir::polyphase(bank, 0, window, output);
+            rows(bank, 0, window, output);
         }
     }
 }
