@@ -105,6 +105,7 @@ impl Load {
                 std::thread::sleep(next.saturating_sub(start.elapsed()));
                 while self.device.receive(256, &mut |datagram| {
                     self.heard += u64::from(datagram.payload.len() == bytes.len());
+                    None
                 }) > 0
                 {}
             }

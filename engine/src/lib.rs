@@ -22,6 +22,7 @@ pub mod engine;
 pub mod event;
 pub mod jitter;
 pub mod player;
+pub mod relay;
 pub mod rtp;
 pub mod simd;
 pub mod srtp;

@@ -19,7 +19,7 @@ use engine::event::Event;
 use engine::stream::{App, Stream};
 use engine::{Engine, EngineEvents};
 use rig::{Network, Phone, add, config, idle_stream, poll_for, start};
-use xdp::{Datagram, Device, DeviceCounters, Doorbell, Full, Outgoing, PortIndex};
+use xdp::{Device, DeviceCounters, Doorbell, Full, Handle, Outgoing, PortIndex};
 
 /// What the worker's thread has allocated and freed, as of its last turn.
 #[derive(Default)]
@@ -54,7 +54,7 @@ impl Device for Audited {
     fn connect(&mut self, port: PortIndex, remote: Option<SocketAddr>) {
         self.inner.connect(port, remote);
     }
-    fn receive(&mut self, budget: usize, handle: &mut dyn FnMut(Datagram<'_>)) -> usize {
+    fn receive(&mut self, budget: usize, handle: &mut Handle<'_>) -> usize {
         self.inner.receive(budget, handle)
     }
     fn transmit(&mut self, write: &mut dyn FnMut(&mut [u8]) -> Option<Outgoing>) -> Result<bool, Full> {

@@ -13,7 +13,7 @@ use engine::event::Event;
 use engine::stream::App;
 use engine::{AddStreamError, Engine, StartError};
 use rig::{IP, Network, add, config, idle_stream, next_event, parameters, poll_for, start};
-use xdp::{Datagram, Device, DeviceCounters, Doorbell, Full, Outgoing, PortIndex};
+use xdp::{Device, DeviceCounters, Doorbell, Full, Handle, Outgoing, PortIndex};
 
 #[test]
 fn a_stream_is_added_queried_and_removed() {
@@ -329,7 +329,7 @@ impl Device for Gated {
     fn connect(&mut self, port: PortIndex, remote: Option<SocketAddr>) {
         self.inner.connect(port, remote);
     }
-    fn receive(&mut self, budget: usize, handle: &mut dyn FnMut(Datagram<'_>)) -> usize {
+    fn receive(&mut self, budget: usize, handle: &mut Handle<'_>) -> usize {
         self.inner.receive(budget, handle)
     }
     fn transmit(&mut self, write: &mut dyn FnMut(&mut [u8]) -> Option<Outgoing>) -> Result<bool, Full> {

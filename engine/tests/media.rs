@@ -13,7 +13,7 @@ use engine::config::{EngineConfig, WaitPolicy};
 use engine::event::Event;
 use engine::stream::{App, Stream};
 use rig::{Network, Phone, add, config, next_event, poll_for, start};
-use xdp::{Datagram, Device, DeviceCounters, Doorbell, Full, Outgoing, PortIndex};
+use xdp::{Device, DeviceCounters, Doorbell, Full, Handle, Outgoing, PortIndex};
 
 /// A call to a stream that echoes.
 fn call(
@@ -221,7 +221,7 @@ macro_rules! device_around_a_device {
             fn connect(&mut self, port: PortIndex, remote: Option<SocketAddr>) {
                 self.inner.connect(port, remote);
             }
-            fn receive(&mut self, budget: usize, handle: &mut dyn FnMut(Datagram<'_>)) -> usize {
+            fn receive(&mut self, budget: usize, handle: &mut Handle<'_>) -> usize {
                 self.inner.receive(budget, handle)
             }
             fn transmit(

@@ -15,6 +15,18 @@ pub(crate) fn free_port(ip: IpAddr) -> u16 {
     panic!("no port on {ip} is free for UDP and TCP");
 }
 
+/// A port that is free for UDP on `ip`, with the three after it: SIPp opens audio and video, and their RTCP.
+pub(crate) fn free_sipp_media_port(ip: IpAddr) -> u16 {
+    for _ in 0..200 {
+        let first = free_port(ip);
+        let four = (first..=first.saturating_add(3)).map(|port| UdpSocket::bind(SocketAddr::new(ip, port)));
+        if first < u16::MAX - 3 && four.collect::<Result<Vec<_>, _>>().is_ok() {
+            return first;
+        }
+    }
+    panic!("no four ports in a row on {ip} are free for UDP");
+}
+
 /// A free port on 127.0.0.1.
 pub(crate) fn free_loopback_port() -> u16 {
     free_port(IpAddr::V4(Ipv4Addr::LOCALHOST))

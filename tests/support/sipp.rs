@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::fixture;
-use super::ports::free_port;
+use super::ports::{free_port, free_sipp_media_port};
 
 /// One scenario run.
 #[derive(Clone, Debug)]
@@ -62,7 +62,7 @@ impl Scenario {
             .arg("-sf")
             .arg(&self.file)
             .args(["-m", "1", "-nostdin", "-timeout_error", "-timeout", &seconds])
-            .args(["-p", &free_port(ip).to_string(), "-mp", &free_port(ip).to_string()])
+            .args(["-p", &free_port(ip).to_string(), "-mp", &free_sipp_media_port(ip).to_string()])
             .args(["-i", &ip.to_string()])
             .args(["-trace_err", "-error_file", &path("errors")])
             .args(["-trace_msg", "-message_file", &path("messages")])

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 mod counters;
 mod doorbell;
+mod flow;
 pub mod loopback;
 pub mod netem;
 mod sys;
@@ -25,6 +26,7 @@ pub mod udp;
 
 pub use counters::Counter;
 pub use doorbell::Doorbell;
+pub use flow::{Flow, FlowCounters, PayloadTypes, Rewriting, Unpromoted};
 
 /// A local UDP port that a device has opened. Only meaningful to the device that returned it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,6 +69,9 @@ pub struct Full;
 /// The largest datagram a device sends or receives, in bytes (Ethernet MTU; media is never fragmented).
 pub const MAX_DATAGRAM_BYTES: usize = 1500;
 
+/// What is done with each received datagram: kept (`None`), or sent on (see [`Device::receive`]).
+pub type Handle<'a> = dyn FnMut(Datagram<'_>) -> Option<Outgoing> + 'a;
+
 /// A way in and out for UDP datagrams, owned and driven by one worker.
 pub trait Device: Send {
     /// Opens a local address for receiving and sending. Indexes are small: the lowest that is free.
@@ -87,8 +92,10 @@ pub trait Device: Send {
     fn connect(&mut self, port: PortIndex, remote: Option<SocketAddr>);
 
     /// Takes at most `budget` waiting datagrams and hands them to `handle`, in order of arrival per port.
-    /// Returns how many it took, with those that it dropped itself. Never blocks.
-    fn receive(&mut self, budget: usize, handle: &mut dyn FnMut(Datagram<'_>)) -> usize;
+    /// What `handle` answers with is sent on with the next flush, from where it lies: the first
+    /// [`Outgoing::len`] bytes of the payload, which it may have rewritten. Returns how many it took, with those
+    /// that it dropped itself. Never blocks.
+    fn receive(&mut self, budget: usize, handle: &mut Handle<'_>) -> usize;
 
     /// Queues one datagram: `write` fills the buffer (of [`MAX_DATAGRAM_BYTES`]) and says where it goes, or
     /// has nothing to send. Returns whether there was one.
@@ -99,6 +106,29 @@ pub trait Device: Send {
 
     /// Sends what was queued.
     fn flush(&mut self);
+
+    /// Has the kernel forward what arrives on `port` from now on, without waking this thread, as `flow` says.
+    /// What the flow does not cover (RTCP, other payload types) still comes through [`Device::receive`].
+    ///
+    /// # Errors
+    /// [`Unpromoted`]; everything goes on through [`Device::receive`] then.
+    fn promote(&mut self, port: PortIndex, flow: &Flow) -> Result<(), Unpromoted> {
+        let _ = (port, flow);
+        Err(Unpromoted::Device)
+    }
+
+    /// Ends what [`Device::promote`] began and returns the last figures. Each datagram is forwarded by the kernel
+    /// or comes through [`Device::receive`], none by both. `None` if the port was not promoted.
+    fn demote(&mut self, port: PortIndex) -> Option<FlowCounters> {
+        let _ = port;
+        None
+    }
+
+    /// The figures of a promoted port, without a system call.
+    fn flow_counters(&self, port: PortIndex) -> Option<FlowCounters> {
+        let _ = port;
+        None
+    }
 
     /// Sleeps until a datagram waits, the [`Doorbell`] rings or `timeout` has passed.
     fn wait(&mut self, timeout: Duration);

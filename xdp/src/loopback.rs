@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::{
-    Datagram, Device, DeviceCounters, Doorbell, Full, MAX_DATAGRAM_BYTES, Outgoing, Path, PortIndex,
+    Datagram, Device, DeviceCounters, Doorbell, Full, Handle, MAX_DATAGRAM_BYTES, Outgoing, Path, PortIndex,
 };
 
 /// The network that [`LoopbackDevice`]s share. A datagram to an address that nobody has vanishes.
@@ -155,7 +155,7 @@ impl Device for LoopbackDevice {
         }
     }
 
-    fn receive(&mut self, budget: usize, handle: &mut dyn FnMut(Datagram<'_>)) -> usize {
+    fn receive(&mut self, budget: usize, handle: &mut Handle<'_>) -> usize {
         for handled in 0..budget {
             let mut network = self.network.lock();
             let inbox = &mut network.inboxes[self.index];
@@ -165,7 +165,23 @@ impl Device for LoopbackDevice {
             let Letter { to, from, len, buffer } = &mut self.in_hand;
             self.counters.received_datagrams.increment();
             self.counters.received_bytes.add(*len as u64);
-            handle(Datagram { port: *to, remote: *from, payload: &mut buffer[..*len] });
+            let received = *len;
+            let Some(Outgoing { path, len }) =
+                handle(Datagram { port: *to, remote: *from, payload: &mut buffer[..received] })
+            else {
+                continue;
+            };
+            if self.paths.len() == self.queue.len() {
+                self.flush();
+            }
+            match self.queue.get_mut(self.paths.len()) {
+                Some(letter) => {
+                    letter.len = len.min(received);
+                    std::mem::swap(&mut letter.buffer, &mut self.in_hand.buffer);
+                    self.paths.push(path);
+                }
+                None => self.counters.transmit_full.increment(),
+            }
         }
         budget
     }

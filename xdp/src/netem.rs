@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::{Datagram, Device, DeviceCounters, Doorbell, Full, MAX_DATAGRAM_BYTES, Outgoing, PortIndex};
+use crate::{
+    Datagram, Device, DeviceCounters, Doorbell, Full, Handle, MAX_DATAGRAM_BYTES, Outgoing, PortIndex,
+};
 
 /// What happens to the datagrams of one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -109,16 +111,21 @@ impl Device for Netem {
         self.inner.connect(port, remote);
     }
 
-    fn receive(&mut self, budget: usize, handle: &mut dyn FnMut(Datagram<'_>)) -> usize {
+    fn receive(&mut self, budget: usize, handle: &mut Handle<'_>) -> usize {
         let now = self.clock.now();
         let arriving = &mut self.arriving;
         self.inner.receive(budget, &mut |datagram| {
             arriving.send(now, (datagram.port, datagram.remote), datagram.payload);
+            None
         });
         for handled in 0..budget {
             let Some(mut flight) = arriving.take_due(now) else { return handled };
             let (port, remote) = flight.key;
-            handle(Datagram { port, remote, payload: &mut flight.payload });
+            if let Some(Outgoing { path, len }) =
+                handle(Datagram { port, remote, payload: &mut flight.payload })
+            {
+                self.leaving.send(now, path, &flight.payload[..len.min(flight.payload.len())]);
+            }
         }
         budget
     }

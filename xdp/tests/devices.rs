@@ -75,6 +75,7 @@ fn receive(device: &mut dyn Device, budget: usize) -> Vec<Heard> {
     let mut heard = Vec::new();
     let count = device.receive(budget, &mut |datagram| {
         heard.push((datagram.port, datagram.remote, datagram.payload.to_vec()));
+        None
     });
     assert!((heard.len()..=budget).contains(&count), "{count} taken, {} heard", heard.len());
     heard
@@ -173,6 +174,32 @@ fn a_connected_port_hears_one_address_until_it_is_told_otherwise() {
         send(&mut *far, stranger, local, b"stranger");
         assert_eq!(payloads(receive_all(&mut *near, 1)), [b"stranger"], "{kind}");
         assert_eq!(near.local_address(port), Some(local), "{kind}");
+    }
+}
+
+#[test]
+fn a_datagram_is_sent_on_from_where_it_lies() {
+    for (kind, Pair { mut near, mut far, ip }) in every_kind() {
+        let (caller, caller_address) = open(near.as_mut(), ip);
+        let (inside, inside_address) = open(far.as_mut(), ip);
+        let (outside, outside_address) = open(far.as_mut(), ip);
+        for n in 0..5 {
+            send(near.as_mut(), caller, inside_address, &[n, 1, 2, 3]);
+        }
+        let until = Instant::now() + Duration::from_secs(2);
+        let mut taken = 0;
+        while taken < 5 && Instant::now() < until {
+            taken += far.receive(3, &mut |datagram| {
+                assert_eq!(datagram.port, inside, "{kind}");
+                datagram.payload[1] = 9;
+                Some(Outgoing { path: Path { port: outside, remote: caller_address }, len: 3 })
+            });
+            far.flush();
+            near.flush();
+        }
+        let heard = receive_all(near.as_mut(), 5);
+        let expected: Vec<Heard> = (0..5).map(|n| (caller, outside_address, vec![n, 9, 2])).collect();
+        assert_eq!(heard, expected, "{kind}");
     }
 }
 
@@ -285,7 +312,10 @@ fn a_datagram_larger_than_a_buffer_is_dropped_and_counted() {
     socket.send_to(&[2; 3], local).expect("sent");
     near.wait(Duration::from_secs(2));
     let mut heard = Vec::new();
-    near.receive(8, &mut |datagram| heard.push((datagram.port, datagram.payload.to_vec())));
+    near.receive(8, &mut |datagram| {
+        heard.push((datagram.port, datagram.payload.to_vec()));
+        None
+    });
     assert_eq!(heard, [(port, vec![2; 3])]);
     assert_eq!(near.counters().receive_truncated.value(), 1);
 }

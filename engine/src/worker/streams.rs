@@ -123,11 +123,11 @@ impl Streams {
             let owner = demux.owner(datagram.port);
             let Some((slot, component)) = owner else {
                 counters.packets_unknown_port.increment();
-                return;
+                return None;
             };
-            let Some(active) = &mut slots[slot as usize] else { return };
+            let active = slots[slot as usize].as_mut()?;
             if active.panicked {
-                return;
+                return None;
             }
             counters.packets.increment();
             active.panicked = guard(|| {
@@ -140,6 +140,7 @@ impl Streams {
                 active.touched = true;
                 touched.push(slot);
             }
+            None
         };
         device.receive(budget, &mut handle)
     }

@@ -227,6 +227,7 @@ impl Phone {
         while device.receive(64, &mut |datagram| {
             let heard = if datagram.port == *rtp { &mut *heard_rtp } else { &mut *heard_rtcp };
             heard.push(datagram.payload.to_vec());
+            None
         }) > 0
         {}
     }

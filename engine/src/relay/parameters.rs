@@ -1,0 +1,128 @@
+//! What signalling has negotiated for a relay: one side's packets go on to the other side.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::codec::Law;
+use crate::stream::{Direction, SourcePolicy};
+
+/// Which of the two parties of a relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The first, as a rule the offerer.
+    A,
+    /// The second.
+    B,
+}
+
+impl Side {
+    /// Both.
+    pub const BOTH: [Self; 2] = [Self::A, Self::B];
+
+    /// The other one.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+
+    /// Its place in arrays of two.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// What becomes of the payload on its way to the other side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Conversion {
+    /// Nothing.
+    #[default]
+    Untouched,
+    /// G.711 from one law to the other, sample by sample.
+    Law {
+        /// What comes in.
+        from: Law,
+        /// What goes out.
+        to: Law,
+    },
+    /// A telephone-event (RFC 4733): untouched, and told if that is wanted.
+    TelephoneEvent,
+}
+
+/// One payload type of a party and what becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelayFormat {
+    /// The payload type that the party sends.
+    pub receive: u8,
+    /// The payload type that the other party gets.
+    pub send: u8,
+    /// What becomes of the payload.
+    pub conversion: Conversion,
+}
+
+/// What a party may send. Fixed size, so that a relay never allocates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RelayFormats {
+    formats: [Option<RelayFormat>; Self::CAPACITY],
+    /// Whether payload types that are not listed go on as they are.
+    pub others: bool,
+}
+
+impl RelayFormats {
+    /// How many formats one party may have.
+    pub const CAPACITY: usize = 16;
+
+    /// Adds a format; false if there is no room.
+    pub fn push(&mut self, format: RelayFormat) -> bool {
+        let Some(slot) = self.formats.iter_mut().find(|slot| slot.is_none()) else { return false };
+        *slot = Some(format);
+        true
+    }
+
+    /// All formats, most preferred first.
+    pub fn iter(&self) -> impl Iterator<Item = RelayFormat> + '_ {
+        self.formats.iter().flatten().copied()
+    }
+}
+
+/// What was negotiated with one party.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelayLeg {
+    /// Where its RTP goes; `None` until it is known, and nothing is sent until then.
+    pub remote_rtp: Option<SocketAddr>,
+    /// Where its RTCP goes; `None` sends none.
+    pub remote_rtcp: Option<SocketAddr>,
+    /// RTP and RTCP share a port on this side (RFC 5761).
+    pub rtcp_mux: bool,
+    /// From our point of view: whether we send to this party, and receive from it.
+    pub direction: Direction,
+    /// What this party may send.
+    pub receive: RelayFormats,
+    /// Whose packets to believe on this side.
+    pub source_policy: SourcePolicy,
+}
+
+/// Why a relay has to see every packet in user space.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RelayTaps {
+    /// Telephone-events are told.
+    pub telephone_events: bool,
+    /// Keys that are tones in the audio are told.
+    pub inband_dtmf: bool,
+}
+
+/// Everything about a relay; `Copy`, without heap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelayParameters {
+    /// The parties, by [`Side::index`].
+    pub legs: [RelayLeg; 2],
+    /// What listens.
+    pub taps: RelayTaps,
+    /// Whether the kernel may forward what needs no look at its payload.
+    pub in_kernel: bool,
+    /// Ends the relay's silence with an event: no packet from either party for so long. Zero never does.
+    pub media_timeout: Duration,
+}
