@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub mod bpf;
 mod counters;
 mod doorbell;
 mod flow;
