@@ -62,7 +62,7 @@ const LAYERS: &[Layers] = &[
         layers: &[
             &["netem", "pcap"],
             &["af_xdp", "udp", "loopback"],
-            &["socket", "ring", "umem", "wire", "doorbell"],
+            &["socket", "ring", "umem", "wire", "netlink", "next_hop", "doorbell"],
             &["sys"],
             &["counters"],
         ],
