@@ -23,6 +23,7 @@ pub mod loopback;
 pub mod netem;
 mod sys;
 pub mod udp;
+pub mod wire;
 
 pub use counters::Counter;
 pub use doorbell::Doorbell;
