@@ -9,7 +9,8 @@ use serde_json::Value;
 
 /// Which of our crates a crate may depend on, tests included.
 const CRATES: &[(&str, &[&str])] = &[
-    ("sidetone", &["sidetone-signaling", "sidetone-engine"]),
+    // Of xdp only facts about the machine and the placing of threads.
+    ("sidetone", &["sidetone-signaling", "sidetone-engine", "sidetone-xdp"]),
     // Of xdp only the counters, see PLACES.
     ("sidetone-signaling", &["sidetone-engine", "sidetone-xdp"]),
     ("sidetone-engine", &["sidetone-xdp"]),
@@ -63,6 +64,7 @@ const LAYERS: &[Layers] = &[
             &["netem", "pcap"],
             &["af_xdp", "udp", "loopback"],
             &["socket", "ring", "umem", "wire", "doorbell"],
+            &["host", "thread"],
             &["sys"],
             &["counters"],
         ],
@@ -100,7 +102,7 @@ const PLACES: &[(&str, &str, &[&str], &str)] = &[
 ];
 
 /// What may be used from a crate in spite of [`PLACES`]: names that are plain data or counters.
-const EVERYWHERE: &[&str] = &["xdp::counters!", "xdp::Counter", "xdp::Doorbell"];
+const EVERYWHERE: &[&str] = &["xdp::counters!", "xdp::Counter", "xdp::Doorbell", "xdp::thread"];
 
 /// The only files that may hold `unsafe`.
 const UNSAFE_FILES: &[&str] = &[
