@@ -62,13 +62,14 @@ const LAYERS: &[Layers] = &[
         source: "xdp/src",
         layers: &[
             &["netem", "pcap"],
-            &["af_xdp", "udp", "loopback"],
-            &["socket", "ring", "umem", "wire", "doorbell"],
-            &["host", "thread"],
+            &["af_xdp", "sk_lookup", "io_uring", "udp", "loopback"],
+            &["next_hop", "host"],
+            &["program", "socket"],
+            &["bpf", "ring", "umem", "wire", "netlink", "doorbell", "thread"],
             &["sys"],
             &["counters"],
         ],
-        data: &[],
+        data: &["flow"],
     },
 ];
 
@@ -106,7 +107,13 @@ const EVERYWHERE: &[&str] = &["xdp::counters!", "xdp::Counter", "xdp::Doorbell",
 
 /// The only files that may hold `unsafe`.
 const UNSAFE_FILES: &[&str] = &[
-    "xdp/src/sys.rs",
+    "xdp/src/sys/bpf.rs",
+    "xdp/src/sys/ethtool.rs",
+    "xdp/src/sys/memory.rs",
+    "xdp/src/sys/mmsg.rs",
+    "xdp/src/sys/raw.rs",
+    "xdp/src/sys/schedule.rs",
+    "xdp/src/sys/uring.rs",
     "xdp/src/ring.rs",
     "xdp/src/umem.rs",
     // The macros by which code for one instruction set is entered.
