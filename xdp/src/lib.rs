@@ -22,6 +22,7 @@ mod flow;
 pub mod loopback;
 pub mod netem;
 mod sys;
+pub mod thread;
 pub mod udp;
 pub mod wire;
 
