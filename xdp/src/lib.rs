@@ -22,6 +22,7 @@ mod doorbell;
 mod flow;
 pub mod loopback;
 pub mod netem;
+pub mod program;
 mod sys;
 pub mod thread;
 pub mod udp;
