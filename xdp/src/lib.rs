@@ -21,8 +21,11 @@ mod doorbell;
 mod flow;
 pub mod loopback;
 pub mod netem;
+mod ring;
+mod socket;
 mod sys;
 pub mod udp;
+mod umem;
 
 pub use counters::Counter;
 pub use doorbell::Doorbell;
