@@ -26,6 +26,7 @@ mod socket;
 mod sys;
 pub mod udp;
 mod umem;
+pub mod wire;
 
 pub use counters::Counter;
 pub use doorbell::Doorbell;
