@@ -22,9 +22,12 @@ mod doorbell;
 mod flow;
 pub mod loopback;
 pub mod netem;
+mod ring;
+mod socket;
 mod sys;
 pub mod thread;
 pub mod udp;
+mod umem;
 pub mod wire;
 
 pub use counters::Counter;

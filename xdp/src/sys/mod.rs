@@ -2,3 +2,4 @@
 
 pub(crate) mod bpf;
 pub(crate) mod mmsg;
+pub(crate) mod xsk;
