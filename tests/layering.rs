@@ -61,8 +61,8 @@ const LAYERS: &[Layers] = &[
         source: "xdp/src",
         layers: &[
             &["netem", "pcap"],
-            &["af_xdp", "udp", "loopback"],
-            &["socket", "ring", "umem", "wire", "doorbell"],
+            &["af_xdp", "sk_lookup", "uring", "udp", "loopback"],
+            &["port_socket", "socket", "ring", "umem", "wire", "doorbell"],
             &["sys"],
             &["counters"],
         ],
@@ -105,6 +105,7 @@ const EVERYWHERE: &[&str] = &["xdp::counters!", "xdp::Counter", "xdp::Doorbell"]
 /// The only files that may hold `unsafe`.
 const UNSAFE_FILES: &[&str] = &[
     "xdp/src/sys.rs",
+    "xdp/src/sys/uring.rs",
     "xdp/src/ring.rs",
     "xdp/src/umem.rs",
     // The macros by which code for one instruction set is entered.

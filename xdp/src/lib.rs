@@ -21,8 +21,10 @@ mod doorbell;
 mod flow;
 pub mod loopback;
 pub mod netem;
+mod port_socket;
 mod sys;
 pub mod udp;
+pub mod uring;
 
 pub use counters::Counter;
 pub use doorbell::Doorbell;

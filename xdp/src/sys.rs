@@ -1,6 +1,8 @@
 //! The system calls that have no safe wrapper: many datagrams of one socket in one call.
 #![expect(unsafe_code, reason = "recvmmsg and sendmmsg take raw pointers to buffers and addresses")]
 
+pub(crate) mod uring;
+
 use std::io;
 use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
