@@ -19,12 +19,14 @@ use std::time::Duration;
 mod counters;
 mod doorbell;
 mod flow;
+pub mod io_uring;
 pub mod loopback;
 pub mod netem;
 mod port_socket;
 mod sys;
+pub mod thread;
 pub mod udp;
-pub mod uring;
+pub mod wire;
 
 pub use counters::Counter;
 pub use doorbell::Doorbell;

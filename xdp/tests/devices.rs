@@ -8,10 +8,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
+use xdp::io_uring::{self, UringDevice};
 use xdp::loopback::LoopbackNetwork;
 use xdp::netem::{Conditions, Netem, NetemClock};
 use xdp::udp::{Options, UdpDevice};
-use xdp::uring::{self, UringDevice};
+
 use xdp::{Device, Full, MAX_DATAGRAM_BYTES, Outgoing, Path, PortIndex};
 
 /// Two devices of one kind that reach each other.
@@ -31,9 +32,13 @@ fn udp(ip: IpAddr) -> Pair {
 }
 
 /// `None` where io_uring is forbidden, which the runner is told.
-fn io_uring(ip: IpAddr) -> Option<Pair> {
-    let options =
-        uring::Options { ports: 64, transmit_queue: 8, receive_buffers: 32, ..uring::Options::default() };
+fn uring(ip: IpAddr) -> Option<Pair> {
+    let options = io_uring::Options {
+        ports: 64,
+        transmit_queue: 8,
+        receive_buffers: 32,
+        ..io_uring::Options::default()
+    };
     let device = || UringDevice::new(&options).map(|device| Box::new(device) as Box<dyn Device>);
     match (device(), device()) {
         (Ok(near), Ok(far)) => Some(Pair { near, far, ip }),
@@ -68,7 +73,7 @@ fn every_kind() -> Vec<(&'static str, Pair)> {
         ("netem", good_netem(V4)),
     ];
     for (name, ip) in [("io_uring IPv4", V4), ("io_uring IPv6", V6)] {
-        kinds.extend(io_uring(ip).map(|pair| (name, pair)));
+        kinds.extend(uring(ip).map(|pair| (name, pair)));
     }
     kinds
 }
@@ -76,7 +81,7 @@ fn every_kind() -> Vec<(&'static str, Pair)> {
 /// The kinds that hear other programs on this host.
 fn kernel_kinds(ip: IpAddr) -> Vec<(&'static str, Pair)> {
     let mut kinds = vec![("udp", udp(ip))];
-    kinds.extend(io_uring(ip).map(|pair| ("io_uring", pair)));
+    kinds.extend(uring(ip).map(|pair| ("io_uring", pair)));
     kinds
 }
 
@@ -369,7 +374,7 @@ fn a_dual_stack_port_shows_ipv4_as_ipv4() {
 fn no_more_ports_are_opened_than_agreed() {
     let udp = UdpDevice::new(&Options { ports: 2, ..Options::default() }).expect("descriptors");
     let mut kinds: Vec<Box<dyn Device>> = vec![Box::new(udp)];
-    match UringDevice::new(&uring::Options { ports: 2, ..uring::Options::default() }) {
+    match UringDevice::new(&io_uring::Options { ports: 2, ..io_uring::Options::default() }) {
         Ok(device) => kinds.push(Box::new(device)),
         Err(reason) => netns::skip("io_uring", &reason.to_string()),
     }
@@ -532,7 +537,7 @@ proptest! {
         prop_assert_eq!(&play(udp(V4), &steps), &expected);
         prop_assert_eq!(&play(udp(V6), &steps), &expected);
         for ip in [V4, V6] {
-            if let Some(pair) = io_uring(ip) {
+            if let Some(pair) = uring(ip) {
                 prop_assert_eq!(&play(pair, &steps), &expected);
             }
         }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use ::io_uring::types::{BufRingEntry, CancelBuilder, Fd, SubmitArgs, Timespec};
 use ::io_uring::{IoUring, cqueue, opcode, squeue};
 
-use super::{NO_ADDRESS, from_system, to_system};
+use super::mmsg::{NO_ADDRESS, from_system, to_system};
 use crate::MAX_DATAGRAM_BYTES;
 
 /// A buffer with a received datagram.
