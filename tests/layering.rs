@@ -64,7 +64,7 @@ const LAYERS: &[Layers] = &[
             &["netem", "pcap"],
             &["af_xdp", "sk_lookup", "io_uring", "udp", "loopback"],
             &["next_hop", "host"],
-            &["program", "socket"],
+            &["program", "socket", "port_socket"],
             &["bpf", "ring", "umem", "wire", "netlink", "doorbell", "thread"],
             &["sys"],
             &["counters"],

@@ -76,7 +76,9 @@ pub enum SocketError {
         queue: u32,
     },
     /// The driver does not do it.
-    #[error("the driver of {interface} has no zero-copy AF_XDP on queue {queue}; set `zero_copy` to auto or never")]
+    #[error(
+        "the driver of {interface} has no zero-copy AF_XDP on queue {queue}; set `zero_copy` to auto or never"
+    )]
     ZeroCopy {
         /// The interface.
         interface: String,
@@ -156,13 +158,12 @@ impl Socket {
         shared: Option<BorrowedFd<'_>>,
     ) -> Result<Self, SocketError> {
         let other = |step| move |source: Errno| config.other(step, source.into());
-        let fd = rustix::net::socket_with(AddressFamily::XDP, SocketType::RAW, SocketFlags::CLOEXEC, None).map_err(
-            |error| match error {
+        let fd = rustix::net::socket_with(AddressFamily::XDP, SocketType::RAW, SocketFlags::CLOEXEC, None)
+            .map_err(|error| match error {
                 Errno::PERM | Errno::ACCESS => SocketError::Permission,
                 Errno::AFNOSUPPORT => SocketError::Kernel,
                 error => config.other("socket", error.into()),
-            },
-        )?;
+            })?;
         if shared.is_none() {
             let (addr, len) = umem.area();
             let registration = XdpUmemReg {

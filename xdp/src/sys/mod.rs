@@ -2,4 +2,5 @@
 
 pub(crate) mod bpf;
 pub(crate) mod mmsg;
+pub(crate) mod uring;
 pub(crate) mod xsk;
