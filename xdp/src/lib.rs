@@ -22,7 +22,9 @@ mod flow;
 pub mod loopback;
 pub mod netem;
 mod sys;
+pub mod thread;
 pub mod udp;
+pub mod wire;
 
 pub use counters::Counter;
 pub use doorbell::Doorbell;

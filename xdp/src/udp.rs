@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::event::{Timespec, epoll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 
-use crate::sys::{self, RECEIVE_BATCH, Received, Sending, TRANSMIT_BATCH};
+use crate::sys::mmsg::{self, RECEIVE_BATCH, Received, Sending, TRANSMIT_BATCH};
 use crate::{
     Datagram, Device, DeviceCounters, Doorbell, Full, Handle, MAX_DATAGRAM_BYTES, Outgoing, PortIndex,
 };
@@ -137,7 +137,7 @@ impl UdpDevice {
                     payload: &self.transmit_buffers[index as usize][..len],
                 }
             });
-            match sys::transmit_batch(socket.fd.as_fd(), ipv6, datagrams) {
+            match mmsg::transmit_batch(socket.fd.as_fd(), ipv6, datagrams) {
                 Ok(sent) if sent > 0 => {
                     let (done, todo) = rest.split_at(sent.min(rest.len()));
                     let bytes = done.iter().map(|&index| self.queue[index as usize].len as u64).sum();
@@ -230,7 +230,7 @@ impl Device for UdpDevice {
             };
             let limit = (budget - handled).min(RECEIVE_BATCH);
             let buffers = &mut self.receive_buffers[..limit];
-            let taken = match sys::receive_batch(socket.fd.as_fd(), buffers, &mut self.received) {
+            let taken = match mmsg::receive_batch(socket.fd.as_fd(), buffers, &mut self.received) {
                 Ok(taken) => taken,
                 Err(error) => {
                     if error.kind() != io::ErrorKind::WouldBlock {

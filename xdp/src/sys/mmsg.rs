@@ -1,4 +1,4 @@
-//! The system calls that have no safe wrapper: many datagrams of one socket in one call.
+//! Many datagrams of one socket in one call.
 #![expect(unsafe_code, reason = "recvmmsg and sendmmsg take raw pointers to buffers and addresses")]
 
 use std::io;

@@ -1,0 +1,3 @@
+//! The system calls that have no safe wrapper elsewhere, each made safe here: one file per subject.
+
+pub(crate) mod mmsg;
