@@ -9,7 +9,8 @@ use serde_json::Value;
 
 /// Which of our crates a crate may depend on, tests included.
 const CRATES: &[(&str, &[&str])] = &[
-    ("sidetone", &["sidetone-signaling", "sidetone-engine"]),
+    // Of xdp only facts about the machine and the placing of threads.
+    ("sidetone", &["sidetone-signaling", "sidetone-engine", "sidetone-xdp"]),
     // Of xdp only the counters, see PLACES.
     ("sidetone-signaling", &["sidetone-engine", "sidetone-xdp"]),
     ("sidetone-engine", &["sidetone-xdp"]),
@@ -64,7 +65,7 @@ const LAYERS: &[Layers] = &[
             &["af_xdp", "sk_lookup", "io_uring", "udp", "loopback"],
             &["next_hop", "host"],
             &["program", "socket"],
-            &["bpf", "ring", "umem", "wire", "netlink", "doorbell"],
+            &["bpf", "ring", "umem", "wire", "netlink", "doorbell", "thread"],
             &["sys"],
             &["counters"],
         ],
@@ -102,7 +103,7 @@ const PLACES: &[(&str, &str, &[&str], &str)] = &[
 ];
 
 /// What may be used from a crate in spite of [`PLACES`]: names that are plain data or counters.
-const EVERYWHERE: &[&str] = &["xdp::counters!", "xdp::Counter", "xdp::Doorbell"];
+const EVERYWHERE: &[&str] = &["xdp::counters!", "xdp::Counter", "xdp::Doorbell", "xdp::thread"];
 
 /// The only files that may hold `unsafe`.
 const UNSAFE_FILES: &[&str] = &[
@@ -111,6 +112,7 @@ const UNSAFE_FILES: &[&str] = &[
     "xdp/src/sys/memory.rs",
     "xdp/src/sys/mmsg.rs",
     "xdp/src/sys/raw.rs",
+    "xdp/src/sys/schedule.rs",
     "xdp/src/sys/uring.rs",
     "xdp/src/sys/xsk.rs",
     "xdp/src/ring.rs",

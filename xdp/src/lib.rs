@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub mod af_xdp;
+pub mod bpf;
 mod counters;
 mod doorbell;
 mod flow;
@@ -25,6 +26,7 @@ pub mod netem;
 mod ring;
 mod socket;
 mod sys;
+pub mod thread;
 pub mod udp;
 mod umem;
 pub mod wire;

@@ -68,7 +68,9 @@ impl<T: Entry> Producer<T> {
 
     /// How many entries there is room for; looks at the other end only if it is fewer than `wanted`.
     pub(crate) fn room(&mut self, wanted: u32) -> u32 {
-        let room = |ring: &Self| ring.memory.capacity - ring.next.wrapping_sub(ring.consumed).min(ring.memory.capacity);
+        let room = |ring: &Self| {
+            ring.memory.capacity - ring.next.wrapping_sub(ring.consumed).min(ring.memory.capacity)
+        };
         if room(self) < wanted {
             self.consumed = self.memory.consumer().load(Ordering::Acquire);
         }

@@ -166,7 +166,8 @@ impl Places {
 
     fn check(&self, free: usize, held: usize, receive: usize, transmit: usize) {
         let count = |place| self.0.iter().filter(|&&at| at == place).count();
-        let counted = [Place::Free, Place::Held, Place::Lent(Way::Receive), Place::Lent(Way::Transmit)].map(count);
+        let counted =
+            [Place::Free, Place::Held, Place::Lent(Way::Receive), Place::Lent(Way::Transmit)].map(count);
         assert_eq!(counted, [free, held, receive, transmit], "free, held, receiving, transmitting");
         assert_eq!(counted.iter().sum::<usize>(), self.0.len());
     }

@@ -97,4 +97,3 @@ pub(super) fn scoped(remote: SocketAddr, interface: u32) -> SocketAddr {
 fn way_back(frame: &UdpFrame) -> Hop {
     Hop { source_mac: frame.destination_mac, destination_mac: frame.source_mac, vlan: frame.vlan }
 }
-

@@ -71,7 +71,8 @@ impl Handover {
         }
         let header = record.header(bytes.len());
         // There was room for both; the reader takes a record only when it is whole.
-        let whole = sender.ring.push_entire_slice(&header).is_ok() && sender.ring.push_entire_slice(bytes).is_ok();
+        let whole =
+            sender.ring.push_entire_slice(&header).is_ok() && sender.ring.push_entire_slice(bytes).is_ok();
         debug_assert!(whole, "there was room");
         counters.handed_over.increment();
         sender.silent = true;
@@ -181,13 +182,12 @@ mod tests {
     use super::*;
 
     fn record() -> impl Strategy<Value = Record> {
-        let datagram = (any::<u16>(), any::<(IpAddr, u16)>(), any::<[[u8; 6]; 2]>(), any::<Option<u16>>()).prop_map(
-            |(port, (ip, remote), [own, other], vlan)| Record::Datagram {
+        let datagram = (any::<u16>(), any::<(IpAddr, u16)>(), any::<[[u8; 6]; 2]>(), any::<Option<u16>>())
+            .prop_map(|(port, (ip, remote), [own, other], vlan)| Record::Datagram {
                 port,
                 remote: SocketAddr::new(ip, remote),
                 seen: Seen(Hop { source_mac: MacAddress(own), destination_mac: MacAddress(other), vlan }),
-            },
-        );
+            });
         prop_oneof![4 => datagram, 1 => Just(Record::Frame)]
     }
 

@@ -17,7 +17,10 @@ mod examine;
 mod handover;
 mod health;
 mod open;
+mod poller;
 mod ports;
+mod program;
+mod promote;
 mod receive;
 mod rings;
 mod routes;
@@ -26,14 +29,12 @@ mod ways;
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
 use self::handover::Handover;
 use self::health::Health;
+use self::poller::{Events, Poller};
 use self::ports::{Owner, Owners, Port};
 use self::rings::Rings;
 use self::ways::Ways;
@@ -71,6 +72,7 @@ struct Core {
     counters: Arc<DeviceCounters>,
     tally: Tally,
     health: Health,
+    poller: Poller,
     /// When the inner device is looked at next while the rings are busy.
     next_look: Instant,
 }
@@ -82,6 +84,7 @@ struct Shared {
     taken: Taken,
     /// The interface's index.
     interface: u32,
+    program: program::Attached,
 }
 
 /// Counted one by one here and together in the counters, which are atomic.
@@ -198,7 +201,11 @@ impl Device for AfXdpDevice {
             if self.core.health.is_due(now) {
                 self.core.check_health(now);
             }
-            let longest = if self.core.has_backlog() { BACKLOG_WAIT } else { self.core.health.until_due(now) };
+            let longest =
+                if self.core.has_backlog() { BACKLOG_WAIT } else { self.core.health.until_due(now) };
+            if let Some(rings) = &mut self.core.rings {
+                rings.wake_receivers();
+            }
             let left = deadline.saturating_duration_since(now);
             if self.sleep(left.min(longest)) || left <= longest {
                 return;
@@ -222,20 +229,7 @@ impl Device for AfXdpDevice {
 impl AfXdpDevice {
     /// Whether something happened before the time was over.
     fn sleep(&mut self, timeout: Duration) -> bool {
-        let timeout = Timespec {
-            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: timeout.subsec_nanos().into(),
-        };
-        let mut fds = arrayvec();
-        fds.push(PollFd::from_borrowed_fd(self.inner.as_fd(), PollFlags::IN));
-        if let Some(rings) = &self.core.rings {
-            fds.extend(rings.poll_fds());
-        }
-        // An interrupted wait is a wait that ended.
-        let woken = poll(&mut fds, Some(&timeout)).unwrap_or(1);
-        let inner = !fds[0].revents().is_empty();
-        let failed = fds[1..].iter().any(|fd| fd.revents().intersects(PollFlags::ERR | PollFlags::NVAL));
-        drop(fds);
+        let Events { any, inner, failed } = self.core.poller.wait(timeout);
         if inner {
             // It hears the doorbell and notes which sockets are ready.
             self.inner.wait(Duration::ZERO);
@@ -244,7 +238,7 @@ impl AfXdpDevice {
         if failed {
             self.core.fall_back();
         }
-        woken > 0
+        any
     }
 }
 

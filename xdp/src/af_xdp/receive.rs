@@ -44,10 +44,12 @@ impl Core {
         let Some(mut packet) = rings.pop(socket) else { return };
         let end = (packet.offset + packet.len).min(CHUNK_BYTES);
         let frame = &rings.umem.bytes(&mut packet.frame)[packet.offset.min(end)..end];
+        let mac = self.ways.routes().interface();
         // The fields apart: the frame is borrowed from `rings`.
         let verdict = Examination {
             worker: self.worker,
             shared: &self.shared,
+            mac,
             ways: &mut self.ways,
             handover: &mut self.handover,
             counters: &self.counters,

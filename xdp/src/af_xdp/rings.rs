@@ -1,9 +1,5 @@
 //! A worker's memory and sockets: frames in, frames out, and none lost between them.
 
-use std::os::fd::AsFd;
-
-use rustix::event::{PollFd, PollFlags};
-
 use crate::DeviceCounters;
 use crate::ring::Descriptor;
 use crate::socket::{Kicked, Socket};
@@ -41,21 +37,25 @@ pub(super) struct Packet {
 }
 
 impl Rings {
-    /// `lent` frames of each socket are in its fill ring already.
-    pub(super) fn new(umem: Umem, sockets: Vec<Socket>, lent: Vec<usize>, ring: u32) -> Self {
+    /// Gives each socket its share of the frames.
+    pub(super) fn new(umem: Umem, sockets: Vec<Socket>, ring: u32) -> Self {
         let half = umem.frames() / 2;
-        Self {
+        let mut rings = Self {
+            lent_receive: vec![0; sockets.len()].into(),
             receive_limit: (half / sockets.len().max(1)).max(1),
+            lent_transmit: 0,
             transmit_limit: half.min(ring as usize),
             umem,
             sockets: sockets.into(),
-            lent_receive: lent.into(),
-            lent_transmit: 0,
             queued: 0,
             backlog: false,
             held: 0,
             first: 0,
+        };
+        for socket in 0..rings.sockets.len() {
+            rings.refill(socket);
         }
+        rings
     }
 
     pub(super) fn sockets(&self) -> &[Socket] {
@@ -84,12 +84,6 @@ impl Rings {
     /// Whether any socket has received something.
     pub(super) fn has_received(&mut self) -> bool {
         self.sockets.iter_mut().any(|socket| socket.receive.waiting(1) > 0)
-    }
-
-    /// The bytes of a packet further back, for a look ahead.
-    pub(super) fn peek(&mut self, socket: usize, ahead: u32) -> Option<(u64, u32)> {
-        let descriptor = self.sockets[socket].receive.peek(ahead)?;
-        Some((descriptor.address, descriptor.len))
     }
 
     /// Takes the next packet of a socket. `None` also for what the kernel should not say.
@@ -213,9 +207,9 @@ impl Rings {
         self.umem.check(self.held, self.lent_receive.iter().sum(), self.lent_transmit);
     }
 
-    /// What to wait for.
-    pub(super) fn poll_fds(&self) -> impl Iterator<Item = PollFd<'_>> {
-        self.sockets.iter().map(|socket| PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN))
+    /// Wakes the drivers that have asked to be, before we sleep.
+    pub(super) fn wake_receivers(&self) {
+        self.sockets.iter().for_each(Socket::wake_receiver);
     }
 
     /// Has the kernel poll the drivers' queues, where that was asked for and works.

@@ -21,7 +21,8 @@ impl Core {
         }
         let Self { rings, ways, scratch, handover, sender, counters, tally, .. } = self;
         let Some(rings) = rings else {
-            let Some(Outgoing { path, len }) = write(&mut scratch[HEADROOM..HEADROOM + MAX_DATAGRAM_BYTES]) else {
+            let Some(Outgoing { path, len }) = write(&mut scratch[HEADROOM..HEADROOM + MAX_DATAGRAM_BYTES])
+            else {
                 return Ok(false);
             };
             let payload = HEADROOM..HEADROOM + len.min(MAX_DATAGRAM_BYTES);
@@ -104,7 +105,7 @@ impl Core {
         let Some(headers) = ways.headers(outgoing.path) else { return false };
         let len = outgoing.len.min(payload.len()).min(MAX_DATAGRAM_BYTES);
         let start = HEADROOM - headers.len();
-        let mut write = |chunk: &mut [u8; CHUNK_BYTES]| {
+        let write = |chunk: &mut [u8; CHUNK_BYTES]| {
             chunk[HEADROOM..HEADROOM + len].copy_from_slice(&payload[..len]);
             headers.write(&mut chunk[start..], len).unwrap_or(0)
         };

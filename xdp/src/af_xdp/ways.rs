@@ -113,7 +113,8 @@ impl Ways {
             match self.routes.look(port.local.ip(), path.remote.ip()) {
                 NextHop::Through { hop, source } => {
                     let source = SocketAddr::new(source, port.local.port());
-                    HeaderTemplate::new(&hop, source, path.remote, TRAFFIC_CLASS).map_or(Way::Kernel, Way::Rings)
+                    HeaderTemplate::new(&hop, source, path.remote, TRAFFIC_CLASS)
+                        .map_or(Way::Kernel, Way::Rings)
                 }
                 NextHop::Unknown => {
                     port.wants_mac = true;

@@ -113,7 +113,8 @@ fn plain_a_ring_carries_descriptors_between_threads() {
                 std::thread::yield_now();
                 continue;
             };
-            let expected = Descriptor { address: u64::from(received) << 20, len: received, options: !received };
+            let expected =
+                Descriptor { address: u64::from(received) << 20, len: received, options: !received };
             assert_eq!(descriptor, expected);
             received += 1;
             if received % 3 == 0 {
