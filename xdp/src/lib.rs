@@ -21,6 +21,7 @@ mod doorbell;
 mod flow;
 pub mod loopback;
 pub mod netem;
+pub mod netlink;
 mod sys;
 pub mod udp;
 pub mod wire;
