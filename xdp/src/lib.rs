@@ -22,6 +22,7 @@ mod flow;
 pub mod loopback;
 pub mod netem;
 pub mod netlink;
+pub mod next_hop;
 mod sys;
 pub mod udp;
 pub mod wire;
