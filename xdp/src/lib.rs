@@ -24,6 +24,8 @@ mod flow;
 pub mod io_uring;
 pub mod loopback;
 pub mod netem;
+pub mod netlink;
+pub mod next_hop;
 mod port_socket;
 mod ring;
 mod socket;
