@@ -1,4 +1,5 @@
 //! The system calls that have no safe wrapper elsewhere, each made safe here: one file per subject.
 
 pub(crate) mod mmsg;
+pub(crate) mod raw;
 pub(crate) mod uring;
