@@ -1,5 +1,7 @@
 //! The system calls that have no safe wrapper elsewhere, each made safe here: one file per subject.
 
+pub(crate) mod bpf;
 pub(crate) mod mmsg;
 pub(crate) mod raw;
 pub(crate) mod uring;
+pub(crate) mod xsk;
