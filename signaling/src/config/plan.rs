@@ -98,6 +98,7 @@ pub fn plan(loaded: &Loaded, environment: &[(String, String)]) -> Result<Plan, C
             Wait::Sleep => WaitPolicy::Sleep,
         },
         streams_per_worker: config.media.streams_per_worker,
+        relays_per_worker: config.media.relays_per_worker,
         command_ring: config.media.command_ring,
         event_ring: config.media.event_ring,
         receive_budget: config.media.receive_budget,
@@ -224,6 +225,7 @@ fn media(check: &mut Check<'_>) {
     }
     for (key, value, largest) in [
         ("streams_per_worker", media.streams_per_worker, 1 << 16),
+        ("relays_per_worker", media.relays_per_worker, 1 << 16),
         ("receive_budget", media.receive_budget, 1 << 16),
         ("command_ring", media.command_ring, 1 << 20),
         ("event_ring", media.event_ring, 1 << 20),

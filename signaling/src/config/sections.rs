@@ -154,6 +154,8 @@ pub struct Media {
     pub wait: Wait,
     /// Calls per worker; their memory is taken at start.
     pub streams_per_worker: usize,
+    /// Relays (of the NG port) per worker; their slots are made at start.
+    pub relays_per_worker: usize,
     /// Datagrams taken per loop of a worker.
     pub receive_budget: usize,
     /// Commands that may wait for a worker.
@@ -188,6 +190,7 @@ impl Default for Media {
             stream_cpus: CpuList::default(),
             wait: Wait::Adaptive,
             streams_per_worker: 4096,
+            relays_per_worker: 16_384,
             receive_budget: 256,
             command_ring: 1024,
             event_ring: 4096,
