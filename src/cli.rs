@@ -67,13 +67,13 @@ pub(crate) struct RunFlags {
     #[arg(long, verbatim_doc_comment, value_name = "LO-HI")]
     media_ports: Option<String>,
 
-    /// How packets come in and go out: auto, af_xdp, sk_lookup, io_uring or udp; this version has auto and udp.
+    /// How packets come in and go out: auto, af_xdp (needs --interface), sk_lookup, io_uring or udp.
     /// Default: auto, the best that this host allows; the log says which and why. Example: --device udp
     #[arg(long, verbatim_doc_comment, value_name = "DEVICE")]
     device: Option<String>,
 
-    /// Network interface, for devices that are bound to one (none in this version).
-    /// Default: none. Example: --interface eth0
+    /// Network interface that media comes in on, for AF_XDP; everything but media still goes to the kernel.
+    /// Default: none, and no AF_XDP. Example: --interface eth0
     #[arg(long, verbatim_doc_comment, value_name = "NAME")]
     interface: Option<String>,
 
@@ -91,6 +91,16 @@ pub(crate) struct RunFlags {
     /// Default: one unpinned thread. Example: --stream-cpus 1
     #[arg(long, verbatim_doc_comment, value_name = "LIST")]
     stream_cpus: Option<String>,
+
+    /// CPU numbers for SIP, HTTP and calls, one pinned thread each.
+    /// Default: one unpinned thread per CPU. Example: --signaling-cpus 0-1
+    #[arg(long, verbatim_doc_comment, value_name = "LIST")]
+    signaling_cpus: Option<String>,
+
+    /// What a media worker does with nothing to do: busy (never sleeps), adaptive (spins a little) or sleep.
+    /// Default: adaptive; busy is for CPUs that nothing else uses. Example: --wait busy
+    #[arg(long, verbatim_doc_comment, value_name = "POLICY")]
+    wait: Option<String>,
 
     /// Folder for everything that is kept; made if it is not there.
     /// Default: ./sidetone-data. Example: --data-dir /var/lib/sidetone
@@ -132,6 +142,8 @@ impl RunFlags {
         give("--simd", "media.simd", one(&self.simd));
         give("--media-cpus", "media.cpus", one(&self.media_cpus));
         give("--stream-cpus", "media.stream_cpus", one(&self.stream_cpus));
+        give("--signaling-cpus", "signaling.cpus", one(&self.signaling_cpus));
+        give("--wait", "media.wait", one(&self.wait));
         give("--data-dir", "data_dir", one(&self.data_dir));
         give("--log-level", "log.level", one(&self.log_level));
         give("--log-format", "log.format", one(&self.log_format));

@@ -1,5 +1,6 @@
 //! The control side: starts workers, hands out ports and slots, carries commands there and events back.
 
+mod devices;
 mod error;
 mod ports;
 mod slots;
@@ -52,7 +53,7 @@ pub struct DeviceChoice {
     /// [`Device::name`] of the one taken.
     pub name: &'static str,
     /// The better devices and the reason that each was refused, best first.
-    pub refused: Vec<(DeviceKind, &'static str)>,
+    pub refused: Vec<(DeviceKind, String)>,
 }
 
 #[derive(Debug)]
@@ -91,17 +92,8 @@ impl Engine {
         config: EngineConfig,
         ai_doorbells: Vec<Doorbell>,
     ) -> Result<(Self, EngineEvents), StartError> {
-        let refused = refused_devices(config.device)?;
-        let device = |_| -> Result<Box<dyn Device>, StartError> {
-            let options = xdp::udp::Options {
-                ports: 2 * config.streams_per_worker + 4 * config.relays_per_worker,
-                ..xdp::udp::Options::default()
-            };
-            let device = xdp::udp::UdpDevice::new(&options)
-                .map_err(|source| StartError::Device { device: DeviceKind::Udp, source })?;
-            Ok(Box::new(device))
-        };
-        let devices = (0..worker_count(&config)).map(device).collect::<Result<_, _>>()?;
+        check(&config)?;
+        let (devices, refused) = devices::open(&config, worker_count(&config))?;
         let (mut engine, events) = Self::start_on(config, devices, ai_doorbells)?;
         engine.device.refused = refused;
         Ok((engine, events))
@@ -439,17 +431,4 @@ fn check(config: &EngineConfig) -> Result<(), StartError> {
         }
     }
     Ok(())
-}
-
-/// The devices better than the one to use, and why they are not used.
-fn refused_devices(wanted: DeviceKind) -> Result<Vec<(DeviceKind, &'static str)>, StartError> {
-    const ABSENT: &str = "this version does not have it";
-    const BETTER: [DeviceKind; 3] = [DeviceKind::AfXdp, DeviceKind::SkLookup, DeviceKind::IoUring];
-    match wanted {
-        DeviceKind::Auto => Ok(BETTER.map(|device| (device, ABSENT)).into()),
-        DeviceKind::Udp => Ok(Vec::new()),
-        DeviceKind::AfXdp | DeviceKind::SkLookup | DeviceKind::IoUring => {
-            Err(StartError::DeviceUnavailable { device: wanted, reason: ABSENT })
-        }
-    }
 }

@@ -10,7 +10,6 @@
 //!
 //! After its start the loop neither allocates nor frees, but for a stream that panicked.
 
-mod affinity;
 mod clock;
 mod counters;
 mod demux;
@@ -66,9 +65,9 @@ pub(crate) fn spawn(index: usize, cpu: Option<usize>, worker: Worker) -> Result<
     let thread = std::thread::Builder::new()
         .name(format!("media-{index}"))
         .spawn(move || {
-            let pinned = cpu.map_or(Ok(()), affinity::pin);
+            let pinned = cpu.map_or(Ok(()), |cpu| xdp::thread::pin(&[cpu]));
             let runs = pinned.is_ok();
-            affinity::be_punctual();
+            xdp::thread::be_punctual();
             if started.send(pinned).is_ok() && runs {
                 worker.run();
             }
