@@ -19,6 +19,7 @@ use std::time::Duration;
 mod counters;
 mod doorbell;
 mod flow;
+pub mod host;
 pub mod loopback;
 pub mod netem;
 mod sys;

@@ -1,3 +1,5 @@
 //! The system calls that have no safe wrapper elsewhere, each made safe here: one file per subject.
 
+pub(crate) mod ethtool;
 pub(crate) mod mmsg;
+pub(crate) mod schedule;
