@@ -64,7 +64,7 @@ const LAYERS: &[Layers] = &[
             &["netem", "pcap"],
             &["af_xdp", "sk_lookup", "io_uring", "udp", "loopback"],
             &["next_hop", "host"],
-            &["program", "socket"],
+            &["program", "socket", "port_socket"],
             &["bpf", "ring", "umem", "wire", "netlink", "doorbell", "thread"],
             &["sys"],
             &["counters"],
@@ -114,6 +114,7 @@ const UNSAFE_FILES: &[&str] = &[
     "xdp/src/sys/raw.rs",
     "xdp/src/sys/schedule.rs",
     "xdp/src/sys/uring.rs",
+    "xdp/src/sys/xsk.rs",
     "xdp/src/ring.rs",
     "xdp/src/umem.rs",
     // The macros by which code for one instruction set is entered.

@@ -16,15 +16,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub mod bpf;
 mod counters;
 mod doorbell;
 mod flow;
 pub mod host;
+pub mod io_uring;
 pub mod loopback;
 pub mod netem;
+mod port_socket;
+mod ring;
+mod socket;
 mod sys;
 pub mod thread;
 pub mod udp;
+mod umem;
+pub mod wire;
 
 pub use counters::Counter;
 pub use doorbell::Doorbell;

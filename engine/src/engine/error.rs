@@ -54,15 +54,7 @@ pub enum StartError {
         /// The device.
         device: DeviceKind,
         /// Why.
-        reason: &'static str,
-    },
-    /// The device failed to start.
-    #[error("the device {device} did not start: {source}")]
-    Device {
-        /// The device.
-        device: DeviceKind,
-        /// The operating system's error.
-        source: io::Error,
+        reason: String,
     },
     /// The event doorbell could not be made.
     #[error("no file descriptor for the event doorbell: {0}")]

@@ -1,5 +1,6 @@
 //! The control side: starts workers, hands out ports and slots, carries commands there and events back.
 
+mod devices;
 mod error;
 mod ports;
 
@@ -49,7 +50,7 @@ pub struct DeviceChoice {
     /// [`Device::name`] of the one taken.
     pub name: &'static str,
     /// The better devices and the reason that each was refused, best first.
-    pub refused: Vec<(DeviceKind, &'static str)>,
+    pub refused: Vec<(DeviceKind, String)>,
 }
 
 #[derive(Debug)]
@@ -94,15 +95,8 @@ impl Engine {
         config: EngineConfig,
         ai_doorbells: Vec<Doorbell>,
     ) -> Result<(Self, EngineEvents), StartError> {
-        let refused = refused_devices(config.device)?;
-        let device = |_| -> Result<Box<dyn Device>, StartError> {
-            let options =
-                xdp::udp::Options { ports: 2 * config.streams_per_worker, ..xdp::udp::Options::default() };
-            let device = xdp::udp::UdpDevice::new(&options)
-                .map_err(|source| StartError::Device { device: DeviceKind::Udp, source })?;
-            Ok(Box::new(device))
-        };
-        let devices = (0..worker_count(&config)).map(device).collect::<Result<_, _>>()?;
+        check(&config)?;
+        let (devices, refused) = devices::open(&config, config.workers())?;
         let (mut engine, events) = Self::start_on(config, devices, ai_doorbells)?;
         engine.device.refused = refused;
         Ok((engine, events))
@@ -355,14 +349,6 @@ fn lock(control: &Mutex<Control>) -> MutexGuard<'_, Control> {
     control.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn worker_count(config: &EngineConfig) -> usize {
-    if config.media_cpus.is_empty() {
-        std::thread::available_parallelism().map_or(1, |cpus| cpus.get() / 2).max(1)
-    } else {
-        config.media_cpus.len()
-    }
-}
-
 fn check(config: &EngineConfig) -> Result<(), StartError> {
     let limits = [
         ("streams_per_worker", config.streams_per_worker, 1 << 20),
@@ -376,17 +362,4 @@ fn check(config: &EngineConfig) -> Result<(), StartError> {
         }
     }
     Ok(())
-}
-
-/// The devices better than the one to use, and why they are not used.
-fn refused_devices(wanted: DeviceKind) -> Result<Vec<(DeviceKind, &'static str)>, StartError> {
-    const ABSENT: &str = "this version does not have it";
-    const BETTER: [DeviceKind; 3] = [DeviceKind::AfXdp, DeviceKind::SkLookup, DeviceKind::IoUring];
-    match wanted {
-        DeviceKind::Auto => Ok(BETTER.map(|device| (device, ABSENT)).into()),
-        DeviceKind::Udp => Ok(Vec::new()),
-        DeviceKind::AfXdp | DeviceKind::SkLookup | DeviceKind::IoUring => {
-            Err(StartError::DeviceUnavailable { device: wanted, reason: ABSENT })
-        }
-    }
 }

@@ -52,12 +52,12 @@ pub struct HugePages {
     pub free: u64,
 }
 
-/// Soft limits of a process; `None` is no limit.
+/// Limits of a process; `None` is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// RLIMIT_MEMLOCK, in bytes.
     pub locked_bytes: Option<u64>,
-    /// RLIMIT_NOFILE.
+    /// RLIMIT_NOFILE: the hard limit, to which a program may raise the soft one itself.
     pub open_files: Option<u64>,
     /// RLIMIT_RTPRIO.
     pub real_time_priority: Option<u64>,
@@ -203,7 +203,7 @@ impl Limits {
     fn read() -> Self {
         Self {
             locked_bytes: getrlimit(Resource::Memlock).current,
-            open_files: getrlimit(Resource::Nofile).current,
+            open_files: getrlimit(Resource::Nofile).maximum,
             real_time_priority: getrlimit(Resource::Rtprio).current,
         }
     }
