@@ -183,6 +183,8 @@ pub struct EngineConfig {
     pub lock_memory: bool,
     /// Streams per worker; memory for their slots is taken at start.
     pub streams_per_worker: usize,
+    /// Relays per worker; memory for their slots is taken at start.
+    pub relays_per_worker: usize,
     /// Commands that may wait per worker.
     pub command_ring: usize,
     /// Events that may wait per worker.
@@ -221,6 +223,7 @@ impl Default for EngineConfig {
             priority: None,
             lock_memory: false,
             streams_per_worker: 4096,
+            relays_per_worker: 16_384,
             command_ring: 1024,
             event_ring: 4096,
             receive_budget: 256,

@@ -3,6 +3,7 @@
 mod devices;
 mod error;
 mod ports;
+mod slots;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,14 +14,16 @@ use rtrb::{Consumer, Producer, PushError, RingBuffer};
 use xdp::{Device, DeviceCounters, Doorbell};
 
 use self::ports::PortPool;
-use crate::command::{Command, StreamId};
+use self::slots::Slots;
+use crate::command::{Command, RelayId, StreamId};
 use crate::config::{DeviceKind, EngineConfig, InbandDtmf};
 use crate::event::Event;
+use crate::relay::{Relay, RelayOptions};
 use crate::stream::{Stream, StreamOptions};
 use crate::time::Duration;
 use crate::worker::{self, Worker, WorkerCounters};
 
-pub use self::error::{AddStreamError, CommandRingFull, StartError};
+pub use self::error::{AddRelayError, AddStreamError, CommandRingFull, StartError};
 
 /// The running media engine. Every method may be called from any thread; none waits for a worker but
 /// [`Engine::shutdown`].
@@ -63,18 +66,12 @@ struct WorkerControl {
     commands: Producer<Command>,
     doorbell: Doorbell,
     ports: PortPool,
-    slots: Vec<Slot>,
-    /// Free slots, the one that was free for longest last.
-    free_slots: Vec<u32>,
+    /// With the RTP port of each stream.
+    streams: Slots<u16>,
+    /// With the RTP ports of each relay.
+    relays: Slots<[u16; 2]>,
     counters: Arc<WorkerCounters>,
     device_counters: Arc<DeviceCounters>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Slot {
-    generation: u32,
-    /// The RTP port while a stream has the slot.
-    port: Option<u16>,
 }
 
 impl Engine {
@@ -144,8 +141,8 @@ impl Engine {
                 commands: command_producer,
                 doorbell: device.doorbell(),
                 ports,
-                slots: vec![Slot::default(); config.streams_per_worker],
-                free_slots: (0..config.streams_per_worker as u32).rev().collect(),
+                streams: Slots::new(config.streams_per_worker),
+                relays: Slots::new(config.relays_per_worker),
                 counters: Arc::clone(&counters),
                 device_counters: device.counters(),
             });
@@ -158,6 +155,7 @@ impl Engine {
                 counters,
                 stop: Arc::clone(&engine.stop),
                 streams: config.streams_per_worker,
+                relays: config.relays_per_worker,
                 receive_budget: config.receive_budget,
                 wait: config.wait,
             });
@@ -178,7 +176,13 @@ impl Engine {
         }
     }
 
-    /// Gives a stream to the worker with the fewest streams: picks the slot and an even port for RTP
+    /// The options that relays of this engine are to be made with.
+    #[must_use]
+    pub fn relay_options(&self) -> RelayOptions {
+        RelayOptions { silent_peer_limit: self.silent_peer_limit }
+    }
+
+    /// Gives a stream to the worker with the fewest streams and relays: picks the slot and an even port for RTP
     /// (RTCP is on the next one unless it is multiplexed) on `local_ip`. The stream is live when
     /// [`Event::StreamAdded`] comes; [`Event::StreamFailed`] gives it back.
     ///
@@ -193,55 +197,82 @@ impl Engine {
             return Err(AddStreamError::ShutDown(stream));
         }
         let mut control = lock(&self.control);
-        let usable = |worker: &WorkerControl| {
-            !worker.commands.is_full() && !worker.ports.is_empty() && !worker.free_slots.is_empty()
-        };
-        let least_loaded = control
-            .workers
-            .iter_mut()
-            .enumerate()
-            .filter(|(_, worker)| usable(worker))
-            .min_by_key(|(_, worker)| worker.streams());
-        let Some((index, worker)) = least_loaded else {
+        let Some((index, worker)) = control.least_loaded(1, |worker| worker.streams.is_full()) else {
             let workers = &control.workers;
-            return Err(if workers.iter().all(|worker| worker.free_slots.is_empty()) {
+            return Err(if workers.iter().all(|worker| worker.streams.is_full()) {
                 AddStreamError::NoSlot(stream)
-            } else if workers.iter().all(|worker| worker.ports.is_empty()) {
+            } else if workers.iter().all(|worker| worker.ports.free() == 0) {
                 AddStreamError::NoPort(stream)
             } else {
                 AddStreamError::CommandRingFull(stream)
             });
         };
-        let (Some(port), Some(slot)) = (worker.ports.take(), worker.free_slots.pop()) else {
+        let Some((port, (slot, generation))) =
+            worker.ports.take().and_then(|port| Some((port, worker.streams.take(port)?)))
+        else {
             unreachable!("a usable worker has a port and a slot");
         };
-        let entry = &mut worker.slots[slot as usize];
-        entry.port = Some(port);
-        let id = StreamId { worker: index as u16, slot, generation: entry.generation };
+        let id = StreamId { worker: index, slot, generation };
         let local = SocketAddr::new(local_ip, port);
-        let pushed = worker.commands.push(Command::AddStream { id, local, stream });
-        debug_assert!(pushed.is_ok(), "a usable worker's ring has room");
-        worker.doorbell.ring();
+        worker.push(Command::AddStream { id, local, stream });
         Ok((id, local))
     }
 
-    /// Sends a command to the worker that its [`StreamId`] names. A worker ignores and counts commands for
-    /// streams that it no longer has.
+    /// Gives a relay to the worker with the fewest streams and relays: picks the slot and, of the same worker, an
+    /// even port for RTP of each side (RTCP is on the next one unless it is multiplexed) on `local_ips`, by
+    /// [`crate::relay::Side::index`]. The relay is live when [`Event::RelayAdded`] comes; [`Event::RelayFailed`]
+    /// gives it back.
     ///
     /// # Errors
-    /// [`CommandRingFull`] gives the command back, always so [`Command::AddStream`], because only
-    /// [`Engine::add_stream`] knows the free slots.
+    /// See [`AddRelayError`]; the relay comes back.
+    pub fn add_relay(
+        &self,
+        local_ips: [IpAddr; 2],
+        relay: Box<Relay>,
+    ) -> Result<(RelayId, [SocketAddr; 2]), AddRelayError> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(AddRelayError::ShutDown(relay));
+        }
+        let mut control = lock(&self.control);
+        let Some((index, worker)) = control.least_loaded(2, |worker| worker.relays.is_full()) else {
+            let workers = &control.workers;
+            return Err(if workers.iter().all(|worker| worker.relays.is_full()) {
+                AddRelayError::NoSlot(relay)
+            } else if workers.iter().all(|worker| worker.ports.free() < 2) {
+                AddRelayError::NoPort(relay)
+            } else {
+                AddRelayError::CommandRingFull(relay)
+            });
+        };
+        let (Some(first), Some(second)) = (worker.ports.take(), worker.ports.take()) else {
+            unreachable!("a usable worker has two ports");
+        };
+        let Some((slot, generation)) = worker.relays.take([first, second]) else {
+            unreachable!("a usable worker has a slot");
+        };
+        let id = RelayId { worker: index, slot, generation };
+        let locals = [SocketAddr::new(local_ips[0], first), SocketAddr::new(local_ips[1], second)];
+        worker.push(Command::AddRelay { id, locals, relay });
+        Ok((id, locals))
+    }
+
+    /// Sends a command to the worker that its id names. A worker ignores and counts commands for streams and
+    /// relays that it no longer has.
+    ///
+    /// # Errors
+    /// [`CommandRingFull`] gives the command back, always so [`Command::AddStream`] and [`Command::AddRelay`],
+    /// because only [`Engine::add_stream`] and [`Engine::add_relay`] know the free slots.
     pub fn send(&self, command: Command) -> Result<(), CommandRingFull> {
-        let Some(id) = command.stream() else {
+        let Some(index) = command.worker() else {
             self.stop();
             return Ok(());
         };
-        if matches!(command, Command::AddStream { .. }) {
+        if matches!(command, Command::AddStream { .. } | Command::AddRelay { .. }) {
             return Err(CommandRingFull(Box::new(command)));
         }
         let mut control = lock(&self.control);
         // An id that no worker gave out goes to the first one, which counts it as unknown.
-        let index = if usize::from(id.worker) < control.workers.len() { usize::from(id.worker) } else { 0 };
+        let index = if usize::from(index) < control.workers.len() { usize::from(index) } else { 0 };
         let Some(worker) = control.workers.get_mut(index) else {
             return Err(CommandRingFull(Box::new(command)));
         };
@@ -264,7 +295,13 @@ impl Engine {
     /// How many streams each worker has, counting those being added or removed.
     #[must_use]
     pub fn streams(&self) -> Vec<usize> {
-        lock(&self.control).workers.iter().map(WorkerControl::streams).collect()
+        lock(&self.control).workers.iter().map(|worker| worker.streams.taken()).collect()
+    }
+
+    /// How many relays each worker has, counting those being added or removed.
+    #[must_use]
+    pub fn relays(&self) -> Vec<usize> {
+        lock(&self.control).workers.iter().map(|worker| worker.relays.taken()).collect()
     }
 
     /// The counters of each worker.
@@ -300,17 +337,20 @@ impl Drop for Engine {
 }
 
 impl EngineEvents {
-    /// The next event of any worker, or `None` for now. Frees the slot and the ports of a stream that ended.
+    /// The next event of any worker, or `None` for now. Frees the slot and the ports of what has ended.
     pub fn poll(&mut self) -> Option<Event> {
         for turn in 0..self.rings.len() {
             let index = (self.next + turn) % self.rings.len();
             let Ok(event) = self.rings[index].pop() else { continue };
             self.next = index + 1;
-            if let Event::StreamRemoved { id, .. }
-            | Event::StreamFailed { id, .. }
-            | Event::StreamPanicked { id } = event
-            {
-                lock(&self.control).release(id);
+            match event {
+                Event::StreamRemoved { id, .. }
+                | Event::StreamFailed { id, .. }
+                | Event::StreamPanicked { id } => lock(&self.control).release_stream(id),
+                Event::RelayRemoved { id, .. }
+                | Event::RelayFailed { id, .. }
+                | Event::RelayPanicked { id } => lock(&self.control).release_relay(id),
+                _ => {}
             }
             return Some(event);
         }
@@ -325,22 +365,42 @@ impl EngineEvents {
 }
 
 impl Control {
-    fn release(&mut self, id: StreamId) {
+    /// The worker with the least to do that has room for a command, so many free port pairs and a slot.
+    fn least_loaded(
+        &mut self,
+        port_pairs: usize,
+        is_full: impl Fn(&WorkerControl) -> bool,
+    ) -> Option<(u16, &mut WorkerControl)> {
+        let is_usable = |worker: &WorkerControl| {
+            !worker.commands.is_full() && worker.ports.free() >= port_pairs && !is_full(worker)
+        };
+        let usable = self.workers.iter_mut().enumerate().filter(|(_, worker)| is_usable(worker));
+        usable
+            .min_by_key(|(_, worker)| worker.streams.taken() + worker.relays.taken())
+            .map(|(index, worker)| (index as u16, worker))
+    }
+
+    fn release_stream(&mut self, id: StreamId) {
         let Some(worker) = self.workers.get_mut(usize::from(id.worker)) else { return };
-        let Some(slot) = worker.slots.get_mut(id.slot as usize) else { return };
-        if slot.generation != id.generation {
-            return;
+        if let Some(port) = worker.streams.release(id.slot, id.generation) {
+            worker.ports.put_back(port);
         }
-        let Some(port) = slot.port.take() else { return };
-        slot.generation = slot.generation.wrapping_add(1);
-        worker.ports.put_back(port);
-        worker.free_slots.push(id.slot);
+    }
+
+    fn release_relay(&mut self, id: RelayId) {
+        let Some(worker) = self.workers.get_mut(usize::from(id.worker)) else { return };
+        for port in worker.relays.release(id.slot, id.generation).into_iter().flatten() {
+            worker.ports.put_back(port);
+        }
     }
 }
 
 impl WorkerControl {
-    fn streams(&self) -> usize {
-        self.slots.len() - self.free_slots.len()
+    /// Hands over a command where the ring is known to have room.
+    fn push(&mut self, command: Command) {
+        let pushed = self.commands.push(command);
+        debug_assert!(pushed.is_ok(), "a usable worker's ring has room");
+        self.doorbell.ring();
     }
 }
 
@@ -352,6 +412,7 @@ fn lock(control: &Mutex<Control>) -> MutexGuard<'_, Control> {
 fn check(config: &EngineConfig) -> Result<(), StartError> {
     let limits = [
         ("streams_per_worker", config.streams_per_worker, 1 << 20),
+        ("relays_per_worker", config.relays_per_worker, 1 << 20),
         ("command_ring", config.command_ring, 1 << 20),
         ("event_ring", config.event_ring, 1 << 20),
         ("receive_budget", config.receive_budget, 1 << 16),

@@ -37,6 +37,7 @@ pub(super) fn check(check: &mut Check<'_>) {
     threads(check);
     for (key, value, largest) in [
         ("streams_per_worker", media.streams_per_worker, 1 << 16),
+        ("relays_per_worker", media.relays_per_worker, 1 << 16),
         ("receive_budget", media.receive_budget, 1 << 16),
         ("command_ring", media.command_ring, 1 << 20),
         ("event_ring", media.event_ring, 1 << 20),
@@ -159,6 +160,7 @@ pub(super) fn engine_config(config: &Config) -> EngineConfig {
         priority: media.priority.0,
         lock_memory: media.lock_memory,
         streams_per_worker: media.streams_per_worker,
+        relays_per_worker: media.relays_per_worker,
         command_ring: media.command_ring,
         event_ring: media.event_ring,
         receive_budget: media.receive_budget,

@@ -181,6 +181,8 @@ pub struct Media {
     pub lock_memory: bool,
     /// Calls per worker; their memory is taken at start.
     pub streams_per_worker: usize,
+    /// Relays (of the NG port) per worker; their slots are made at start.
+    pub relays_per_worker: usize,
     /// Datagrams taken per loop of a worker.
     pub receive_budget: usize,
     /// Commands that may wait for a worker.
@@ -227,6 +229,7 @@ impl Default for Media {
             priority: Priority::default(),
             lock_memory: false,
             streams_per_worker: 4096,
+            relays_per_worker: 16_384,
             receive_budget: 256,
             command_ring: 1024,
             event_ring: 4096,
