@@ -117,6 +117,19 @@ pub struct AfXdpConfig {
     pub flood_limit: u32,
 }
 
+impl AfXdpConfig {
+    /// Which of `workers` owns a receive queue; `None` if media does not come in there. Queues are dealt in turn.
+    #[must_use]
+    pub fn owner(&self, queue: u32, workers: usize) -> Option<usize> {
+        let place = if self.queues.is_empty() {
+            queue as usize
+        } else {
+            self.queues.iter().position(|&listed| listed == queue)?
+        };
+        place.checked_rem(workers)
+    }
+}
+
 impl Default for AfXdpConfig {
     fn default() -> Self {
         Self {
@@ -182,6 +195,18 @@ pub struct EngineConfig {
     pub silent_peer_limit: Duration,
     /// Whether keys are tones in the audio.
     pub inband_dtmf: InbandDtmf,
+}
+
+impl EngineConfig {
+    /// How many workers there will be.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        if self.media_cpus.is_empty() {
+            std::thread::available_parallelism().map_or(1, |cpus| cpus.get() / 2).max(1)
+        } else {
+            self.media_cpus.len()
+        }
+    }
 }
 
 impl Default for EngineConfig {

@@ -93,7 +93,7 @@ impl Engine {
         ai_doorbells: Vec<Doorbell>,
     ) -> Result<(Self, EngineEvents), StartError> {
         check(&config)?;
-        let (devices, refused) = devices::open(&config, worker_count(&config))?;
+        let (devices, refused) = devices::open(&config, config.workers())?;
         let (mut engine, events) = Self::start_on(config, devices, ai_doorbells)?;
         engine.device.refused = refused;
         Ok((engine, events))
@@ -407,14 +407,6 @@ impl WorkerControl {
 /// Taking a lock whose holder panicked: every change under it is a single assignment or push.
 fn lock(control: &Mutex<Control>) -> MutexGuard<'_, Control> {
     control.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn worker_count(config: &EngineConfig) -> usize {
-    if config.media_cpus.is_empty() {
-        std::thread::available_parallelism().map_or(1, |cpus| cpus.get() / 2).max(1)
-    } else {
-        config.media_cpus.len()
-    }
 }
 
 fn check(config: &EngineConfig) -> Result<(), StartError> {
