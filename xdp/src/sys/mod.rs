@@ -2,5 +2,6 @@
 
 pub(crate) mod bpf;
 pub(crate) mod mmsg;
+pub(crate) mod raw;
 pub(crate) mod uring;
 pub(crate) mod xsk;
