@@ -6,8 +6,11 @@ mod cable;
 mod corpus;
 mod forward;
 mod frames;
+mod golden;
 #[path = "../netns/mod.rs"]
 mod netns;
+#[path = "../object/mod.rs"]
+mod object;
 
 use frames::OURS;
 
