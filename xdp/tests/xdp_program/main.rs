@@ -11,6 +11,7 @@ mod golden;
 mod netns;
 #[path = "../object/mod.rs"]
 mod object;
+mod property;
 
 use frames::OURS;
 
