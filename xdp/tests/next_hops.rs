@@ -203,7 +203,9 @@ fn a_neighbour_is_kept_fresh_although_the_kernel_sees_no_traffic() {
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    command(&cable.near, &format!("ip neigh flush dev {}", cable.near.interface));
+    for remote in remotes {
+        command(&cable.near, &format!("ip neigh del {remote} dev {}", cable.near.interface));
+    }
     while hops.counters().next_hop_refreshed.value() < refreshed + 4 {
         assert!(start.elapsed() < PATIENCE, "nobody is asked");
         for remote in remotes {
