@@ -30,8 +30,21 @@ pub(crate) struct Cli {
 pub(crate) enum Subcommands {
     /// Checks the configuration, prints what would run and ends: 0 if it would start, 1 with the errors if not
     CheckConfig(Box<RunFlags>),
+    /// Says how well this host is set up for media and what to do about it: 0 unless there is a problem
+    Doctor(Box<DoctorFlags>),
     /// Prints the version and ends
     Version,
+}
+
+/// Flags of `doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorFlags {
+    /// Prints JSON instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// What would run.
+    #[command(flatten)]
+    pub(crate) run: RunFlags,
 }
 
 /// Flags of a run. Each overrides the environment, the file and the default, in this order.
@@ -67,13 +80,13 @@ pub(crate) struct RunFlags {
     #[arg(long, verbatim_doc_comment, value_name = "LO-HI")]
     media_ports: Option<String>,
 
-    /// How packets come in and go out: auto, af_xdp, sk_lookup, io_uring or udp; this version has auto and udp.
+    /// How packets come in and go out: auto, af_xdp (needs --interface), sk_lookup, io_uring or udp.
     /// Default: auto, the best that this host allows; the log says which and why. Example: --device udp
     #[arg(long, verbatim_doc_comment, value_name = "DEVICE")]
     device: Option<String>,
 
-    /// Network interface, for devices that are bound to one (none in this version).
-    /// Default: none. Example: --interface eth0
+    /// Network interface that media comes in on, for AF_XDP; everything but media still goes to the kernel.
+    /// Default: none, and no AF_XDP. Example: --interface eth0
     #[arg(long, verbatim_doc_comment, value_name = "NAME")]
     interface: Option<String>,
 
@@ -91,6 +104,16 @@ pub(crate) struct RunFlags {
     /// Default: one unpinned thread. Example: --stream-cpus 1
     #[arg(long, verbatim_doc_comment, value_name = "LIST")]
     stream_cpus: Option<String>,
+
+    /// CPU numbers for SIP, HTTP and calls, one pinned thread each.
+    /// Default: one unpinned thread per CPU. Example: --signaling-cpus 0-1
+    #[arg(long, verbatim_doc_comment, value_name = "LIST")]
+    signaling_cpus: Option<String>,
+
+    /// What a media worker does with nothing to do: busy (never sleeps), adaptive (spins a little) or sleep.
+    /// Default: adaptive; busy is for CPUs that nothing else uses. Example: --wait busy
+    #[arg(long, verbatim_doc_comment, value_name = "POLICY")]
+    wait: Option<String>,
 
     /// Folder for everything that is kept; made if it is not there.
     /// Default: ./sidetone-data. Example: --data-dir /var/lib/sidetone
@@ -132,6 +155,8 @@ impl RunFlags {
         give("--simd", "media.simd", one(&self.simd));
         give("--media-cpus", "media.cpus", one(&self.media_cpus));
         give("--stream-cpus", "media.stream_cpus", one(&self.stream_cpus));
+        give("--signaling-cpus", "signaling.cpus", one(&self.signaling_cpus));
+        give("--wait", "media.wait", one(&self.wait));
         give("--data-dir", "data_dir", one(&self.data_dir));
         give("--log-level", "log.level", one(&self.log_level));
         give("--log-format", "log.format", one(&self.log_format));
@@ -155,4 +180,5 @@ Quick start for a trunk that sends calls to an AI backend:
     agent = \"support\"
 
 Every key of the file can be set by an environment variable: sip.bind is SIDETONE_SIP_BIND.
+To see what this host is good for: sidetone doctor --interface eth0
 Signals: SIGTERM or SIGINT lets calls end (drain.timeout), a second one ends them at once.";

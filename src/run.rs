@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result};
@@ -16,6 +17,7 @@ use signaling::media::Media;
 use signaling::route::UserPattern;
 use signaling::sip::SipEndpoint;
 use signaling::telemetry::{Phase, Readiness, Registry, raise_open_files_limit, start_log};
+use tokio::runtime::Runtime;
 
 use crate::metrics;
 use crate::signals::Signals;
@@ -26,7 +28,7 @@ pub(crate) fn run(plan: Plan) -> ExitCode {
         eprintln!("error: {error}");
         return ExitCode::FAILURE;
     }
-    match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("control").build() {
+    match control_runtime(&plan.signaling_cpus) {
         Ok(runtime) => match runtime.block_on(serve(plan)) {
             Ok(()) => {
                 // What still runs here belongs to peers that do not answer.
@@ -39,10 +41,32 @@ pub(crate) fn run(plan: Plan) -> ExitCode {
             }
         },
         Err(error) => {
-            tracing::error!(%error, "cannot start: no threads");
+            tracing::error!("cannot start: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// The threads for everything but media: on `cpus`, one each, or wherever there is room.
+fn control_runtime(cpus: &[usize]) -> Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().thread_name("control");
+    if !cpus.is_empty() {
+        let allowed = xdp::thread::allowed_cpus();
+        if let Some(cpu) = cpus.iter().find(|cpu| !allowed.contains(cpu)) {
+            anyhow::bail!("CPU {cpu} does not exist or this process may not use it; see --signaling-cpus");
+        }
+        builder.worker_threads(cpus.len());
+        let (cpus, next) = (cpus.to_vec(), AtomicUsize::new(0));
+        builder.on_thread_start(move || {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            // Those for blocking work come and go: on any of them.
+            let own = cpus.get(index).map_or(&*cpus, std::slice::from_ref);
+            // They were there a moment ago.
+            let _ = xdp::thread::pin(own);
+        });
+    }
+    builder.build().context("no threads")
 }
 
 async fn serve(mut plan: Plan) -> Result<()> {
@@ -70,6 +94,10 @@ async fn serve(mut plan: Plan) -> Result<()> {
     let (engine, events) = Engine::start_with(plan.engine.clone(), ai.doorbells())
         .context("cannot start the media engine; see --media-cpus, --media-ports and --device")?;
     log_device(&engine);
+    // Not before the media threads have started from this one: who is not pinned may be where its parent may.
+    if !plan.signaling_cpus.is_empty() {
+        xdp::thread::pin(&plan.signaling_cpus).context("cannot use the CPUs of --signaling-cpus")?;
+    }
     let media = Media::start(engine, events, ai).context("cannot watch the media engine")?;
 
     // Only when a route leads there; it ends when this function does.
@@ -192,6 +220,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 fn log_device(engine: &Engine) {
     let device = engine.device();
     tracing::info!(device = device.name, workers = engine.worker_counters().len(), "media engine runs");
+    tracing::info!("media ports are chosen {}", device.ports);
     for (kind, reason) in &device.refused {
         tracing::info!(device = %kind, "better device not used: {reason}");
     }

@@ -9,7 +9,8 @@ use serde_json::Value;
 
 /// Which of our crates a crate may depend on, tests included.
 const CRATES: &[(&str, &[&str])] = &[
-    ("sidetone", &["sidetone-signaling", "sidetone-engine"]),
+    // Of xdp only facts about the machine and the placing of threads.
+    ("sidetone", &["sidetone-signaling", "sidetone-engine", "sidetone-xdp"]),
     // Of xdp only the counters, see PLACES.
     ("sidetone-signaling", &["sidetone-engine", "sidetone-xdp"]),
     ("sidetone-engine", &["sidetone-xdp"]),
@@ -36,7 +37,7 @@ const LAYERS: &[Layers] = &[
             &["engine"],
             &["worker"],
             &["stream", "relay", "mixer", "player", "recorder", "ai"],
-            &["jitter", "dtmf"],
+            &["jitter", "dtmf", "source"],
             &["rtp", "srtp", "codec", "dsp", "wav"],
             &["simd"],
         ],
@@ -61,12 +62,14 @@ const LAYERS: &[Layers] = &[
         source: "xdp/src",
         layers: &[
             &["netem", "pcap"],
-            &["af_xdp", "udp", "loopback"],
-            &["socket", "ring", "umem", "wire", "netlink", "next_hop", "doorbell"],
+            &["af_xdp", "sk_lookup", "io_uring", "udp", "loopback"],
+            &["next_hop", "host"],
+            &["program", "socket", "port_socket"],
+            &["bpf", "ring", "umem", "wire", "netlink", "doorbell", "thread"],
             &["sys"],
             &["counters"],
         ],
-        data: &[],
+        data: &["flow"],
     },
 ];
 
@@ -100,11 +103,18 @@ const PLACES: &[(&str, &str, &[&str], &str)] = &[
 ];
 
 /// What may be used from a crate in spite of [`PLACES`]: names that are plain data or counters.
-const EVERYWHERE: &[&str] = &["xdp::counters!", "xdp::Counter", "xdp::Doorbell"];
+const EVERYWHERE: &[&str] = &["xdp::counters!", "xdp::Counter", "xdp::Doorbell", "xdp::thread"];
 
 /// The only files that may hold `unsafe`.
 const UNSAFE_FILES: &[&str] = &[
-    "xdp/src/sys.rs",
+    "xdp/src/sys/bpf.rs",
+    "xdp/src/sys/ethtool.rs",
+    "xdp/src/sys/memory.rs",
+    "xdp/src/sys/mmsg.rs",
+    "xdp/src/sys/raw.rs",
+    "xdp/src/sys/schedule.rs",
+    "xdp/src/sys/uring.rs",
+    "xdp/src/sys/xsk.rs",
     "xdp/src/ring.rs",
     "xdp/src/umem.rs",
     // The macros by which code for one instruction set is entered.

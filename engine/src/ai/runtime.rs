@@ -245,13 +245,10 @@ async fn listen(bell: AsyncFd<Doorbell>, streams: &Streams, mut stopped: oneshot
 }
 
 fn pin(cpu: usize) -> io::Result<()> {
-    let missing = || io::Error::new(io::ErrorKind::InvalidInput, format!("there is no CPU {cpu}"));
-    let mut set = rustix::thread::CpuSet::new();
-    if cpu >= rustix::thread::CpuSet::MAX_CPU {
-        return Err(missing());
-    }
-    set.set(cpu);
-    rustix::thread::sched_setaffinity(None, &set).map_err(|_| missing())
+    xdp::thread::pin(&[cpu]).map_err(|error| {
+        let message = format!("CPU {cpu} does not exist or this process may not use it");
+        io::Error::new(error.kind(), message)
+    })
 }
 
 /// A stream that is not open yet.

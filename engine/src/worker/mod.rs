@@ -10,11 +10,11 @@
 //!
 //! After its start the loop neither allocates nor frees, but for a stream that panicked.
 
-mod affinity;
 mod clock;
 mod counters;
 mod demux;
 mod outbox;
+mod relays;
 mod streams;
 mod wheel;
 
@@ -45,6 +45,7 @@ pub(crate) struct Parts {
     pub(crate) counters: Arc<WorkerCounters>,
     pub(crate) stop: Arc<AtomicBool>,
     pub(crate) streams: usize,
+    pub(crate) relays: usize,
     pub(crate) receive_budget: usize,
     pub(crate) wait: WaitPolicy,
 }
@@ -64,9 +65,9 @@ pub(crate) fn spawn(index: usize, cpu: Option<usize>, worker: Worker) -> Result<
     let thread = std::thread::Builder::new()
         .name(format!("media-{index}"))
         .spawn(move || {
-            let pinned = cpu.map_or(Ok(()), affinity::pin);
+            let pinned = cpu.map_or(Ok(()), |cpu| xdp::thread::pin(&[cpu]));
             let runs = pinned.is_ok();
-            affinity::be_punctual();
+            xdp::thread::be_punctual();
             if started.send(pinned).is_ok() && runs {
                 worker.run();
             }
@@ -90,6 +91,7 @@ impl Worker {
             ai_doorbells: parts.ai_doorbells,
             counters: parts.counters,
             streams: parts.streams,
+            relays: parts.relays,
             now: clock::now(),
         });
         Self { streams, commands, stop, receive_budget, wait }

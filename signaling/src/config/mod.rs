@@ -8,11 +8,14 @@
 //! gives the plain structures that the other parts start from.
 
 mod agents;
+mod choices;
 mod document;
 mod environment;
 mod error;
 mod gateway;
 mod load;
+mod machine;
+mod media;
 mod plan;
 mod report;
 mod routes;
@@ -23,17 +26,17 @@ mod types;
 #[cfg(test)]
 mod tests;
 
+pub use choices::{Codec, Device, InbandDtmf, Simd, Source, Steering, Wait, Want, XdpMode};
 pub use environment::CONFIG_FILE;
 pub use error::{ConfigError, Origin, Problem};
 pub use gateway::Gateway;
 pub use load::{Loaded, Setting, Sources, load};
+pub use machine::{CpuList, InterfaceName, Priority, QueueList};
 pub use plan::{DEMO_AGENT, Plan, plan};
 pub use report::report;
 pub use schema::{Kind, all_keys, kind_at};
 pub use sections::{
-    Agent, App, Calls, Codec, Config, Device, Dialect, Drain, Http, InbandDtmf, Log, Media, Ng, OnClose,
-    Route, Simd, Sip, SipLimits, Source, Wait,
+    Agent, App, Calls, Config, Dialect, Drain, Http, Log, Media, Ng, OnClose, Route, Signaling, Sip,
+    SipLimits,
 };
-pub use types::{
-    BindAddress, CpuList, FilePath, Host, MediaAddress, Pattern, PortRange, RefusalStatus, Secret, Span,
-};
+pub use types::{BindAddress, FilePath, Host, MediaAddress, Pattern, PortRange, RefusalStatus, Secret, Span};

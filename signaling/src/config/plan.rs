@@ -4,14 +4,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use engine::config::{DeviceKind, EngineConfig, WaitPolicy};
+use engine::config::EngineConfig;
 use engine::stream::SourcePolicy;
 
 use super::agents;
+use super::choices::{Codec, Simd, Source};
 use super::error::ConfigError;
 use super::load::Loaded;
+use super::media;
 use super::routes;
-use super::sections::{Codec, Config, Device, Http, InbandDtmf, Log, Simd, Source, Wait};
+use super::sections::{Config, Http, Log};
 use crate::apps::{AgentConfig, AppsConfig};
 use crate::call::CallConfig;
 use crate::sip::{SipConfig, SipLimits};
@@ -29,8 +31,8 @@ pub struct Plan {
     pub sip: SipConfig,
     /// For the media engine.
     pub engine: EngineConfig,
-    /// The device that was asked for; [`EngineConfig::device`] is what that means in this version.
-    pub device: Device,
+    /// One pinned control thread per CPU; empty takes one unpinned thread per CPU.
+    pub signaling_cpus: Vec<usize>,
     /// Which kernels work on samples; this CPU runs them.
     pub simd: Simd,
     /// For every call.
@@ -63,7 +65,7 @@ pub fn plan(loaded: &Loaded, environment: &[(String, String)]) -> Result<Plan, C
     let mut check = Check { loaded, errors: ConfigError::default(), warnings: loaded.warnings.clone() };
 
     sip(&mut check);
-    media(&mut check);
+    media::check(&mut check);
     if config.calls.max == 0 {
         check.error("calls.max", "calls.max: 0 would refuse every call; use at least 1");
     }
@@ -87,33 +89,12 @@ pub fn plan(loaded: &Loaded, environment: &[(String, String)]) -> Result<Plan, C
     }
     let agents = agents::plan(&mut check, environment);
     let apps = routes::plan(&mut check, agents);
-    let engine = EngineConfig {
-        media_cpus: config.media.cpus.0.clone(),
-        stream_cpus: config.media.stream_cpus.0.clone(),
-        media_ports: config.media.ports.0.clone(),
-        device: device_kind(config.media.device),
-        wait: match config.media.wait {
-            Wait::Busy => WaitPolicy::Busy,
-            Wait::Adaptive => WaitPolicy::Adaptive,
-            Wait::Sleep => WaitPolicy::Sleep,
-        },
-        streams_per_worker: config.media.streams_per_worker,
-        command_ring: config.media.command_ring,
-        event_ring: config.media.event_ring,
-        receive_budget: config.media.receive_budget,
-        silent_peer_limit: config.media.silent_peer_limit.0,
-        inband_dtmf: match config.media.inband_dtmf {
-            InbandDtmf::Auto => engine::config::InbandDtmf::Auto,
-            InbandDtmf::Always => engine::config::InbandDtmf::Always,
-            InbandDtmf::Off => engine::config::InbandDtmf::Off,
-        },
-    };
     let Check { errors, warnings, .. } = check;
     errors.or_ok(Plan {
         data_dir: config.data_dir.0.clone(),
         sip: sip_config(config),
-        engine,
-        device: config.media.device,
+        engine: media::engine_config(config),
+        signaling_cpus: config.signaling.cpus.0.clone(),
         simd: config.media.simd,
         call: call_config(config),
         apps,
@@ -185,55 +166,6 @@ fn sip(check: &mut Check<'_>) {
     }
 }
 
-fn media(check: &mut Check<'_>) {
-    let media = &check.loaded.config.media;
-    match media.device {
-        Device::Auto | Device::Udp => {}
-        other => check.error(
-            "media.device",
-            format!("media.device: `{}` is not in this version; use `auto` or `udp`", other.name()),
-        ),
-    }
-    let tables: Vec<&str> = engine::simd::available().map(|kernels| kernels.name).collect();
-    if media.simd != Simd::Auto && !tables.contains(&media.simd.name()) {
-        check.error(
-            "media.simd",
-            format!(
-                "media.simd: this CPU does not run `{}`; use auto, {}",
-                media.simd.name(),
-                tables.join(", ")
-            ),
-        );
-    }
-    if let Some(interface) = &media.interface {
-        check.warn(format!(
-            "media.interface `{interface}` has no effect: no device of this version is bound to an interface"
-        ));
-    }
-    let milliseconds = media.ptime.0.as_millis();
-    if !(10..=60).contains(&milliseconds) || !milliseconds.is_multiple_of(10) {
-        check.error("media.ptime", "media.ptime: must be 10ms, 20ms, 30ms, 40ms, 50ms or 60ms");
-    }
-    if media.codecs.is_empty() {
-        check.error("media.codecs", "media.codecs: name at least one of pcmu, pcma");
-    }
-    for (index, codec) in media.codecs.iter().enumerate() {
-        if media.codecs[..index].contains(codec) {
-            check.error("media.codecs", "media.codecs: a codec is named twice");
-        }
-    }
-    for (key, value, largest) in [
-        ("streams_per_worker", media.streams_per_worker, 1 << 16),
-        ("receive_budget", media.receive_budget, 1 << 16),
-        ("command_ring", media.command_ring, 1 << 20),
-        ("event_ring", media.event_ring, 1 << 20),
-    ] {
-        if !(1..=largest).contains(&value) {
-            check.error(&format!("media.{key}"), format!("media.{key}: must be 1 to {largest}"));
-        }
-    }
-}
-
 /// Warns where one limit makes another one pointless.
 fn capacity(check: &mut Check<'_>) {
     let config = &check.loaded.config;
@@ -250,13 +182,6 @@ fn capacity(check: &mut Check<'_>) {
             "sip.limits.dialogs {} is lower than calls.max {calls}; further calls get 503",
             config.sip.limits.dialogs
         ));
-    }
-}
-
-const fn device_kind(device: Device) -> DeviceKind {
-    match device {
-        Device::Udp => DeviceKind::Udp,
-        _ => DeviceKind::Auto,
     }
 }
 

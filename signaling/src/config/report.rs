@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use engine::config::{AfXdpConfig, EngineConfig, WaitPolicy, Want, XdpMode};
+
 use super::agents::without_query;
 use super::plan::{DEMO_AGENT, Plan};
 use crate::apps::AppConfig;
@@ -27,14 +29,15 @@ pub fn report(plan: &Plan) -> String {
     };
     line(
         "media",
-        format!("{addresses}, ports {}-{}, device {}", ports.start(), ports.end(), plan.device.name()),
+        format!("{addresses}, ports {}-{}, device {}", ports.start(), ports.end(), plan.engine.device.name()),
     );
-    let workers = if plan.engine.media_cpus.is_empty() {
-        "not pinned".to_owned()
-    } else {
-        format!("on CPU {}", join(plan.engine.media_cpus.iter()))
-    };
+    if let Some(interface) = &plan.engine.af_xdp.interface {
+        line("", af_xdp(interface, &plan.engine.af_xdp));
+    }
+    let workers = pinned(&plan.engine.media_cpus);
     line("", format!("workers {workers}, at most {} calls", plan.call.max_calls));
+    line("", threads(&plan.engine));
+    line("signaling", format!("threads {}", pinned(&plan.signaling_cpus)));
     line("", format!("kernels {}", plan.simd.name()));
     line("data", plan.data_dir.display().to_string());
     line(
@@ -81,6 +84,54 @@ pub fn report(plan: &Plan) -> String {
     }
     out.push_str("  anyone else      reject 404\n");
     out
+}
+
+fn pinned(cpus: &[usize]) -> String {
+    if cpus.is_empty() { "not pinned".to_owned() } else { format!("on CPU {}", join(cpus.iter())) }
+}
+
+fn af_xdp(interface: &str, config: &AfXdpConfig) -> String {
+    let queues = match &*config.queues {
+        [] => "all queues".to_owned(),
+        queues => format!("queue {}", join(queues.iter())),
+    };
+    let mode = match config.mode {
+        XdpMode::Auto => "native or generic XDP",
+        XdpMode::Native => "native XDP",
+        XdpMode::Generic => "generic XDP",
+    };
+    let wanted = |what: &str, want| match want {
+        Want::Auto => format!(", {what} if possible"),
+        Want::Never => format!(", no {what}"),
+        Want::Require => format!(", {what} or nothing"),
+    };
+    let flood = match config.flood_limit {
+        0 => String::new(),
+        limit => format!(", {limit} packets/s from unknown sources"),
+    };
+    format!(
+        "AF_XDP on {interface}: {queues}, {mode}{}{}, {} frames, rings of {}{}{flood}",
+        wanted("zero-copy", config.zero_copy),
+        wanted("huge pages", config.hugepages),
+        config.frames,
+        config.ring,
+        if config.busy_poll { ", busy polling" } else { "" },
+    )
+}
+
+fn threads(config: &EngineConfig) -> String {
+    let wait = match config.wait {
+        WaitPolicy::Busy => "never sleep".to_owned(),
+        WaitPolicy::Adaptive => format!("spin, then sleep, tick {:?}", config.tick),
+        WaitPolicy::Sleep => format!("sleep, tick {:?}", config.tick),
+    };
+    let priority = match config.priority {
+        None => "ordinary priority".to_owned(),
+        Some(priority) => format!("SCHED_FIFO {priority}"),
+    };
+    let memory = if config.lock_memory { ", memory locked" } else { "" };
+    let relay = if config.kernel_relay { ", plain relays in the kernel if possible" } else { "" };
+    format!("workers {wait}, {priority}{memory}{relay}")
 }
 
 fn join(items: impl Iterator<Item = impl ToString>) -> String {

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::types::{
-    BindAddress, CpuList, FilePath, Host, MediaAddress, Pattern, PortRange, RefusalStatus, Span,
-};
+use super::choices::{Codec, Device, InbandDtmf, Simd, Source, Steering, Wait, Want, XdpMode};
+use super::machine::{CpuList, InterfaceName, Priority, QueueList};
+use super::types::{BindAddress, FilePath, Host, MediaAddress, Pattern, PortRange, RefusalStatus, Span};
 use crate::telemetry::LogFormat;
 
 /// The whole configuration.
@@ -21,6 +21,8 @@ pub struct Config {
     pub sip: Sip,
     /// RTP and the threads that carry it.
     pub media: Media,
+    /// The threads for everything but media.
+    pub signaling: Signaling,
     /// What every call is allowed.
     pub calls: Calls,
     /// Health, metrics and the calls' API.
@@ -44,6 +46,7 @@ impl Default for Config {
             data_dir: FilePath(PathBuf::from("sidetone-data")),
             sip: Sip::default(),
             media: Media::default(),
+            signaling: Signaling::default(),
             calls: Calls::default(),
             http: Http::default(),
             ng: Ng::default(),
@@ -142,8 +145,28 @@ pub struct Media {
     pub ports: PortRange,
     /// How packets come in and go out.
     pub device: Device,
-    /// The network interface, for devices that are bound to one.
-    pub interface: Option<String>,
+    /// The network interface for AF_XDP.
+    pub interface: Option<InterfaceName>,
+    /// Its receive queues for media; empty takes all.
+    pub queues: QueueList,
+    /// Where the XDP program runs.
+    pub xdp_mode: XdpMode,
+    /// Whether frames are shared with the driver.
+    pub zero_copy: Want,
+    /// AF_XDP frames per worker, of 2 KiB.
+    pub frames: usize,
+    /// Descriptors in each ring of an AF_XDP socket; a power of two.
+    pub ring: usize,
+    /// Whether AF_XDP frames are in huge pages.
+    pub hugepages: Want,
+    /// Whether workers drive the driver's queues themselves.
+    pub busy_poll: bool,
+    /// Packets per second from one source that no call knows; 0 takes any number.
+    pub flood_limit: u32,
+    /// How the packets of a call come to its worker's queue (AF_XDP).
+    pub steering: Steering,
+    /// Whether relays that need no look at their payload are left to the kernel.
+    pub kernel_relay: bool,
     /// Which kernels work on samples.
     pub simd: Simd,
     /// One pinned worker per CPU; empty takes one unpinned worker per two CPUs.
@@ -152,8 +175,16 @@ pub struct Media {
     pub stream_cpus: CpuList,
     /// What a worker does while there is nothing to do.
     pub wait: Wait,
+    /// How long a loaded worker that may sleep lets packets gather; `0ms` does not.
+    pub tick: Span,
+    /// The real-time priority of workers (SCHED_FIFO), 1 to 99 or `off`.
+    pub priority: Priority,
+    /// Whether all memory of the process stays in RAM.
+    pub lock_memory: bool,
     /// Calls per worker; their memory is taken at start.
     pub streams_per_worker: usize,
+    /// Relays (of the NG port) per worker; their slots are made at start.
+    pub relays_per_worker: usize,
     /// Datagrams taken per loop of a worker.
     pub receive_budget: usize,
     /// Commands that may wait for a worker.
@@ -183,11 +214,25 @@ impl Default for Media {
             ports: PortRange(20_000..=29_999),
             device: Device::Auto,
             interface: None,
+            queues: QueueList::default(),
+            xdp_mode: XdpMode::Auto,
+            zero_copy: Want::Auto,
+            frames: 8192,
+            ring: 2048,
+            hugepages: Want::Auto,
+            busy_poll: false,
+            flood_limit: 0,
+            steering: Steering::Auto,
+            kernel_relay: true,
             simd: Simd::Auto,
             cpus: CpuList::default(),
             stream_cpus: CpuList::default(),
             wait: Wait::Adaptive,
+            tick: Span(std::time::Duration::from_millis(1)),
+            priority: Priority::default(),
+            lock_memory: false,
             streams_per_worker: 4096,
+            relays_per_worker: 16_384,
             receive_budget: 256,
             command_ring: 1024,
             event_ring: 4096,
@@ -202,113 +247,12 @@ impl Default for Media {
     }
 }
 
-/// How packets come in and go out (architecture D2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Device {
-    /// The best that this host and this version allow.
-    #[default]
-    Auto,
-    /// AF_XDP.
-    AfXdp,
-    /// One socket per worker by sk_lookup.
-    SkLookup,
-    /// io_uring.
-    IoUring,
-    /// Kernel UDP sockets.
-    Udp,
-}
-
-impl Device {
-    /// The word in the configuration.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::AfXdp => "af_xdp",
-            Self::SkLookup => "sk_lookup",
-            Self::IoUring => "io_uring",
-            Self::Udp => "udp",
-        }
-    }
-}
-
-/// Which table of kernels works on samples (architecture D8).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Simd {
-    /// The fastest that this CPU runs.
-    #[default]
-    Auto,
-    /// Plain code, for any CPU.
-    Scalar,
-    /// x86-64 with AVX2 and FMA.
-    Avx2,
-    /// x86-64 with the AVX-512 of Ice Lake and Zen 4.
-    Avx512,
-    /// AArch64.
-    Neon,
-}
-
-impl Simd {
-    /// The word in the configuration.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Scalar => "scalar",
-            Self::Avx2 => "avx2",
-            Self::Avx512 => "avx512",
-            Self::Neon => "neon",
-        }
-    }
-}
-
-/// What a worker does while there is nothing to do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Wait {
-    /// Never sleeps.
-    Busy,
-    /// Spins a little, then sleeps.
-    #[default]
-    Adaptive,
-    /// Sleeps.
-    Sleep,
-}
-
-/// Whose packets to believe.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Source {
-    /// The SDP address at once, another one (NAT) after some packets in sequence; then locked.
-    #[default]
-    Latch,
-    /// The SDP address only.
-    Strict,
-}
-
-/// Whether keys are tones in the audio.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum InbandDtmf {
-    /// Heard and sent if the peer has no telephone-events.
-    #[default]
-    Auto,
-    /// Heard from every peer; sent if the peer has no telephone-events.
-    Always,
-    /// Neither.
-    Off,
-}
-
-/// An audio codec.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Codec {
-    /// G.711 mu-law.
-    Pcmu,
-    /// G.711 A-law.
-    Pcma,
+/// `[signaling]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Signaling {
+    /// One pinned thread per CPU for SIP, HTTP and the calls; empty takes one unpinned thread per CPU.
+    pub cpus: CpuList,
 }
 
 /// `[calls]`

@@ -263,10 +263,7 @@ fn kernels_that_this_cpu_does_not_run_are_refused_with_those_that_it_runs() {
 #[test]
 fn what_does_not_fit_together_is_refused() {
     let cases = [
-        (
-            "[media]\ndevice = \"af_xdp\"",
-            ":2: media.device: `af_xdp` is not in this version; use `auto` or `udp`",
-        ),
+        ("[media]\ndevice = \"af_xdp\"", ":2: media.device: `af_xdp` needs media.interface (--interface)"),
         ("[[routes]]\nmatch = \"x\"", ":1: routes[0].app: missing"),
         ("[[routes]]\napp = \"echo\"", ":1: routes[0]: say whose calls it takes"),
         (
@@ -490,4 +487,76 @@ proptest! {
         let range = PortRange(low..=low.saturating_add(more));
         prop_assert_eq!(range.to_string().parse::<PortRange>(), Ok(range.clone()));
     }
+}
+
+#[test]
+fn the_fast_path_is_configured_end_to_end() {
+    use engine::config::{AfXdpConfig, DeviceKind, Want, XdpMode};
+    let text = "[media]\ndevice = \"af_xdp\"\ninterface = \"eth1\"\nqueues = \"0,2-3\"\nxdp_mode = \"native\"\n\
+                zero_copy = \"never\"\nframes = 4096\nring = 1024\nhugepages = \"require\"\nbusy_poll = true\n\
+                flood_limit = 5000\nsteering = \"hash\"\nkernel_relay = false\ntick = \"2ms\"\npriority = 50\nlock_memory = true\n\
+                cpus = \"2,3\"\n[signaling]\ncpus = \"0-1\"\n";
+    let plan = plan_text(text, &[("SIDETONE_MEDIA_PRIORITY", "60")]).expect("a plan");
+    assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
+    assert_eq!(plan.engine.device, DeviceKind::AfXdp);
+    let expected = AfXdpConfig {
+        interface: Some("eth1".into()),
+        queues: vec![0, 2, 3],
+        mode: XdpMode::Native,
+        zero_copy: Want::Never,
+        frames: 4096,
+        ring: 1024,
+        hugepages: Want::Require,
+        busy_poll: true,
+        flood_limit: 5000,
+    };
+    assert_eq!(plan.engine.af_xdp, expected);
+    assert!(!plan.engine.kernel_relay && plan.engine.lock_memory);
+    assert_eq!(plan.engine.steering, engine::config::PortSteering::Hash);
+    assert_eq!(plan.engine.tick, Duration::from_millis(2));
+    assert_eq!(plan.engine.priority, Some(60));
+    assert_eq!(plan.signaling_cpus, [0, 1]);
+    let printed = report(&plan);
+    for words in [
+        "AF_XDP on eth1: queue 0, 2, 3, native XDP, no zero-copy, huge pages or nothing, 4096 frames",
+        "busy polling, 5000 packets/s from unknown sources",
+        "SCHED_FIFO 60, memory locked",
+        "signaling  threads on CPU 0, 1",
+    ] {
+        assert!(printed.contains(words), "{words} is missing in\n{printed}");
+    }
+    assert_eq!(plan_text("[media]\npriority = \"off\"\n", &[]).expect("a plan").engine.priority, None);
+}
+
+#[test]
+fn settings_of_the_fast_path_that_exclude_each_other_are_refused() {
+    let cases = [
+        ("ring = 1000", ":2: media.ring: must be a power of two from 64 to 32768"),
+        ("frames = 3000", ":2: media.frames: 3000 is too few for rings of 2048: at least 4096"),
+        ("frames = 64", ":2: media.frames: must be 128 to 1048576"),
+        (
+            "zero_copy = \"require\"\nxdp_mode = \"generic\"",
+            ":2: media.zero_copy: `require` and media.xdp_mode `generic`",
+        ),
+        ("priority = 100", ":2: media.priority: `100` is not a priority; write 1 to 99 or `off`"),
+        ("queues = \"256\"", ":2: media.queues: `256` is not a list of queues up to 255"),
+        ("interface = \"a b\"", ":2: media.interface: `a b` is not the name of a network interface"),
+        ("tick = \"11ms\"", ":2: media.tick: must be 0ms to 10ms"),
+        (
+            "stream_cpus = \"1\"\ncpus = \"1\"\nwait = \"busy\"",
+            ":2: media.stream_cpus: CPU 1 is one of media.cpus",
+        ),
+        (
+            "cpus = \"1\"\npriority = 1\n[signaling]\ncpus = \"0-1\"",
+            ":5: signaling.cpus: CPU 1 is one of media.cpus",
+        ),
+    ];
+    for (keys, expected) in cases {
+        let problem = problem(plan_text(&format!("[media]\n{keys}\n"), &[]));
+        assert!(problem.starts_with(&format!("sidetone.toml{expected}")), "{problem}");
+    }
+    let shared = plan_text("[media]\ncpus = \"1\"\n[signaling]\ncpus = \"1\"\n", &[]).expect("a plan");
+    assert!(shared.warnings[0].contains("media will be late when it is busy"), "{:?}", shared.warnings);
+    let unused = plan_text("[media]\ninterface = \"eth1\"\ndevice = \"udp\"\n", &[]).expect("a plan");
+    assert!(unused.warnings[0].contains("`udp` is not bound to an interface"), "{:?}", unused.warnings);
 }

@@ -21,8 +21,9 @@ macro_rules! deserialize_from_str {
         }
     )*};
 }
+pub(super) use deserialize_from_str;
 
-deserialize_from_str!(Span, PortRange, CpuList, Pattern, MediaAddress, Host, BindAddress);
+deserialize_from_str!(Span, PortRange, Pattern, MediaAddress, Host, BindAddress);
 
 /// A duration with its unit: `500ms`, `20s`, `1m30s`, `1h`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -118,36 +119,6 @@ impl fmt::Display for PortRange {
         write!(f, "{}-{}", self.0.start(), self.0.end())
     }
 }
-
-/// CPU numbers, such as `0,2-3`; empty leaves the choice to the engine.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CpuList(pub Vec<usize>);
-
-impl FromStr for CpuList {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is not a list of CPUs; write numbers and ranges, such as `0,2-3`");
-        let mut cpus = Vec::new();
-        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-            let (low, high) = part.split_once('-').unwrap_or((part, part));
-            let low: usize = low.trim().parse().map_err(|_| wrong())?;
-            let high: usize = high.trim().parse().map_err(|_| wrong())?;
-            if high < low || high > HIGHEST_CPU {
-                return Err(wrong());
-            }
-            for cpu in low..=high {
-                if cpus.contains(&cpu) {
-                    return Err(format!("`{text}` names CPU {cpu} twice"));
-                }
-                cpus.push(cpu);
-            }
-        }
-        Ok(Self(cpus))
-    }
-}
-
-const HIGHEST_CPU: usize = 1023;
 
 /// A regular expression that the whole dialled user must match.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -160,6 +160,14 @@ impl Host {
         run("ip", &[&["netns", "exec", &self.namespace, "ethtool"], arguments].concat())
     }
 
+    /// The number of its interface.
+    pub fn index(&self) -> u32 {
+        self.run(|| {
+            let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a socket");
+            rustix::net::netdevice::name_to_index(socket, &self.interface).expect("its interface")
+        })
+    }
+
     /// The address of a family.
     pub fn ip(&self, ipv6: bool) -> IpAddr {
         if ipv6 { self.ipv6.into() } else { self.ipv4.into() }
