@@ -27,6 +27,7 @@ pub mod loopback;
 pub mod netem;
 pub mod netlink;
 pub mod next_hop;
+pub mod pcap;
 mod port_socket;
 pub mod program;
 mod ring;
