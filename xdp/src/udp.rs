@@ -172,7 +172,7 @@ impl UdpDevice {
     }
 }
 
-/// Readable when something waits to be received.
+/// Readable when a socket has something to receive or the doorbell has rung.
 impl AsFd for UdpDevice {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
