@@ -178,6 +178,11 @@ impl Phone {
         parameters(Some(self.rtp_address), Some(self.rtcp_address))
     }
 
+    /// The SSRC of what it sends.
+    pub fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
     /// Sends 20 ms of a constant that is not silence.
     pub fn speak(&mut self, sample: u8) {
         self.say(&[sample; 160]);
@@ -257,4 +262,30 @@ impl Phone {
             false
         })
     }
+}
+
+/// Adds a relay and waits until it is live; a port that another process has is not the test's matter.
+pub fn add_relay(
+    engine: &Engine,
+    events: &mut EngineEvents,
+    mut relay: Box<engine::relay::Relay>,
+) -> (engine::command::RelayId, [SocketAddr; 2]) {
+    for _ in 0..20 {
+        let (id, locals) = engine.add_relay([IP; 2], relay).expect("room for a relay");
+        loop {
+            match next_event(events) {
+                Event::RelayAdded { id: added } => {
+                    assert_eq!(added, id);
+                    return (id, locals);
+                }
+                Event::RelayFailed { error, relay: back, .. } => {
+                    assert_eq!(error, std::io::ErrorKind::AddrInUse);
+                    relay = back;
+                    break;
+                }
+                _ => {}
+            }
+        }
+    }
+    panic!("twenty port pairs in a row are in use");
 }

@@ -2,11 +2,11 @@
 #![deny(clippy::indexing_slicing)]
 
 pub mod bencode;
+mod cache;
+pub mod command;
+mod counters;
 pub mod json;
 pub mod message;
 pub mod options;
 mod sdp;
 pub mod value;
-mod cache;
-pub mod command;
-mod counters;
