@@ -145,7 +145,7 @@ pub struct Phone {
     pub peer: Option<SocketAddr>,
     ssrc: u32,
     sequence_number: u16,
-    timestamp: u32,
+    pub timestamp: u32,
     pub heard_rtp: Vec<Vec<u8>>,
     pub heard_rtcp: Vec<Vec<u8>>,
 }
@@ -190,7 +190,12 @@ impl Phone {
 
     /// Sends 20 ms of audio.
     pub fn say(&mut self, audio: &[u8; 160]) {
-        let mut packet = vec![0x80, 0];
+        self.say_as(0, false, audio);
+    }
+
+    /// Sends 20 ms of anything.
+    pub fn say_as(&mut self, payload_type: u8, marker: bool, audio: &[u8]) {
+        let mut packet = vec![0x80, payload_type | if marker { 0x80 } else { 0 }];
         packet.extend(self.sequence_number.to_be_bytes());
         packet.extend(self.timestamp.to_be_bytes());
         packet.extend(self.ssrc.to_be_bytes());
