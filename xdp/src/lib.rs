@@ -21,6 +21,7 @@ pub mod bpf;
 mod counters;
 mod doorbell;
 mod flow;
+pub mod host;
 pub mod io_uring;
 pub mod loopback;
 pub mod netem;

@@ -280,6 +280,11 @@ impl Relay {
         std::mem::take(&mut self.directions[side.index()].route.has_news)
     }
 
+    /// Where a party said that it receives RTP, which is as a rule where it sends from.
+    pub(crate) fn remote_rtp(&self, side: Side) -> Option<SocketAddr> {
+        self.parameters.legs[side.index()].remote_rtp
+    }
+
     /// Whether RTCP of a party shares its RTP port, so that no second port is opened.
     #[must_use]
     pub fn rtcp_mux(&self, side: Side) -> bool {
