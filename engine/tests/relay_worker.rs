@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use engine::command::{Command, RelayId};
-use engine::config::EngineConfig;
+use engine::config::{EngineConfig, WaitPolicy};
 use engine::event::{Event, RelayMemory};
 use engine::relay::{Relay, RelayEvent, RelayParameters, RelayStatistics, RelayUpdate, Side};
 use engine::stream::{App, Refusal};
@@ -351,4 +351,41 @@ fn what_a_bad_network_delivers_goes_out_once_and_in_order_of_arrival() {
         assert!(side.lost_packets.unsigned_abs() < 80 && side.jitter > Duration::from_micros(500));
         assert_eq!(side.refusals.count(Refusal::Stranger), 0);
     }
+}
+
+#[test]
+fn a_loaded_worker_ticks_and_relays_all_and_its_streams_stay_punctual() {
+    let network = Network::Loopback(Default::default());
+    let policy = EngineConfig { wait: WaitPolicy::Adaptive, ..config(8) };
+    let (engine, mut events) = start(policy, network.device());
+    let (mut phones, parameters) = phones(&network);
+    let (_, locals) = add_relay(&engine, &mut events, Relay::new(parameters));
+    connect(&mut phones, locals);
+    talk(&mut phones, 50);
+    let counters = Arc::clone(&engine.worker_counters()[0]);
+    assert_eq!(counters.ticks.value(), 0, "a quiet worker is woken");
+    assert!(counters.waits.value() > 20);
+    let mut phone = Phone::new(&network);
+    let (id, local) = add(&engine, &mut events, engine::stream::Stream::new(phone.parameters()));
+    engine.send(Command::Attach { id, app: App::Echo }).expect("room");
+    phone.peer = Some(local);
+    // About 120 per millisecond, for a second.
+    let deadline = std::time::Instant::now() + Duration::from_secs(1);
+    let mut spoken = 50;
+    while std::time::Instant::now() < deadline {
+        for _ in 0..120 {
+            phones[0].speak(1);
+        }
+        spoken += 120;
+        phone.speak(2);
+        std::thread::sleep(Duration::from_micros(800));
+        phones.iter_mut().for_each(Phone::listen);
+    }
+    std::thread::sleep(Duration::from_millis(50));
+    phones.iter_mut().for_each(Phone::listen);
+    phone.listen();
+    assert_eq!(phones[1].heard_rtp.len(), spoken);
+    assert!(counters.ticks.value() > 50, "{}", counters.ticks.value());
+    assert!(counters.deadlines.value() >= 40 && phone.heard_rtp.len() >= 40);
+    println!("{counters:?}");
 }
