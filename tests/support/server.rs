@@ -64,6 +64,8 @@ impl Server {
             .args(["--media-ports", &format!("{}-{}", media_ports.0, media_ports.1)])
             .args(&setup.flags)
             .env_remove("SIDETONE_CONFIG")
+            // Off unless a test wants it: processes of tests run side by side.
+            .env("SIDETONE_NG_BIND", "")
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))

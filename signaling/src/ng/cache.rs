@@ -58,7 +58,8 @@ impl ReplyCache {
             let young = std::mem::take(&mut self.young);
             let mut expired = std::mem::replace(&mut self.old, young);
             // What runs is not forgotten, or it would run twice.
-            for (key, entry) in expired.entries.extract_if(|_, entry| matches!(entry, Entry::Running { .. })) {
+            for (key, entry) in expired.entries.extract_if(|_, entry| matches!(entry, Entry::Running { .. }))
+            {
                 self.young.entries.insert(key, entry);
             }
             expired
@@ -79,8 +80,7 @@ impl ReplyCache {
 
     /// Notes the reply of a command; how many times it is to be sent.
     pub(super) fn finish(&mut self, key: &Key, reply: Arc<[u8]>) -> u16 {
-        let generation =
-            if self.young.entries.contains_key(key) { &mut self.young } else { &mut self.old };
+        let generation = if self.young.entries.contains_key(key) { &mut self.young } else { &mut self.old };
         let Some(entry) = generation.entries.get_mut(key) else { return 1 };
         generation.bytes += reply.len() + key.cookie.len() + ENTRY_BYTES;
         match std::mem::replace(entry, Entry::Done(reply)) {
@@ -97,7 +97,8 @@ impl ReplyCache {
     }
 
     /// How many commands are remembered.
-    pub(super) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.young.entries.len() + self.old.entries.len()
     }
 }
