@@ -17,7 +17,7 @@ use super::options::Options;
 use super::sdp::{Body, BodyError};
 use super::table::{Job, Shared};
 use super::value::Dictionary;
-use crate::call::CallEntry;
+use crate::call::{CallEntry, CallState};
 use crate::media::{MediaError, RelayEvent};
 
 mod describe;
@@ -262,6 +262,16 @@ impl Call {
         let options = description.options;
         dialogue.is_final |=
             description.is_answer && options.sip_code.is_some_and(|code| code >= 200) && !options.provisional;
+        if description.is_answer {
+            let first = dialogue.slots.first();
+            let remote = first.and_then(|slot| slot.leg(Side::A).rtp);
+            let local = first.and_then(|slot| slot.local(Side::A));
+            self.entry.update(|summary| {
+                summary.state = CallState::Answered;
+                summary.answered.get_or_insert_with(SystemTime::now);
+                (summary.remote_rtp, summary.local_rtp) = (remote, local);
+            });
+        }
         let receiver =
             self.parties.party_mut(pair.receiver).ok_or(CallError::Party(PartyError::SameParty))?;
         let text = description.write(&changes, &mut receiver.outgoing);
