@@ -33,7 +33,8 @@ pub mod wav;
 mod worker;
 
 pub use engine::{
-    AddRelayError, AddStreamError, CommandRingFull, DeviceChoice, Engine, EngineEvents, StartError,
+    AddRelayError, AddStreamError, CommandRingFull, DeviceChoice, Engine, EngineEvents, PortCounters,
+    StartError,
 };
 pub use worker::WorkerCounters;
 pub use xdp::{Counter, Device, DeviceCounters, Doorbell};

@@ -2,6 +2,7 @@
 
 mod devices;
 mod error;
+mod placement;
 mod ports;
 mod slots;
 
@@ -13,17 +14,19 @@ use std::thread::JoinHandle;
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
 use xdp::{Device, DeviceCounters, Doorbell};
 
+use self::placement::Placement;
 use self::ports::PortPool;
 use self::slots::Slots;
 use crate::command::{Command, RelayId, StreamId};
 use crate::config::{DeviceKind, EngineConfig, InbandDtmf};
 use crate::event::Event;
-use crate::relay::{Relay, RelayOptions};
+use crate::relay::{Relay, RelayOptions, Side};
 use crate::stream::{Stream, StreamOptions};
 use crate::time::Duration;
 use crate::worker::{self, Worker, WorkerCounters};
 
 pub use self::error::{AddRelayError, AddStreamError, CommandRingFull, StartError};
+pub use self::placement::PortCounters;
 
 /// The running media engine. Every method may be called from any thread; none waits for a worker but
 /// [`Engine::shutdown`].
@@ -54,11 +57,14 @@ pub struct DeviceChoice {
     pub name: &'static str,
     /// The better devices and the reason that each was refused, best first.
     pub refused: Vec<(DeviceKind, String)>,
+    /// How ports are chosen for calls, and why not better.
+    pub ports: String,
 }
 
 #[derive(Debug)]
 struct Control {
     workers: Vec<WorkerControl>,
+    placement: Placement,
 }
 
 #[derive(Debug)]
@@ -93,7 +99,7 @@ impl Engine {
         ai_doorbells: Vec<Doorbell>,
     ) -> Result<(Self, EngineEvents), StartError> {
         check(&config)?;
-        let (devices, refused) = devices::open(&config, worker_count(&config))?;
+        let (devices, refused) = devices::open(&config, config.workers())?;
         let (mut engine, events) = Self::start_on(config, devices, ai_doorbells)?;
         engine.device.refused = refused;
         Ok((engine, events))
@@ -117,8 +123,16 @@ impl Engine {
         };
         let start = getrandom::u64().unwrap_or_default();
         let pools = PortPool::split(&config.media_ports, devices.len(), start).ok_or_else(too_few_ports)?;
+        let name = devices.first().map_or("none", |device| device.name());
+        // Another device has no queues of its own.
+        let placement = if name == DeviceKind::AfXdp.name() {
+            Placement::on_interface(&config, &pools)
+        } else {
+            Placement::in_turn(format!("{name} owns no queues"))
+        };
         let doorbell = Doorbell::new().map_err(StartError::Doorbell)?;
-        let control = Arc::new(Mutex::new(Control { workers: Vec::new() }));
+        let ports = placement.description.clone();
+        let control = Arc::new(Mutex::new(Control { workers: Vec::new(), placement }));
         // Dropped on an early return, it stops the workers that did start.
         let engine = Self {
             control: Arc::clone(&control),
@@ -126,10 +140,7 @@ impl Engine {
             threads: Mutex::default(),
             silent_peer_limit: config.silent_peer_limit,
             inband_dtmf: config.inband_dtmf,
-            device: DeviceChoice {
-                name: devices.first().map_or("none", |device| device.name()),
-                refused: Vec::new(),
-            },
+            device: DeviceChoice { name, refused: Vec::new(), ports },
         };
         let ai_doorbells: Arc<[Doorbell]> = ai_doorbells.into();
         let mut rings = Vec::new();
@@ -197,8 +208,8 @@ impl Engine {
             return Err(AddStreamError::ShutDown(stream));
         }
         let mut control = lock(&self.control);
-        let Some((index, worker)) = control.least_loaded(1, |worker| worker.streams.is_full()) else {
-            let workers = &control.workers;
+        let Control { workers, placement } = &mut *control;
+        let Some((index, worker)) = least_loaded(workers, 1, |worker| worker.streams.is_full()) else {
             return Err(if workers.iter().all(|worker| worker.streams.is_full()) {
                 AddStreamError::NoSlot(stream)
             } else if workers.iter().all(|worker| worker.ports.free() == 0) {
@@ -207,8 +218,8 @@ impl Engine {
                 AddStreamError::CommandRingFull(stream)
             });
         };
-        let Some((port, (slot, generation))) =
-            worker.ports.take().and_then(|port| Some((port, worker.streams.take(port)?)))
+        let port = placement.take(&mut worker.ports, index, local_ip, stream.remote_rtp());
+        let Some((port, (slot, generation))) = port.and_then(|port| Some((port, worker.streams.take(port)?)))
         else {
             unreachable!("a usable worker has a port and a slot");
         };
@@ -234,8 +245,8 @@ impl Engine {
             return Err(AddRelayError::ShutDown(relay));
         }
         let mut control = lock(&self.control);
-        let Some((index, worker)) = control.least_loaded(2, |worker| worker.relays.is_full()) else {
-            let workers = &control.workers;
+        let Control { workers, placement } = &mut *control;
+        let Some((index, worker)) = least_loaded(workers, 2, |worker| worker.relays.is_full()) else {
             return Err(if workers.iter().all(|worker| worker.relays.is_full()) {
                 AddRelayError::NoSlot(relay)
             } else if workers.iter().all(|worker| worker.ports.free() < 2) {
@@ -244,7 +255,11 @@ impl Engine {
                 AddRelayError::CommandRingFull(relay)
             });
         };
-        let (Some(first), Some(second)) = (worker.ports.take(), worker.ports.take()) else {
+        let mut take = |side: Side| {
+            let local_ip = local_ips[side.index()];
+            placement.take(&mut worker.ports, index, local_ip, relay.remote_rtp(side))
+        };
+        let (Some(first), Some(second)) = (take(Side::A), take(Side::B)) else {
             unreachable!("a usable worker has two ports");
         };
         let Some((slot, generation)) = worker.relays.take([first, second]) else {
@@ -290,6 +305,7 @@ impl Engine {
             // A worker catches its streams' panics; one of its own has been printed by its hook.
             let _ = thread.join();
         }
+        lock(&self.control).placement.end();
     }
 
     /// How many streams each worker has, counting those being added or removed.
@@ -320,6 +336,12 @@ impl Engine {
     #[must_use]
     pub fn device(&self) -> &DeviceChoice {
         &self.device
+    }
+
+    /// How the ports of calls were chosen.
+    #[must_use]
+    pub fn port_counters(&self) -> Arc<PortCounters> {
+        lock(&self.control).placement.counters()
     }
 
     fn stop(&self) {
@@ -365,21 +387,6 @@ impl EngineEvents {
 }
 
 impl Control {
-    /// The worker with the least to do that has room for a command, so many free port pairs and a slot.
-    fn least_loaded(
-        &mut self,
-        port_pairs: usize,
-        is_full: impl Fn(&WorkerControl) -> bool,
-    ) -> Option<(u16, &mut WorkerControl)> {
-        let is_usable = |worker: &WorkerControl| {
-            !worker.commands.is_full() && worker.ports.free() >= port_pairs && !is_full(worker)
-        };
-        let usable = self.workers.iter_mut().enumerate().filter(|(_, worker)| is_usable(worker));
-        usable
-            .min_by_key(|(_, worker)| worker.streams.taken() + worker.relays.taken())
-            .map(|(index, worker)| (index as u16, worker))
-    }
-
     fn release_stream(&mut self, id: StreamId) {
         let Some(worker) = self.workers.get_mut(usize::from(id.worker)) else { return };
         if let Some(port) = worker.streams.release(id.slot, id.generation) {
@@ -404,17 +411,24 @@ impl WorkerControl {
     }
 }
 
+/// The worker with the least to do that has room for a command, so many free port pairs and a slot.
+fn least_loaded(
+    workers: &mut [WorkerControl],
+    port_pairs: usize,
+    is_full: impl Fn(&WorkerControl) -> bool,
+) -> Option<(u16, &mut WorkerControl)> {
+    let is_usable = |worker: &WorkerControl| {
+        !worker.commands.is_full() && worker.ports.free() >= port_pairs && !is_full(worker)
+    };
+    let usable = workers.iter_mut().enumerate().filter(|(_, worker)| is_usable(worker));
+    usable
+        .min_by_key(|(_, worker)| worker.streams.taken() + worker.relays.taken())
+        .map(|(index, worker)| (index as u16, worker))
+}
+
 /// Taking a lock whose holder panicked: every change under it is a single assignment or push.
 fn lock(control: &Mutex<Control>) -> MutexGuard<'_, Control> {
     control.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn worker_count(config: &EngineConfig) -> usize {
-    if config.media_cpus.is_empty() {
-        std::thread::available_parallelism().map_or(1, |cpus| cpus.get() / 2).max(1)
-    } else {
-        config.media_cpus.len()
-    }
 }
 
 fn check(config: &EngineConfig) -> Result<(), StartError> {

@@ -136,7 +136,7 @@ struct Direction {
 }
 
 impl Relay {
-    /// Makes a relay with all the memory it will ever need, less than 2 kB without ears for tones.
+    /// Makes a relay with all the memory it will ever need, about 3 kB, and as much again with ears for tones.
     #[must_use]
     pub fn new(parameters: RelayParameters) -> Box<Self> {
         Self::with_options(parameters, RelayOptions::default())
@@ -278,6 +278,11 @@ impl Relay {
     #[must_use]
     pub fn take_news(&mut self, side: Side) -> bool {
         std::mem::take(&mut self.directions[side.index()].route.has_news)
+    }
+
+    /// Where a party said that it receives RTP, which is as a rule where it sends from.
+    pub(crate) fn remote_rtp(&self, side: Side) -> Option<SocketAddr> {
+        self.parameters.legs[side.index()].remote_rtp
     }
 
     /// Whether RTCP of a party shares its RTP port, so that no second port is opened.

@@ -310,6 +310,11 @@ impl Stream {
         }
     }
 
+    /// Where the peer said that it receives RTP, which is as a rule where it sends from.
+    pub(crate) fn remote_rtp(&self) -> Option<SocketAddr> {
+        self.parameters.remote_rtp
+    }
+
     /// Applies a new offer/answer outcome.
     pub fn update(&mut self, now: Instant, parameters: StreamParameters) {
         self.now = now;

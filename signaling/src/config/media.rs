@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use engine::config::{AfXdpConfig, DeviceKind, EngineConfig, WaitPolicy};
+use engine::config::{AfXdpConfig, DeviceKind, EngineConfig, PortSteering, WaitPolicy};
 
-use super::choices::{Device, InbandDtmf, Simd, Wait, Want, XdpMode};
+use super::choices::{Device, InbandDtmf, Simd, Steering, Wait, Want, XdpMode};
 use super::plan::Check;
 use super::sections::{Config, Media};
 
@@ -150,6 +150,12 @@ pub(super) fn engine_config(config: &Config) -> EngineConfig {
             Device::Udp => DeviceKind::Udp,
         },
         af_xdp: af_xdp_config(media),
+        steering: match media.steering {
+            Steering::Auto => PortSteering::Auto,
+            Steering::Rules => PortSteering::Rules,
+            Steering::Hash => PortSteering::Hash,
+            Steering::Off => PortSteering::Off,
+        },
         kernel_relay: media.kernel_relay,
         wait: match media.wait {
             Wait::Busy => WaitPolicy::Busy,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::choices::{Codec, Device, InbandDtmf, Simd, Source, Wait, Want, XdpMode};
+use super::choices::{Codec, Device, InbandDtmf, Simd, Source, Steering, Wait, Want, XdpMode};
 use super::machine::{CpuList, InterfaceName, Priority, QueueList};
 use super::types::{
     BindAddress, FilePath, Host, MediaAddress, Network, OptionalAddress, Pattern, PortRange, RefusalStatus,
@@ -166,6 +166,8 @@ pub struct Media {
     pub busy_poll: bool,
     /// Packets per second from one source that no call knows; 0 takes any number.
     pub flood_limit: u32,
+    /// How the packets of a call come to its worker's queue (AF_XDP).
+    pub steering: Steering,
     /// Whether relays that need no look at their payload are left to the kernel.
     pub kernel_relay: bool,
     /// Which kernels work on samples.
@@ -223,6 +225,7 @@ impl Default for Media {
             hugepages: Want::Auto,
             busy_poll: false,
             flood_limit: 0,
+            steering: Steering::Auto,
             kernel_relay: true,
             simd: Simd::Auto,
             cpus: CpuList::default(),
