@@ -37,7 +37,7 @@ const LAYERS: &[Layers] = &[
             &["engine"],
             &["worker"],
             &["stream", "relay", "mixer", "player", "recorder", "ai"],
-            &["jitter", "dtmf"],
+            &["jitter", "dtmf", "source"],
             &["rtp", "srtp", "codec", "dsp", "wav"],
             &["simd"],
         ],

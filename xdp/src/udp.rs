@@ -3,7 +3,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -147,6 +147,13 @@ impl UdpDevice {
                 }
             }
         }
+    }
+}
+
+/// Readable when a socket has something to receive or the doorbell has rung.
+impl AsFd for UdpDevice {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
     }
 }
 

@@ -37,8 +37,9 @@ fn open_kind(
     config: &EngineConfig,
     workers: usize,
 ) -> Result<Vec<Box<dyn Device>>, String> {
-    // RTP and RTCP.
-    let ports = 2 * config.streams_per_worker;
+    // RTP and RTCP, of each side of a relay; never more than the worker's share of the range.
+    let range = usize::from(config.media_ports.end().saturating_sub(*config.media_ports.start())) + 1;
+    let ports = (2 * config.streams_per_worker + 4 * config.relays_per_worker).min(range.div_ceil(workers));
     match device {
         DeviceKind::AfXdp => Err(match &config.af_xdp.interface {
             Some(_) => "this version does not have it".to_owned(),
