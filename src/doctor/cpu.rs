@@ -29,7 +29,7 @@ fn media_cpus(facts: &Facts) -> Check {
             .for_bare_metal(true);
     }
     let named = facts.engine.stream_cpus.iter().chain(&facts.signaling_cpus).chain(media);
-    let missing: Vec<usize> = named.copied().filter(|cpu| !machine.allowed.contains(cpu)).collect();
+    let missing: Vec<usize> = named.copied().filter(|cpu| !may_use(facts, *cpu)).collect();
     if missing.is_empty() {
         return Check::new("media_cpus", why, Status::Ok, format!("CPU {}", numbers(media)));
     }
@@ -38,6 +38,12 @@ fn media_cpus(facts: &Facts) -> Check {
         "sidetone --media-cpus with some of {}   (or widen the cpuset)",
         numbers(&machine.allowed)
     ))
+}
+
+/// Isolated CPUs are not among those that a process begins with, but it may go there.
+fn may_use(facts: &Facts, cpu: usize) -> bool {
+    let machine = &facts.machine;
+    machine.allowed.contains(&cpu) || machine.isolated.contains(&cpu) && machine.cpus.contains(&cpu)
 }
 
 fn sharing(facts: &Facts) -> Option<Check> {

@@ -1,8 +1,9 @@
 //! The only reader of clocks in the engine's media part.
 
+use rustix::thread::nanosleep;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-use crate::time::{Instant, WallClock};
+use crate::time::{Duration, Instant, WallClock};
 
 /// The monotonic time, the same for all threads.
 pub(super) fn now() -> Instant {
@@ -12,6 +13,12 @@ pub(super) fn now() -> Instant {
 /// The time of day that belongs to `at`, which has just been read.
 pub(super) fn wall(at: Instant) -> WallClock {
     WallClock { at, unix_nanos: nanos(clock_gettime(ClockId::Realtime)) }
+}
+
+/// Sleeps, whatever happens; a signal may end it early.
+pub(super) fn sleep(duration: Duration) {
+    let seconds = duration.as_secs() as i64;
+    let _ = nanosleep(&Timespec { tv_sec: seconds, tv_nsec: duration.subsec_nanos().into() });
 }
 
 /// Both clocks are positive on any system that runs this.
