@@ -38,7 +38,7 @@ pub(crate) fn place(
         placing.media.iter().copied().filter(|cpu| !machine.isolated.contains(cpu)).collect();
     if !bare.is_empty() {
         let sentence = format!(
-            "media CPU {} not isolated: other programs and the kernel may run there, too \
+            "no isolation of media CPU {}: other programs and the kernel may run there, too \
              (isolcpus=; see docs/tuning.md and `sidetone doctor`)",
             list(&bare)
         );
@@ -159,9 +159,7 @@ mod tests {
         let placing = place(&on_interface(), &[], &machine, Some(0));
         assert_eq!(placing.media, [2, 3]);
         assert_eq!(placing.rest, [0, 1, 4, 5]);
-        assert!(
-            placing.warnings.is_empty() && placing.notes.iter().all(|note| !note.contains("not isolated"))
-        );
+        assert!(placing.warnings.is_empty() && placing.notes.iter().all(|note| !note.contains("isolation")));
     }
 
     #[test]
@@ -170,7 +168,8 @@ mod tests {
         let placing = place(&config, &[0, 1], &two_nodes(), Some(0));
         assert_eq!((&placing.media[..], &placing.rest[..]), (&[1, 5][..], &[][..]));
         let said = placing.warnings.join("\n");
-        for words in ["CPU 1, 5 not isolated", "shares CPU 1 with media", "CPU 5 of 1, 5 not on NUMA node 0"]
+        for words in
+            ["no isolation of media CPU 1, 5", "shares CPU 1 with media", "CPU 5 of 1, 5 not on NUMA node 0"]
         {
             assert!(said.contains(words), "{words} is missing in {said}");
         }
