@@ -23,6 +23,8 @@ mod doorbell;
 mod flow;
 pub mod loopback;
 pub mod netem;
+pub mod netlink;
+pub mod next_hop;
 mod ring;
 mod socket;
 mod sys;
