@@ -30,8 +30,21 @@ pub(crate) struct Cli {
 pub(crate) enum Subcommands {
     /// Checks the configuration, prints what would run and ends: 0 if it would start, 1 with the errors if not
     CheckConfig(Box<RunFlags>),
+    /// Says how well this host is set up for media and what to do about it: 0 unless there is a problem
+    Doctor(Box<DoctorFlags>),
     /// Prints the version and ends
     Version,
+}
+
+/// Flags of `doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorFlags {
+    /// Prints JSON instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// What would run.
+    #[command(flatten)]
+    pub(crate) run: RunFlags,
 }
 
 /// Flags of a run. Each overrides the environment, the file and the default, in this order.
@@ -167,4 +180,5 @@ Quick start for a trunk that sends calls to an AI backend:
     agent = \"support\"
 
 Every key of the file can be set by an environment variable: sip.bind is SIDETONE_SIP_BIND.
+To see what this host is good for: sidetone doctor --interface eth0
 Signals: SIGTERM or SIGINT lets calls end (drain.timeout), a second one ends them at once.";

@@ -1,6 +1,7 @@
 //! `sidetone`: command line, configuration, start-up and shutdown.
 
 mod cli;
+mod doctor;
 mod metrics;
 mod run;
 mod signals;
@@ -20,6 +21,10 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Some(Subcommands::CheckConfig(flags)) => check_config(&flags),
+        Some(Subcommands::Doctor(flags)) => match read_plan(&flags.run) {
+            Ok(plan) => doctor::run(&plan, flags.json),
+            Err(error) => refuse(&error),
+        },
         None => match read_plan(&cli.run) {
             Ok(plan) => run::run(plan),
             Err(error) => refuse(&error),

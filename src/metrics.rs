@@ -32,6 +32,9 @@ pub(crate) fn media(out: &mut Exposition, media: &Media) {
             out.counter(&format!("sidetone_device_{name}"), help, &labels, value)
         });
     }
+    engine
+        .port_counters()
+        .for_each(|name, help, value| out.counter(&format!("sidetone_ports_{name}"), help, &[], value));
     for (worker, streams) in engine.streams().into_iter().enumerate() {
         let labels = [("worker", &*worker.to_string())];
         out.gauge("sidetone_worker_streams", "Streams that the worker has", &labels, streams);

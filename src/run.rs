@@ -220,6 +220,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 fn log_device(engine: &Engine) {
     let device = engine.device();
     tracing::info!(device = device.name, workers = engine.worker_counters().len(), "media engine runs");
+    tracing::info!("media ports are chosen {}", device.ports);
     for (kind, reason) in &device.refused {
         tracing::info!(device = %kind, "better device not used: {reason}");
     }

@@ -1,12 +1,24 @@
 //! What signalling asks of a worker. Plain data; memory a worker needs comes with the command, and goes
 //! back with an event, so that the worker itself neither allocates nor frees.
 
+use crate::relay::{Relay, RelayStatistics, RelayUpdate};
 use crate::stream::StreamParameters;
 
 /// Names a stream for its life: the worker, the worker's slot and a generation against reuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId {
     /// The index of the worker that owns the stream.
+    pub worker: u16,
+    /// The slot in that worker.
+    pub slot: u32,
+    /// Counts the uses of the slot.
+    pub generation: u32,
+}
+
+/// Names a relay for its life, as [`StreamId`] names a stream. Relays have slots of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RelayId {
+    /// The index of the worker that owns the relay.
     pub worker: u16,
     /// The slot in that worker.
     pub slot: u32,
@@ -103,14 +115,42 @@ pub enum Command {
         /// Which stream.
         id: StreamId,
     },
-    /// Ends the worker's loop; streams still there are removed first.
+    /// Opens the sockets of a relay and starts it. Answered by `RelayAdded` or `RelayFailed`.
+    AddRelay {
+        /// The id, chosen by the engine's control side.
+        id: RelayId,
+        /// The local RTP address of each side; RTCP is on the next port unless it is multiplexed.
+        locals: [std::net::SocketAddr; 2],
+        /// The relay itself, made by the control side.
+        relay: Box<Relay>,
+    },
+    /// Applies a new offer/answer outcome. Answered by `RelayUpdated`, or by `RelayUnknown`.
+    UpdateRelay {
+        /// Which relay.
+        id: RelayId,
+        /// The new parameters and the memory for them.
+        update: Box<RelayUpdate>,
+    },
+    /// Asks for `Event::RelayReport`, or `RelayUnknown`.
+    QueryRelay {
+        /// Which relay.
+        id: RelayId,
+        /// Where the figures are written to.
+        report: Box<RelayStatistics>,
+    },
+    /// Closes the sockets and answers with `RelayRemoved`.
+    RemoveRelay {
+        /// Which relay.
+        id: RelayId,
+    },
+    /// Ends the worker's loop; streams and relays still there are removed first.
     Shutdown,
 }
 
 impl Command {
-    /// The stream that the command is for; `None` for the whole worker.
+    /// The worker that the command is for; `None` for every worker.
     #[must_use]
-    pub const fn stream(&self) -> Option<StreamId> {
+    pub const fn worker(&self) -> Option<u16> {
         match *self {
             Self::AddStream { id, .. }
             | Self::UpdateStream { id, .. }
@@ -118,7 +158,11 @@ impl Command {
             | Self::SendDtmf { id, .. }
             | Self::RelayDtmf { id, .. }
             | Self::QueryStream { id }
-            | Self::RemoveStream { id } => Some(id),
+            | Self::RemoveStream { id } => Some(id.worker),
+            Self::AddRelay { id, .. }
+            | Self::UpdateRelay { id, .. }
+            | Self::QueryRelay { id, .. }
+            | Self::RemoveRelay { id } => Some(id.worker),
             Self::Shutdown => None,
         }
     }

@@ -92,6 +92,20 @@ pub enum XdpMode {
     Generic,
 }
 
+/// How the packets of a call come to the queue of the worker that owns it, with [`DeviceKind::AfXdp`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PortSteering {
+    /// By rules, else by the hash, else by chance.
+    #[default]
+    Auto,
+    /// Rules of the network interface (n-tuple filters) send each worker's ports to one of its queues.
+    Rules,
+    /// The ports of calls are chosen by the receive hash of the network interface.
+    Hash,
+    /// By chance: what comes to another worker is handed over.
+    Off,
+}
+
 /// For [`DeviceKind::AfXdp`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AfXdpConfig {
@@ -115,6 +129,19 @@ pub struct AfXdpConfig {
     /// Packets per second from one source that no call knows, before the rest is dropped in the driver; 0 takes any
     /// number.
     pub flood_limit: u32,
+}
+
+impl AfXdpConfig {
+    /// Which of `workers` owns a receive queue; `None` if media does not come in there. Queues are dealt in turn.
+    #[must_use]
+    pub fn owner(&self, queue: u32, workers: usize) -> Option<usize> {
+        let place = if self.queues.is_empty() {
+            queue as usize
+        } else {
+            self.queues.iter().position(|&listed| listed == queue)?
+        };
+        place.checked_rem(workers)
+    }
 }
 
 impl Default for AfXdpConfig {
@@ -158,6 +185,8 @@ pub struct EngineConfig {
     pub device: DeviceKind,
     /// For AF_XDP.
     pub af_xdp: AfXdpConfig,
+    /// How the packets of a call come to its worker's queue.
+    pub steering: PortSteering,
     /// Whether relays that need no look at their payload are left to the kernel, with devices that can.
     pub kernel_relay: bool,
     /// How workers wait.
@@ -170,6 +199,8 @@ pub struct EngineConfig {
     pub lock_memory: bool,
     /// Streams per worker; memory for their slots is taken at start.
     pub streams_per_worker: usize,
+    /// Relays per worker; memory for their slots is taken at start.
+    pub relays_per_worker: usize,
     /// Commands that may wait per worker.
     pub command_ring: usize,
     /// Events that may wait per worker.
@@ -182,6 +213,18 @@ pub struct EngineConfig {
     pub inband_dtmf: InbandDtmf,
 }
 
+impl EngineConfig {
+    /// How many workers there will be.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        if self.media_cpus.is_empty() {
+            std::thread::available_parallelism().map_or(1, |cpus| cpus.get() / 2).max(1)
+        } else {
+            self.media_cpus.len()
+        }
+    }
+}
+
 impl Default for EngineConfig {
     fn default() -> Self {
         Self {
@@ -190,12 +233,14 @@ impl Default for EngineConfig {
             media_ports: 20_000..=29_999,
             device: DeviceKind::Auto,
             af_xdp: AfXdpConfig::default(),
+            steering: PortSteering::default(),
             kernel_relay: true,
             wait: WaitPolicy::Adaptive,
             tick: Duration::from_millis(1),
             priority: None,
             lock_memory: false,
             streams_per_worker: 4096,
+            relays_per_worker: 16_384,
             command_ring: 1024,
             event_ring: 4096,
             receive_budget: 256,

@@ -3,7 +3,8 @@
 
 use std::net::SocketAddr;
 
-use crate::command::{Digit, StreamId};
+use crate::command::{Digit, RelayId, StreamId};
+use crate::relay::{Relay, RelayEvent, RelayStatistics, RelayUpdate, Side};
 use crate::stream::{App, PlayoutReport, Stream, StreamStatistics};
 use crate::time::Duration;
 
@@ -87,4 +88,69 @@ pub enum Event {
         /// Which stream.
         id: StreamId,
     },
+    /// The relay's sockets are open.
+    RelayAdded {
+        /// Which relay.
+        id: RelayId,
+    },
+    /// The relay could not be started.
+    RelayFailed {
+        /// Which relay.
+        id: RelayId,
+        /// The side whose ports could not be opened.
+        side: Side,
+        /// The operating system's error, such as `AddrInUse`.
+        error: std::io::ErrorKind,
+        /// The memory that came with the command.
+        relay: Box<Relay>,
+    },
+    /// Something happened in a relay.
+    Relay {
+        /// Which relay.
+        id: RelayId,
+        /// What.
+        event: RelayEvent,
+    },
+    /// New parameters are applied.
+    RelayUpdated {
+        /// Which relay.
+        id: RelayId,
+        /// The memory that is left over.
+        update: Box<RelayUpdate>,
+    },
+    /// The answer to `QueryRelay`.
+    RelayReport {
+        /// Which relay.
+        id: RelayId,
+        /// The figures now.
+        report: Box<RelayStatistics>,
+    },
+    /// A command came for a relay that is gone.
+    RelayUnknown {
+        /// Which relay.
+        id: RelayId,
+        /// The memory that came with the command.
+        memory: RelayMemory,
+    },
+    /// The relay has ended; it has its last figures.
+    RelayRemoved {
+        /// Which relay.
+        id: RelayId,
+        /// The memory.
+        relay: Box<Relay>,
+    },
+    /// The relay's code panicked. Only this relay ended; a bug to report.
+    RelayPanicked {
+        /// Which relay.
+        id: RelayId,
+    },
+}
+
+/// Memory of a command that goes back unused.
+#[derive(Debug)]
+pub enum RelayMemory {
+    /// Of `Command::UpdateRelay`.
+    Update(Box<RelayUpdate>),
+    /// Of `Command::QueryRelay`.
+    Report(Box<RelayStatistics>),
 }

@@ -25,12 +25,16 @@ pub mod player;
 pub mod relay;
 pub mod rtp;
 pub mod simd;
+mod source;
 pub mod srtp;
 pub mod stream;
 pub mod time;
 pub mod wav;
 mod worker;
 
-pub use engine::{AddStreamError, CommandRingFull, DeviceChoice, Engine, EngineEvents, StartError};
+pub use engine::{
+    AddRelayError, AddStreamError, CommandRingFull, DeviceChoice, Engine, EngineEvents, PortCounters,
+    StartError,
+};
 pub use worker::WorkerCounters;
 pub use xdp::{Counter, Device, DeviceCounters, Doorbell};

@@ -230,11 +230,33 @@ fn an_engine_that_cannot_start_says_why() {
 }
 
 #[test]
-fn auto_takes_udp_and_says_why_not_something_better() {
+fn auto_takes_the_best_device_and_says_why_not_a_better_one() {
+    let ladder = [DeviceKind::AfXdp, DeviceKind::SkLookup, DeviceKind::IoUring, DeviceKind::Udp];
     let (engine, _events) = Engine::start(config(8)).expect("it starts");
-    assert_eq!(engine.device().name, "udp");
-    let refused: Vec<_> = engine.device().refused.iter().map(|(device, _)| *device).collect();
-    assert_eq!(refused, [DeviceKind::AfXdp, DeviceKind::SkLookup, DeviceKind::IoUring]);
+    let choice = engine.device();
+    let (refused, reasons): (Vec<_>, Vec<_>) = choice.refused.iter().cloned().unzip();
+    assert_eq!(refused, ladder[..refused.len()]);
+    assert_eq!(choice.name, ladder[refused.len()].name());
+    assert!(reasons[0].contains("media.interface"), "{reasons:?}");
+    assert!(reasons.iter().all(|reason| !reason.is_empty()), "{reasons:?}");
+}
+
+#[test]
+fn every_device_that_can_be_had_carries_a_stream_and_the_others_say_why_not() {
+    for device in [DeviceKind::SkLookup, DeviceKind::IoUring, DeviceKind::Udp] {
+        match Engine::start(EngineConfig { device, ..config(8) }) {
+            Ok((engine, mut events)) => {
+                assert_eq!(engine.device().name, device.name());
+                assert_eq!(engine.device().refused, []);
+                add(&engine, &mut events, idle_stream());
+            }
+            Err(StartError::DeviceUnavailable { device: refused, reason }) => {
+                assert_eq!(refused, device);
+                assert_ne!(device, DeviceKind::Udp, "{reason}");
+            }
+            Err(error) => panic!("{device}: {error}"),
+        }
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::io;
 use std::num::NonZeroU64;
 
+use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity, set_current_timer_slack};
 
 /// Pins the calling thread to `cpus`; threads that it starts are there, too, until they pin themselves.
@@ -31,4 +32,20 @@ pub fn allowed_cpus() -> Vec<usize> {
 pub fn be_punctual() {
     // A kernel that refuses makes deadlines a little late, which is counted.
     let _ = set_current_timer_slack(NonZeroU64::new(1));
+}
+
+/// Gives the calling thread a real-time priority (SCHED_FIFO, 1 to 99), above every ordinary thread.
+///
+/// # Errors
+/// `PermissionDenied` without CAP_SYS_NICE and with a lower RLIMIT_RTPRIO.
+pub fn be_real_time(priority: u8) -> io::Result<()> {
+    crate::sys::schedule::set_fifo(priority)
+}
+
+/// Keeps all memory of the process in RAM, also what it takes later.
+///
+/// # Errors
+/// `PermissionDenied` or `OutOfMemory` without CAP_IPC_LOCK and with a too low RLIMIT_MEMLOCK.
+pub fn lock_memory() -> io::Result<()> {
+    Ok(mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE)?)
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{Timespec, epoll};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 
+use crate::port_socket::{PortSocket, is_asynchronous};
 use crate::sys::mmsg::{self, RECEIVE_BATCH, Received, Sending, TRANSMIT_BATCH};
 use crate::{
     Datagram, Device, DeviceCounters, Doorbell, Full, Handle, MAX_DATAGRAM_BYTES, Outgoing, PortIndex,
@@ -40,7 +40,7 @@ pub struct UdpDevice {
     doorbell: Doorbell,
     counters: Arc<DeviceCounters>,
     options: Options,
-    sockets: Vec<Option<Socket>>,
+    sockets: Vec<Option<PortSocket>>,
     /// Sockets that were ready at the last look; those before `next_event` are done.
     events: Box<[u64]>,
     ready: usize,
@@ -52,14 +52,6 @@ pub struct UdpDevice {
     queue: Vec<Outgoing>,
     /// Scratch: the queue's indexes sorted by socket.
     order: Vec<u32>,
-}
-
-#[derive(Debug)]
-struct Socket {
-    fd: OwnedFd,
-    local: SocketAddr,
-    /// The only address that is heard. An IPv4 socket is really connected to it.
-    connected: Option<SocketAddr>,
 }
 
 impl UdpDevice {
@@ -89,7 +81,7 @@ impl UdpDevice {
         })
     }
 
-    fn socket(&self, port: PortIndex) -> Option<&Socket> {
+    fn socket(&self, port: PortIndex) -> Option<&PortSocket> {
         self.sockets.get(port.0 as usize)?.as_ref()
     }
 
@@ -126,18 +118,18 @@ impl UdpDevice {
             self.counters.transmit_errors.add(order.len() as u64);
             return;
         };
-        let ipv6 = socket.local.is_ipv6();
+        let ipv6 = socket.local().is_ipv6();
         let mut rest = order;
         let mut refused = false;
         while !rest.is_empty() {
             let datagrams = rest.iter().take(TRANSMIT_BATCH).map(|&index| {
                 let Outgoing { path, len } = self.queue[index as usize];
                 Sending {
-                    remote: (ipv6 || socket.connected != Some(path.remote)).then_some(path.remote),
+                    remote: socket.destination(path.remote),
                     payload: &self.transmit_buffers[index as usize][..len],
                 }
             });
-            match mmsg::transmit_batch(socket.fd.as_fd(), ipv6, datagrams) {
+            match mmsg::transmit_batch(socket.as_fd(), ipv6, datagrams) {
                 Ok(sent) if sent > 0 => {
                     let (done, todo) = rest.split_at(sent.min(rest.len()));
                     let bytes = done.iter().map(|&index| self.queue[index as usize].len as u64).sum();
@@ -172,15 +164,10 @@ impl Device for UdpDevice {
             None if self.sockets.len() < self.options.ports => self.sockets.len(),
             None => return Err(io::ErrorKind::QuotaExceeded.into()),
         };
-        let family = if local.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let fd = rustix::net::socket_with(family, SocketType::DGRAM, flags, Some(ipproto::UDP))?;
-        sockopt::set_socket_recv_buffer_size(&fd, self.options.receive_buffer_bytes)?;
-        rustix::net::bind(&fd, &local)?;
-        let local = rustix::net::getsockname(&fd)?.try_into()?;
+        let socket = PortSocket::bind(local, self.options.receive_buffer_bytes)?;
         let data = epoll::EventData::new_u64(index as u64);
-        epoll::add(&self.epoll, &fd, data, epoll::EventFlags::IN)?;
-        let socket = Some(Socket { fd, local, connected: None });
+        epoll::add(&self.epoll, &socket, data, epoll::EventFlags::IN)?;
+        let socket = Some(socket);
         match self.sockets.get_mut(index) {
             Some(free) => *free = socket,
             None => self.sockets.push(socket),
@@ -189,7 +176,7 @@ impl Device for UdpDevice {
     }
 
     fn local_address(&self, port: PortIndex) -> Option<SocketAddr> {
-        self.socket(port).map(|socket| socket.local)
+        self.socket(port).map(PortSocket::local)
     }
 
     fn close(&mut self, port: PortIndex) {
@@ -201,19 +188,8 @@ impl Device for UdpDevice {
     }
 
     fn connect(&mut self, port: PortIndex, remote: Option<SocketAddr>) {
-        let Some(Some(socket)) = self.sockets.get_mut(port.0 as usize) else { return };
-        if socket.local.is_ipv6() {
-            // After connect and disconnect an IPv6 socket still hears its former peer only (seen on Linux
-            // 6.18; an IPv4 socket hears everyone again). So it is never connected; `receive` filters.
-            socket.connected = remote;
-            return;
-        }
-        let connected = remote.is_some_and(|remote| rustix::net::connect(&socket.fd, &remote).is_ok());
-        let former = std::mem::replace(&mut socket.connected, remote.filter(|_| connected));
-        // It is a hint: a port that talks to anyone works too, one tied to the former peer does not.
-        if !connected && former.is_some() && rustix::net::connect_unspec(&socket.fd).is_ok() {
-            // The kernel gives up a port that it chose itself; one that was asked for is still bound.
-            let _ = rustix::net::bind(&socket.fd, &socket.local);
+        if let Some(Some(socket)) = self.sockets.get_mut(port.0 as usize) {
+            socket.connect(remote);
         }
     }
 
@@ -237,7 +213,7 @@ impl Device for UdpDevice {
             };
             let limit = (budget - handled).min(RECEIVE_BATCH);
             let buffers = &mut self.receive_buffers[..limit];
-            let taken = match mmsg::receive_batch(socket.fd.as_fd(), buffers, &mut self.received) {
+            let taken = match mmsg::receive_batch(socket.as_fd(), buffers, &mut self.received) {
                 Ok(taken) => taken,
                 Err(error) => {
                     if error.kind() != io::ErrorKind::WouldBlock {
@@ -255,7 +231,7 @@ impl Device for UdpDevice {
                     continue;
                 }
                 let Some(remote) = received.remote else { continue };
-                if socket.connected.is_some_and(|connected| connected != remote) {
+                if !socket.hears(remote) {
                     self.counters.receive_strangers.increment();
                     continue;
                 }
@@ -324,14 +300,6 @@ impl Device for UdpDevice {
     fn name(&self) -> &'static str {
         "udp"
     }
-}
-
-/// Whether an error of a send may be about an earlier datagram (ICMP, on a connected socket).
-fn is_asynchronous(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable
-    )
 }
 
 /// The doorbell's mark among the epoll events; no port has it.

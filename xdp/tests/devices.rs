@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use xdp::af_xdp::ModeWanted;
+use xdp::io_uring::{self, UringDevice};
 use xdp::loopback::LoopbackNetwork;
 use xdp::netem::{Conditions, Netem, NetemClock};
 use xdp::udp::{Options, UdpDevice};
+
 use xdp::{Device, Full, MAX_DATAGRAM_BYTES, Outgoing, Path, PortIndex};
 
 use netns::Cable;
@@ -35,6 +37,24 @@ fn udp(ip: IpAddr) -> Pair {
     let options = Options { ports: 64, transmit_queue: 8, ..Options::default() };
     let device = || Box::new(UdpDevice::new(&options).expect("descriptors")) as Box<dyn Device>;
     Pair { near: device(), far: device(), ip: [ip; 2], one_host: true, _cable: None }
+}
+
+/// `None` where io_uring is forbidden, which the runner is told.
+fn uring(ip: IpAddr) -> Option<Pair> {
+    let options = io_uring::Options {
+        ports: 64,
+        transmit_queue: 8,
+        receive_buffers: 32,
+        ..io_uring::Options::default()
+    };
+    let device = || UringDevice::new(&options).map(|device| Box::new(device) as Box<dyn Device>);
+    match (device(), device()) {
+        (Ok(near), Ok(far)) => Some(Pair { near, far, ip: [ip; 2], one_host: true, _cable: None }),
+        (Err(reason), _) | (_, Err(reason)) => {
+            netns::skip("io_uring", &reason.to_string());
+            None
+        }
+    }
 }
 
 fn loopback(ip: IpAddr) -> Pair {
@@ -84,13 +104,24 @@ fn every_kind() -> Vec<(&'static str, Pair)> {
 }
 
 fn unprivileged() -> Vec<(&'static str, Pair)> {
-    vec![
+    let mut kinds = vec![
         ("udp IPv4", udp(V4)),
         ("udp IPv6", udp(V6)),
         ("loopback IPv4", loopback(V4)),
         ("loopback IPv6", loopback(V6)),
         ("netem", good_netem(V4)),
-    ]
+    ];
+    for (name, ip) in [("io_uring IPv4", V4), ("io_uring IPv6", V6)] {
+        kinds.extend(uring(ip).map(|pair| (name, pair)));
+    }
+    kinds
+}
+
+/// The kinds that hear other programs on this host.
+fn kernel_kinds(ip: IpAddr) -> Vec<(&'static str, Pair)> {
+    let mut kinds = vec![("udp", udp(ip))];
+    kinds.extend(uring(ip).map(|pair| ("io_uring", pair)));
+    kinds
 }
 
 fn open(device: &mut dyn Device, ip: IpAddr) -> (PortIndex, SocketAddr) {
@@ -350,47 +381,90 @@ fn everything_moved_is_counted() {
 
 #[test]
 fn a_datagram_larger_than_a_buffer_is_dropped_and_counted() {
-    let Pair { mut near, .. } = udp(V4);
-    let (port, local) = open(&mut *near, V4);
-    let socket = std::net::UdpSocket::bind((V4, 0)).expect("a socket");
-    socket.send_to(&[1; MAX_DATAGRAM_BYTES + 1], local).expect("sent");
-    socket.send_to(&[2; 3], local).expect("sent");
-    near.wait(Duration::from_secs(2));
-    let mut heard = Vec::new();
-    near.receive(8, &mut |datagram| {
-        heard.push((datagram.port, datagram.payload.to_vec()));
-        None
-    });
-    assert_eq!(heard, [(port, vec![2; 3])]);
-    assert_eq!(near.counters().receive_truncated.value(), 1);
-}
-
-#[test]
-fn a_dual_stack_port_shows_ipv4_as_ipv4() {
-    let Pair { mut near, mut far, .. } = udp(V4);
-    let both = near.open("[::]:0".parse().expect("an address")).expect("a free port");
-    let port_number = near.local_address(both).expect("open").port();
-    let (v4, v4_local) = open(&mut *far, V4);
-    let (v6, v6_local) = open(&mut *far, V6);
-    for (port, local, ip) in [(v4, v4_local, V4), (v6, v6_local, V6)] {
-        send(&mut *far, port, SocketAddr::new(ip, port_number), b"ping");
-        assert_eq!(receive_all(&mut *near, 1), [(both, local, b"ping".to_vec())]);
-        near.connect(both, Some(local));
-        send(&mut *near, both, local, b"pong");
-        assert_eq!(receive_all(&mut *far, 1).len(), 1);
-        near.connect(both, None);
+    for (kind, Pair { mut near, .. }) in kernel_kinds(V4) {
+        let (port, local) = open(&mut *near, V4);
+        let socket = std::net::UdpSocket::bind((V4, 0)).expect("a socket");
+        for len in [MAX_DATAGRAM_BYTES + 1, 9000, 3] {
+            socket.send_to(&vec![len as u8; len], local).expect("sent");
+        }
+        let heard = receive_all(&mut *near, 1);
+        assert_eq!(heard, [(port, socket.local_addr().expect("bound"), vec![3; 3])], "{kind}");
+        assert_eq!(near.counters().receive_truncated.value(), 2, "{kind}");
+        assert_eq!(near.counters().received_datagrams.value(), 3, "{kind}");
     }
 }
 
 #[test]
-fn udp_opens_no_more_ports_than_agreed() {
-    let mut device = UdpDevice::new(&Options { ports: 2, ..Options::default() }).expect("descriptors");
-    let (first, _) = open(&mut device, V4);
-    open(&mut device, V4);
-    let refused = device.open(SocketAddr::new(V4, 0)).map_err(|error| error.kind());
-    assert_eq!(refused, Err(io::ErrorKind::QuotaExceeded));
-    device.close(first);
-    assert_eq!(open(&mut device, V4).0, first);
+fn a_dual_stack_port_shows_ipv4_as_ipv4() {
+    for (kind, Pair { mut near, mut far, .. }) in kernel_kinds(V4) {
+        let both = near.open("[::]:0".parse().expect("an address")).expect("a free port");
+        let port_number = near.local_address(both).expect("open").port();
+        let (v4, v4_local) = open(&mut *far, V4);
+        let (v6, v6_local) = open(&mut *far, V6);
+        for (port, local, ip) in [(v4, v4_local, V4), (v6, v6_local, V6)] {
+            send(&mut *far, port, SocketAddr::new(ip, port_number), b"ping");
+            assert_eq!(receive_all(&mut *near, 1), [(both, local, b"ping".to_vec())], "{kind}");
+            near.connect(both, Some(local));
+            send(&mut *near, both, local, b"pong");
+            assert_eq!(receive_all(&mut *far, 1).len(), 1, "{kind}");
+            near.connect(both, None);
+        }
+    }
+}
+
+#[test]
+fn no_more_ports_are_opened_than_agreed() {
+    let udp = UdpDevice::new(&Options { ports: 2, ..Options::default() }).expect("descriptors");
+    let mut kinds: Vec<Box<dyn Device>> = vec![Box::new(udp)];
+    match UringDevice::new(&io_uring::Options { ports: 2, ..io_uring::Options::default() }) {
+        Ok(device) => kinds.push(Box::new(device)),
+        Err(reason) => netns::skip("io_uring", &reason.to_string()),
+    }
+    for mut device in kinds {
+        let (first, _) = open(&mut *device, V4);
+        open(&mut *device, V4);
+        let refused = device.open(SocketAddr::new(V4, 0)).map_err(|error| error.kind());
+        assert_eq!(refused, Err(io::ErrorKind::QuotaExceeded), "{}", device.name());
+        device.close(first);
+        assert_eq!(open(&mut *device, V4).0, first, "{}", device.name());
+    }
+}
+
+/// Far more has come than there are buffers: the rest waits in its sockets.
+#[test]
+fn what_has_no_buffer_yet_is_not_lost() {
+    for (kind, Pair { mut near, mut far, ip, .. }) in kernel_kinds(V4) {
+        let ports: Vec<_> = (0..10).map(|_| open(&mut *far, ip[1])).collect();
+        let (from, _) = open(&mut *near, ip[0]);
+        for number in 0..20u8 {
+            for (_, remote) in &ports {
+                assert_eq!(queue(&mut *near, from, *remote, &[number]), Ok(true));
+            }
+        }
+        near.flush();
+        let heard = receive_all(&mut *far, 200);
+        for (port, _) in ports {
+            let numbers: Vec<u8> =
+                heard.iter().filter(|heard| heard.0 == port).map(|heard| heard.2[0]).collect();
+            assert_eq!(numbers, (0..20).collect::<Vec<u8>>(), "{kind}");
+        }
+    }
+}
+
+#[test]
+fn a_device_works_on_another_thread_than_its_makers_and_its_end_frees_its_ports() {
+    for (kind, Pair { mut near, mut far, ip, .. }) in unprivileged() {
+        let (port, remote) = open(&mut *far, ip[1]);
+        let local = std::thread::spawn(move || {
+            let (port, local) = open(&mut *near, ip[0]);
+            send(&mut *near, port, remote, b"hello");
+            near.wait(Duration::from_millis(1));
+            local
+        });
+        let local = local.join().expect("no panic");
+        assert_eq!(receive_all(&mut *far, 1), [(port, local, b"hello".to_vec())], "{kind}");
+        assert_eq!(far.open(local).map_err(|error| error.kind()).map(|_| ()), Ok(()), "{kind}");
+    }
 }
 
 #[test]
@@ -504,5 +578,10 @@ proptest! {
         prop_assert_eq!(&play(good_netem(V4), &steps), &expected);
         prop_assert_eq!(&play(udp(V4), &steps), &expected);
         prop_assert_eq!(&play(udp(V6), &steps), &expected);
+        for ip in [V4, V6] {
+            if let Some(pair) = uring(ip) {
+                prop_assert_eq!(&play(pair, &steps), &expected);
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 
 use crate::command::Command;
 use crate::config::DeviceKind;
+use crate::relay::Relay;
 use crate::stream::Stream;
 
 /// Why the engine did not start.
@@ -54,15 +55,7 @@ pub enum StartError {
         /// The device.
         device: DeviceKind,
         /// Why.
-        reason: &'static str,
-    },
-    /// The device failed to start.
-    #[error("the device {device} did not start: {source}")]
-    Device {
-        /// The device.
-        device: DeviceKind,
-        /// The operating system's error.
-        source: io::Error,
+        reason: String,
     },
     /// The event doorbell could not be made.
     #[error("no file descriptor for the event doorbell: {0}")]
@@ -95,6 +88,36 @@ impl AddStreamError {
             | Self::NoPort(stream)
             | Self::CommandRingFull(stream)
             | Self::ShutDown(stream) => stream,
+        }
+    }
+}
+
+/// Why a relay was not added. The relay comes back, and may be added again.
+#[derive(Debug, thiserror::Error)]
+pub enum AddRelayError {
+    /// Every worker has as many relays as it was started for.
+    #[error("every worker is full: raise relays_per_worker or media_cpus")]
+    NoSlot(Box<Relay>),
+    /// No worker with a free slot has two free port pairs.
+    #[error("no two media port pairs are free in one worker: widen media_ports")]
+    NoPort(Box<Relay>),
+    /// The workers' command rings are full; try again.
+    #[error("the command rings of all workers are full")]
+    CommandRingFull(Box<Relay>),
+    /// The engine has been shut down.
+    #[error("the engine has been shut down")]
+    ShutDown(Box<Relay>),
+}
+
+impl AddRelayError {
+    /// The relay that was not added.
+    #[must_use]
+    pub fn into_relay(self) -> Box<Relay> {
+        match self {
+            Self::NoSlot(relay)
+            | Self::NoPort(relay)
+            | Self::CommandRingFull(relay)
+            | Self::ShutDown(relay) => relay,
         }
     }
 }

@@ -1,7 +1,10 @@
 //! The control side: starts workers, hands out ports and slots, carries commands there and events back.
 
+mod devices;
 mod error;
+mod placement;
 mod ports;
+mod slots;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,15 +14,19 @@ use std::thread::JoinHandle;
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
 use xdp::{Device, DeviceCounters, Doorbell};
 
+use self::placement::Placement;
 use self::ports::PortPool;
-use crate::command::{Command, StreamId};
+use self::slots::Slots;
+use crate::command::{Command, RelayId, StreamId};
 use crate::config::{DeviceKind, EngineConfig, InbandDtmf};
 use crate::event::Event;
+use crate::relay::{Relay, RelayOptions, Side};
 use crate::stream::{Stream, StreamOptions};
 use crate::time::Duration;
 use crate::worker::{self, Worker, WorkerCounters};
 
-pub use self::error::{AddStreamError, CommandRingFull, StartError};
+pub use self::error::{AddRelayError, AddStreamError, CommandRingFull, StartError};
+pub use self::placement::PortCounters;
 
 /// The running media engine. Every method may be called from any thread; none waits for a worker but
 /// [`Engine::shutdown`].
@@ -49,12 +56,15 @@ pub struct DeviceChoice {
     /// [`Device::name`] of the one taken.
     pub name: &'static str,
     /// The better devices and the reason that each was refused, best first.
-    pub refused: Vec<(DeviceKind, &'static str)>,
+    pub refused: Vec<(DeviceKind, String)>,
+    /// How ports are chosen for calls, and why not better.
+    pub ports: String,
 }
 
 #[derive(Debug)]
 struct Control {
     workers: Vec<WorkerControl>,
+    placement: Placement,
 }
 
 #[derive(Debug)]
@@ -62,18 +72,12 @@ struct WorkerControl {
     commands: Producer<Command>,
     doorbell: Doorbell,
     ports: PortPool,
-    slots: Vec<Slot>,
-    /// Free slots, the one that was free for longest last.
-    free_slots: Vec<u32>,
+    /// With the RTP port of each stream.
+    streams: Slots<u16>,
+    /// With the RTP ports of each relay.
+    relays: Slots<[u16; 2]>,
     counters: Arc<WorkerCounters>,
     device_counters: Arc<DeviceCounters>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Slot {
-    generation: u32,
-    /// The RTP port while a stream has the slot.
-    port: Option<u16>,
 }
 
 impl Engine {
@@ -94,15 +98,8 @@ impl Engine {
         config: EngineConfig,
         ai_doorbells: Vec<Doorbell>,
     ) -> Result<(Self, EngineEvents), StartError> {
-        let refused = refused_devices(config.device)?;
-        let device = |_| -> Result<Box<dyn Device>, StartError> {
-            let options =
-                xdp::udp::Options { ports: 2 * config.streams_per_worker, ..xdp::udp::Options::default() };
-            let device = xdp::udp::UdpDevice::new(&options)
-                .map_err(|source| StartError::Device { device: DeviceKind::Udp, source })?;
-            Ok(Box::new(device))
-        };
-        let devices = (0..worker_count(&config)).map(device).collect::<Result<_, _>>()?;
+        check(&config)?;
+        let (devices, refused) = devices::open(&config, config.workers())?;
         let (mut engine, events) = Self::start_on(config, devices, ai_doorbells)?;
         engine.device.refused = refused;
         Ok((engine, events))
@@ -126,8 +123,16 @@ impl Engine {
         };
         let start = getrandom::u64().unwrap_or_default();
         let pools = PortPool::split(&config.media_ports, devices.len(), start).ok_or_else(too_few_ports)?;
+        let name = devices.first().map_or("none", |device| device.name());
+        // Another device has no queues of its own.
+        let placement = if name == DeviceKind::AfXdp.name() {
+            Placement::on_interface(&config, &pools)
+        } else {
+            Placement::in_turn(format!("{name} owns no queues"))
+        };
         let doorbell = Doorbell::new().map_err(StartError::Doorbell)?;
-        let control = Arc::new(Mutex::new(Control { workers: Vec::new() }));
+        let ports = placement.description.clone();
+        let control = Arc::new(Mutex::new(Control { workers: Vec::new(), placement }));
         // Dropped on an early return, it stops the workers that did start.
         let engine = Self {
             control: Arc::clone(&control),
@@ -135,10 +140,7 @@ impl Engine {
             threads: Mutex::default(),
             silent_peer_limit: config.silent_peer_limit,
             inband_dtmf: config.inband_dtmf,
-            device: DeviceChoice {
-                name: devices.first().map_or("none", |device| device.name()),
-                refused: Vec::new(),
-            },
+            device: DeviceChoice { name, refused: Vec::new(), ports },
         };
         let ai_doorbells: Arc<[Doorbell]> = ai_doorbells.into();
         let mut rings = Vec::new();
@@ -150,8 +152,8 @@ impl Engine {
                 commands: command_producer,
                 doorbell: device.doorbell(),
                 ports,
-                slots: vec![Slot::default(); config.streams_per_worker],
-                free_slots: (0..config.streams_per_worker as u32).rev().collect(),
+                streams: Slots::new(config.streams_per_worker),
+                relays: Slots::new(config.relays_per_worker),
                 counters: Arc::clone(&counters),
                 device_counters: device.counters(),
             });
@@ -164,6 +166,7 @@ impl Engine {
                 counters,
                 stop: Arc::clone(&engine.stop),
                 streams: config.streams_per_worker,
+                relays: config.relays_per_worker,
                 receive_budget: config.receive_budget,
                 wait: config.wait,
             });
@@ -184,7 +187,13 @@ impl Engine {
         }
     }
 
-    /// Gives a stream to the worker with the fewest streams: picks the slot and an even port for RTP
+    /// The options that relays of this engine are to be made with.
+    #[must_use]
+    pub fn relay_options(&self) -> RelayOptions {
+        RelayOptions { silent_peer_limit: self.silent_peer_limit }
+    }
+
+    /// Gives a stream to the worker with the fewest streams and relays: picks the slot and an even port for RTP
     /// (RTCP is on the next one unless it is multiplexed) on `local_ip`. The stream is live when
     /// [`Event::StreamAdded`] comes; [`Event::StreamFailed`] gives it back.
     ///
@@ -199,55 +208,86 @@ impl Engine {
             return Err(AddStreamError::ShutDown(stream));
         }
         let mut control = lock(&self.control);
-        let usable = |worker: &WorkerControl| {
-            !worker.commands.is_full() && !worker.ports.is_empty() && !worker.free_slots.is_empty()
-        };
-        let least_loaded = control
-            .workers
-            .iter_mut()
-            .enumerate()
-            .filter(|(_, worker)| usable(worker))
-            .min_by_key(|(_, worker)| worker.streams());
-        let Some((index, worker)) = least_loaded else {
-            let workers = &control.workers;
-            return Err(if workers.iter().all(|worker| worker.free_slots.is_empty()) {
+        let Control { workers, placement } = &mut *control;
+        let Some((index, worker)) = least_loaded(workers, 1, |worker| worker.streams.is_full()) else {
+            return Err(if workers.iter().all(|worker| worker.streams.is_full()) {
                 AddStreamError::NoSlot(stream)
-            } else if workers.iter().all(|worker| worker.ports.is_empty()) {
+            } else if workers.iter().all(|worker| worker.ports.free() == 0) {
                 AddStreamError::NoPort(stream)
             } else {
                 AddStreamError::CommandRingFull(stream)
             });
         };
-        let (Some(port), Some(slot)) = (worker.ports.take(), worker.free_slots.pop()) else {
+        let port = placement.take(&mut worker.ports, index, local_ip, stream.remote_rtp());
+        let Some((port, (slot, generation))) = port.and_then(|port| Some((port, worker.streams.take(port)?)))
+        else {
             unreachable!("a usable worker has a port and a slot");
         };
-        let entry = &mut worker.slots[slot as usize];
-        entry.port = Some(port);
-        let id = StreamId { worker: index as u16, slot, generation: entry.generation };
+        let id = StreamId { worker: index, slot, generation };
         let local = SocketAddr::new(local_ip, port);
-        let pushed = worker.commands.push(Command::AddStream { id, local, stream });
-        debug_assert!(pushed.is_ok(), "a usable worker's ring has room");
-        worker.doorbell.ring();
+        worker.push(Command::AddStream { id, local, stream });
         Ok((id, local))
     }
 
-    /// Sends a command to the worker that its [`StreamId`] names. A worker ignores and counts commands for
-    /// streams that it no longer has.
+    /// Gives a relay to the worker with the fewest streams and relays: picks the slot and, of the same worker, an
+    /// even port for RTP of each side (RTCP is on the next one unless it is multiplexed) on `local_ips`, by
+    /// [`crate::relay::Side::index`]. The relay is live when [`Event::RelayAdded`] comes; [`Event::RelayFailed`]
+    /// gives it back.
     ///
     /// # Errors
-    /// [`CommandRingFull`] gives the command back, always so [`Command::AddStream`], because only
-    /// [`Engine::add_stream`] knows the free slots.
+    /// See [`AddRelayError`]; the relay comes back.
+    pub fn add_relay(
+        &self,
+        local_ips: [IpAddr; 2],
+        relay: Box<Relay>,
+    ) -> Result<(RelayId, [SocketAddr; 2]), AddRelayError> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(AddRelayError::ShutDown(relay));
+        }
+        let mut control = lock(&self.control);
+        let Control { workers, placement } = &mut *control;
+        let Some((index, worker)) = least_loaded(workers, 2, |worker| worker.relays.is_full()) else {
+            return Err(if workers.iter().all(|worker| worker.relays.is_full()) {
+                AddRelayError::NoSlot(relay)
+            } else if workers.iter().all(|worker| worker.ports.free() < 2) {
+                AddRelayError::NoPort(relay)
+            } else {
+                AddRelayError::CommandRingFull(relay)
+            });
+        };
+        let mut take = |side: Side| {
+            let local_ip = local_ips[side.index()];
+            placement.take(&mut worker.ports, index, local_ip, relay.remote_rtp(side))
+        };
+        let (Some(first), Some(second)) = (take(Side::A), take(Side::B)) else {
+            unreachable!("a usable worker has two ports");
+        };
+        let Some((slot, generation)) = worker.relays.take([first, second]) else {
+            unreachable!("a usable worker has a slot");
+        };
+        let id = RelayId { worker: index, slot, generation };
+        let locals = [SocketAddr::new(local_ips[0], first), SocketAddr::new(local_ips[1], second)];
+        worker.push(Command::AddRelay { id, locals, relay });
+        Ok((id, locals))
+    }
+
+    /// Sends a command to the worker that its id names. A worker ignores and counts commands for streams and
+    /// relays that it no longer has.
+    ///
+    /// # Errors
+    /// [`CommandRingFull`] gives the command back, always so [`Command::AddStream`] and [`Command::AddRelay`],
+    /// because only [`Engine::add_stream`] and [`Engine::add_relay`] know the free slots.
     pub fn send(&self, command: Command) -> Result<(), CommandRingFull> {
-        let Some(id) = command.stream() else {
+        let Some(index) = command.worker() else {
             self.stop();
             return Ok(());
         };
-        if matches!(command, Command::AddStream { .. }) {
+        if matches!(command, Command::AddStream { .. } | Command::AddRelay { .. }) {
             return Err(CommandRingFull(Box::new(command)));
         }
         let mut control = lock(&self.control);
         // An id that no worker gave out goes to the first one, which counts it as unknown.
-        let index = if usize::from(id.worker) < control.workers.len() { usize::from(id.worker) } else { 0 };
+        let index = if usize::from(index) < control.workers.len() { usize::from(index) } else { 0 };
         let Some(worker) = control.workers.get_mut(index) else {
             return Err(CommandRingFull(Box::new(command)));
         };
@@ -265,12 +305,19 @@ impl Engine {
             // A worker catches its streams' panics; one of its own has been printed by its hook.
             let _ = thread.join();
         }
+        lock(&self.control).placement.end();
     }
 
     /// How many streams each worker has, counting those being added or removed.
     #[must_use]
     pub fn streams(&self) -> Vec<usize> {
-        lock(&self.control).workers.iter().map(WorkerControl::streams).collect()
+        lock(&self.control).workers.iter().map(|worker| worker.streams.taken()).collect()
+    }
+
+    /// How many relays each worker has, counting those being added or removed.
+    #[must_use]
+    pub fn relays(&self) -> Vec<usize> {
+        lock(&self.control).workers.iter().map(|worker| worker.relays.taken()).collect()
     }
 
     /// The counters of each worker.
@@ -291,6 +338,12 @@ impl Engine {
         &self.device
     }
 
+    /// How the ports of calls were chosen.
+    #[must_use]
+    pub fn port_counters(&self) -> Arc<PortCounters> {
+        lock(&self.control).placement.counters()
+    }
+
     fn stop(&self) {
         self.stop.store(true, Ordering::Release);
         for worker in &lock(&self.control).workers {
@@ -306,17 +359,20 @@ impl Drop for Engine {
 }
 
 impl EngineEvents {
-    /// The next event of any worker, or `None` for now. Frees the slot and the ports of a stream that ended.
+    /// The next event of any worker, or `None` for now. Frees the slot and the ports of what has ended.
     pub fn poll(&mut self) -> Option<Event> {
         for turn in 0..self.rings.len() {
             let index = (self.next + turn) % self.rings.len();
             let Ok(event) = self.rings[index].pop() else { continue };
             self.next = index + 1;
-            if let Event::StreamRemoved { id, .. }
-            | Event::StreamFailed { id, .. }
-            | Event::StreamPanicked { id } = event
-            {
-                lock(&self.control).release(id);
+            match event {
+                Event::StreamRemoved { id, .. }
+                | Event::StreamFailed { id, .. }
+                | Event::StreamPanicked { id } => lock(&self.control).release_stream(id),
+                Event::RelayRemoved { id, .. }
+                | Event::RelayFailed { id, .. }
+                | Event::RelayPanicked { id } => lock(&self.control).release_relay(id),
+                _ => {}
             }
             return Some(event);
         }
@@ -331,23 +387,43 @@ impl EngineEvents {
 }
 
 impl Control {
-    fn release(&mut self, id: StreamId) {
+    fn release_stream(&mut self, id: StreamId) {
         let Some(worker) = self.workers.get_mut(usize::from(id.worker)) else { return };
-        let Some(slot) = worker.slots.get_mut(id.slot as usize) else { return };
-        if slot.generation != id.generation {
-            return;
+        if let Some(port) = worker.streams.release(id.slot, id.generation) {
+            worker.ports.put_back(port);
         }
-        let Some(port) = slot.port.take() else { return };
-        slot.generation = slot.generation.wrapping_add(1);
-        worker.ports.put_back(port);
-        worker.free_slots.push(id.slot);
+    }
+
+    fn release_relay(&mut self, id: RelayId) {
+        let Some(worker) = self.workers.get_mut(usize::from(id.worker)) else { return };
+        for port in worker.relays.release(id.slot, id.generation).into_iter().flatten() {
+            worker.ports.put_back(port);
+        }
     }
 }
 
 impl WorkerControl {
-    fn streams(&self) -> usize {
-        self.slots.len() - self.free_slots.len()
+    /// Hands over a command where the ring is known to have room.
+    fn push(&mut self, command: Command) {
+        let pushed = self.commands.push(command);
+        debug_assert!(pushed.is_ok(), "a usable worker's ring has room");
+        self.doorbell.ring();
     }
+}
+
+/// The worker with the least to do that has room for a command, so many free port pairs and a slot.
+fn least_loaded(
+    workers: &mut [WorkerControl],
+    port_pairs: usize,
+    is_full: impl Fn(&WorkerControl) -> bool,
+) -> Option<(u16, &mut WorkerControl)> {
+    let is_usable = |worker: &WorkerControl| {
+        !worker.commands.is_full() && worker.ports.free() >= port_pairs && !is_full(worker)
+    };
+    let usable = workers.iter_mut().enumerate().filter(|(_, worker)| is_usable(worker));
+    usable
+        .min_by_key(|(_, worker)| worker.streams.taken() + worker.relays.taken())
+        .map(|(index, worker)| (index as u16, worker))
 }
 
 /// Taking a lock whose holder panicked: every change under it is a single assignment or push.
@@ -355,17 +431,10 @@ fn lock(control: &Mutex<Control>) -> MutexGuard<'_, Control> {
     control.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn worker_count(config: &EngineConfig) -> usize {
-    if config.media_cpus.is_empty() {
-        std::thread::available_parallelism().map_or(1, |cpus| cpus.get() / 2).max(1)
-    } else {
-        config.media_cpus.len()
-    }
-}
-
 fn check(config: &EngineConfig) -> Result<(), StartError> {
     let limits = [
         ("streams_per_worker", config.streams_per_worker, 1 << 20),
+        ("relays_per_worker", config.relays_per_worker, 1 << 20),
         ("command_ring", config.command_ring, 1 << 20),
         ("event_ring", config.event_ring, 1 << 20),
         ("receive_budget", config.receive_budget, 1 << 16),
@@ -376,17 +445,4 @@ fn check(config: &EngineConfig) -> Result<(), StartError> {
         }
     }
     Ok(())
-}
-
-/// The devices better than the one to use, and why they are not used.
-fn refused_devices(wanted: DeviceKind) -> Result<Vec<(DeviceKind, &'static str)>, StartError> {
-    const ABSENT: &str = "this version does not have it";
-    const BETTER: [DeviceKind; 3] = [DeviceKind::AfXdp, DeviceKind::SkLookup, DeviceKind::IoUring];
-    match wanted {
-        DeviceKind::Auto => Ok(BETTER.map(|device| (device, ABSENT)).into()),
-        DeviceKind::Udp => Ok(Vec::new()),
-        DeviceKind::AfXdp | DeviceKind::SkLookup | DeviceKind::IoUring => {
-            Err(StartError::DeviceUnavailable { device: wanted, reason: ABSENT })
-        }
-    }
 }

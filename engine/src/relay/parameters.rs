@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::route::{Action, Known};
 use crate::codec::Law;
-use crate::stream::{Direction, SourcePolicy};
+use crate::source::SourcePolicy;
+use crate::stream::Direction;
 
 /// Which of the two parties of a relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,6 +88,33 @@ impl RelayFormats {
     pub fn iter(&self) -> impl Iterator<Item = RelayFormat> + '_ {
         self.formats.iter().flatten().copied()
     }
+
+    /// What becomes of a payload type, if it may come at all.
+    pub(super) fn find(&self, payload_type: u8) -> Option<Known> {
+        let listed = self.iter().find(|format| format.receive == payload_type);
+        listed.map(Known::from).or_else(|| self.others.then(|| Known::other(payload_type)))
+    }
+
+    /// The set of listed payload types that go on as they are, bit `n` for payload type `n`.
+    pub(super) fn untouched(&self, events: bool) -> u128 {
+        self.iter()
+            .map(Known::from)
+            .filter(|known| known.is_untouched() && (events || known.action != Action::Event))
+            .filter(|known| known.receive < 128)
+            .fold(0, |set, known| set | 1 << known.receive)
+    }
+}
+
+/// What changes in the RTP header of a packet that goes on, so that a stream which was made otherwise before (decoded
+/// and encoded, or of another source) continues as one (RFC 3550 section 5.1). RTCP is translated to match.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rewriting {
+    /// The SSRC that it gets; its own if `None`.
+    pub ssrc: Option<u32>,
+    /// Added to the sequence number, modulo 2^16.
+    pub sequence_offset: u16,
+    /// Added to the timestamp, modulo 2^32.
+    pub timestamp_offset: u32,
 }
 
 /// What was negotiated with one party.
@@ -103,6 +132,8 @@ pub struct RelayLeg {
     pub receive: RelayFormats,
     /// Whose packets to believe on this side.
     pub source_policy: SourcePolicy,
+    /// What changes in the header of what this party sends.
+    pub rewriting: Rewriting,
 }
 
 /// Why a relay has to see every packet in user space.

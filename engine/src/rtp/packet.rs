@@ -93,6 +93,14 @@ impl<'a> Packet<'a> {
     pub fn payload(&self) -> &'a [u8] {
         self.payload
     }
+
+    /// Where in the datagram the payload is, for those who change it there.
+    #[must_use]
+    pub fn payload_range(&self) -> std::ops::Range<usize> {
+        let extension = self.extension.map_or(0, |extension| 4 + extension.data.len());
+        let start = Header::BYTES + self.csrcs.len() + extension;
+        start..start + self.payload.len()
+    }
 }
 
 /// A header extension (RFC 3550 section 5.3.1, RFC 8285).
@@ -216,6 +224,7 @@ mod tests {
             if let Ok(packet) = Packet::parse(&bytes) {
                 prop_assert!(packet.payload().len() + Header::BYTES <= bytes.len());
                 prop_assert!(packet.csrcs().count() <= 15);
+                prop_assert_eq!(&bytes[packet.payload_range()], packet.payload());
             }
         }
 

@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 
-use super::send::{MAX_PAYLOAD_BYTES, Permission};
+use super::send::MAX_PAYLOAD_BYTES;
 use super::{App, PlayoutReport, Refusal, Stream, StreamEvent};
 use crate::ai::AiPort;
 use crate::codec::Law;
 use crate::rtp::TICK_NANOS;
+use crate::source::Permission;
 use crate::time::{Duration, Instant};
 
 /// Caller audio on its way to an AI backend, in blocks of 20 ms whatever the frames are.

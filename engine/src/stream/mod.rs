@@ -19,7 +19,6 @@ mod receive;
 mod refusal;
 mod report;
 mod send;
-mod source;
 
 use std::net::SocketAddr;
 
@@ -30,16 +29,17 @@ use crate::dtmf::DtmfSender;
 use crate::jitter::FrameClock;
 use crate::player::Player;
 use crate::rtp::{self, Packet};
+use crate::source::{Permission, SilentPeerGuard, SourceFilter, Verdict};
 use crate::time::{Duration, Instant, WallClock};
 use frame::AiEar;
 use keys::{ToldKeys, ToneReceiver, ToneSender};
 use receive::{Payload, Receiver};
 use report::Reports;
-use send::{Permission, Sender, SilentPeerGuard};
-use source::{SourceFilter, Verdict};
+use send::Sender;
 
 pub use crate::codec::Codec;
-pub use parameters::{Direction, Format, Formats, SourcePolicy, StreamParameters, TelephoneEventFormat};
+pub use crate::source::SourcePolicy;
+pub use parameters::{Direction, Format, Formats, StreamParameters, TelephoneEventFormat};
 pub use refusal::{Refusal, Refusals};
 
 /// Which of a stream's two local ports a packet belongs to.
@@ -308,6 +308,11 @@ impl Stream {
             self.skip_frames(tick, missed);
             self.next_tick = Some(Instant::from_nanos(tick.as_nanos() + missed * frame));
         }
+    }
+
+    /// Where the peer said that it receives RTP, which is as a rule where it sends from.
+    pub(crate) fn remote_rtp(&self) -> Option<SocketAddr> {
+        self.parameters.remote_rtp
     }
 
     /// Applies a new offer/answer outcome.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::codec::Codec;
+use crate::source::SourcePolicy;
 
 /// A media direction (RFC 8866 section 6.7), from our point of view.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -69,18 +70,6 @@ impl Formats {
     pub fn iter(&self) -> impl Iterator<Item = Format> + '_ {
         self.formats.iter().flatten().copied()
     }
-}
-
-/// How a stream decides whose packets it believes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SourcePolicy {
-    /// Symmetric RTP: the negotiated address is believed at once; another one only after several
-    /// in-sequence packets of one SSRC. Then the source is locked until signalling changes the remote
-    /// address.
-    #[default]
-    Latch,
-    /// Only the negotiated address.
-    Strict,
 }
 
 /// telephone-event (RFC 4733) as negotiated.

@@ -60,6 +60,12 @@ refusals! {
     QueueFull => "queue_full",
     /// Media not sent because the address must never get any.
     ForbiddenDestination => "forbidden_destination",
+    /// Media not relayed because the other party is not to get any.
+    NotSending => "not_sending",
+    /// Media not relayed because the other party's address is not known.
+    NoDestination => "no_destination",
+    /// Media not relayed because the other party never answered.
+    SilentPeer => "silent_peer",
 }
 
 impl From<RejectReason> for Refusal {
@@ -86,6 +92,11 @@ impl Refusals {
         self.0[refusal as usize] += 1;
     }
 
+    /// Counts several.
+    pub(crate) fn add_many(&mut self, refusal: Refusal, count: u64) {
+        self.0[refusal as usize] += count;
+    }
+
     /// The count of one reason.
     #[must_use]
     pub fn count(&self, refusal: Refusal) -> u64 {
@@ -95,8 +106,14 @@ impl Refusals {
     /// The packets among them: all but what concerns our own queues and destinations.
     #[must_use]
     pub fn packets(&self) -> u64 {
-        let own = self.count(Refusal::QueueFull) + self.count(Refusal::ForbiddenDestination);
-        self.0.iter().sum::<u64>() - own
+        const OWN: [Refusal; 5] = [
+            Refusal::QueueFull,
+            Refusal::ForbiddenDestination,
+            Refusal::NotSending,
+            Refusal::NoDestination,
+            Refusal::SilentPeer,
+        ];
+        self.0.iter().sum::<u64>() - OWN.map(|refusal| self.count(refusal)).iter().sum::<u64>()
     }
 
     /// All counts, those of zero too.

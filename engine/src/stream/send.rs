@@ -1,10 +1,10 @@
 //! The sending half of a stream: one sequence and one timestamp line from a random start.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use super::source::is_forbidden;
 use crate::rtp::{Header, SequenceNumber};
-use crate::time::{Duration, Instant};
+use crate::source::{Permission, SilentPeerGuard};
+use crate::time::Instant;
 
 /// Numbers packets and keeps them until they are taken.
 #[derive(Debug)]
@@ -117,13 +117,7 @@ impl Sender {
 
     /// Whether anything may go to `remote` now.
     pub(super) fn may_send_to(&self, now: Instant, remote: SocketAddr) -> Permission {
-        if is_forbidden(remote) {
-            Permission::Forbidden
-        } else if self.guard.is_open(now) {
-            Permission::Granted
-        } else {
-            Permission::Silent
-        }
+        self.guard.may_send_to(now, remote)
     }
 
     pub(super) fn ssrc(&self) -> u32 {
@@ -144,78 +138,6 @@ impl Sender {
     }
 }
 
-/// Whether media may go to an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Permission {
-    Granted,
-    /// It never answered.
-    Silent,
-    /// It must never get any.
-    Forbidden,
-}
-
-/// Against reflection: a host from which nothing ever came gets media for a limited time only, however often
-/// signalling changes the port or goes away and comes back, and one call reaches a few such hosts at most.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct SilentPeerGuard {
-    limit: Duration,
-    heard: bool,
-    /// Which of `silent` media goes to now; `None` if there have been too many of them.
-    current: Option<usize>,
-    silent: [SilentHost; SILENT_HOSTS],
-}
-
-/// A host that has not answered, and when the first packet went there.
-#[derive(Clone, Copy, Debug, Default)]
-struct SilentHost {
-    ip: Option<IpAddr>,
-    first_sent: Option<Instant>,
-}
-
-impl SilentPeerGuard {
-    pub(super) fn new(limit: Duration, signalled: Option<SocketAddr>) -> Self {
-        let mut guard =
-            Self { limit, heard: false, current: None, silent: [SilentHost::default(); SILENT_HOSTS] };
-        guard.retarget(signalled.map(|signalled| signalled.ip()));
-        guard
-    }
-
-    fn retarget(&mut self, ip: Option<IpAddr>) {
-        let ip = ip.map(|ip| ip.to_canonical());
-        self.heard = false;
-        let known = self.silent.iter().position(|host| ip.is_some() && host.ip == ip);
-        self.current = known.or_else(|| self.silent.iter().position(|host| host.first_sent.is_none()));
-        if let Some(index) = self.current {
-            self.silent[index].ip = ip;
-        }
-    }
-
-    fn handle_heard(&mut self, ip: IpAddr) {
-        self.heard = true;
-        // A caller behind NAT proves nothing about the address that its SDP names.
-        let host = self.current.map(|index| &mut self.silent[index]);
-        if let Some(host) = host.filter(|host| host.ip == Some(ip.to_canonical())) {
-            host.first_sent = None;
-        }
-    }
-
-    fn handle_sent(&mut self, now: Instant) {
-        if let Some(index) = self.current.filter(|_| !self.heard) {
-            self.silent[index].first_sent.get_or_insert(now);
-        }
-    }
-
-    fn is_open(&self, now: Instant) -> bool {
-        self.heard
-            || self.current.is_some_and(|index| {
-                let first = self.silent[index].first_sent;
-                first.is_none_or(|first| now.saturating_duration_since(first) < self.limit)
-            })
-    }
-}
-
-/// Hosts that one call may name and that never answer.
-const SILENT_HOSTS: usize = 4;
 /// Two frames are the most that one timeout makes.
 const PENDING: usize = 4;
 /// 60 ms of G.711.

@@ -14,6 +14,7 @@ mod clock;
 mod counters;
 mod demux;
 mod outbox;
+mod relays;
 mod streams;
 mod wheel;
 
@@ -44,6 +45,7 @@ pub(crate) struct Parts {
     pub(crate) counters: Arc<WorkerCounters>,
     pub(crate) stop: Arc<AtomicBool>,
     pub(crate) streams: usize,
+    pub(crate) relays: usize,
     pub(crate) receive_budget: usize,
     pub(crate) wait: WaitPolicy,
 }
@@ -89,6 +91,7 @@ impl Worker {
             ai_doorbells: parts.ai_doorbells,
             counters: parts.counters,
             streams: parts.streams,
+            relays: parts.relays,
             now: clock::now(),
         });
         Self { streams, commands, stop, receive_budget, wait }

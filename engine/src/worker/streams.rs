@@ -1,4 +1,4 @@
-//! The streams of one worker, and what drives them: their ports, deadlines and commands.
+//! The streams of one worker, and what drives them and its relays: ports, deadlines and commands.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,8 +10,9 @@ use xdp::{Device, Doorbell, MAX_DATAGRAM_BYTES, Outgoing, Path, PortIndex};
 
 use super::clock;
 use super::counters::WorkerCounters;
-use super::demux::Demux;
+use super::demux::{Demux, Owner};
 use super::outbox::Outbox;
+use super::relays::Relays;
 use super::wheel::Wheel;
 use crate::command::{Command, StreamId};
 use crate::event::Event;
@@ -26,6 +27,7 @@ pub(super) struct Parts {
     pub(super) ai_doorbells: Arc<[Doorbell]>,
     pub(super) counters: Arc<WorkerCounters>,
     pub(super) streams: usize,
+    pub(super) relays: usize,
     pub(super) now: Instant,
 }
 
@@ -33,10 +35,12 @@ pub(super) struct Parts {
 pub(super) struct Streams {
     pub(super) device: Box<dyn Device>,
     pub(super) counters: Arc<WorkerCounters>,
-    slots: Box<[Option<Active>]>,
+    pub(super) slots: Box<[Option<Active>]>,
+    pub(super) relays: Relays,
     demux: Demux,
-    wheel: Wheel,
-    outbox: Outbox,
+    /// The deadlines of the streams' slots, and behind them of the relays'.
+    pub(super) wheel: Wheel,
+    pub(super) outbox: Outbox,
     /// Slots whose output has not been taken yet; each at most once.
     touched: Vec<u32>,
     ai_doorbells: Arc<[Doorbell]>,
@@ -47,7 +51,7 @@ pub(super) struct Streams {
 }
 
 /// A stream on its ports.
-struct Active {
+pub(super) struct Active {
     id: StreamId,
     stream: Box<Stream>,
     local: SocketAddr,
@@ -61,14 +65,15 @@ struct Active {
 
 impl Streams {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { device, events, event_doorbell, ai_doorbells, counters, streams, now } = parts;
+        let Parts { device, events, event_doorbell, ai_doorbells, counters, streams, relays, now } = parts;
         Self {
             device,
             counters,
             slots: std::iter::repeat_with(|| None).take(streams).collect(),
-            demux: Demux::new(2 * streams),
-            wheel: Wheel::new(streams, now),
-            outbox: Outbox::new(events, event_doorbell, streams),
+            relays: Relays::new(relays),
+            demux: Demux::new(2 * streams + 4 * relays),
+            wheel: Wheel::new(streams + relays, now),
+            outbox: Outbox::new(events, event_doorbell, streams + relays),
             touched: Vec::with_capacity(2 * streams),
             ai_news: vec![false; ai_doorbells.len()].into(),
             ai_doorbells,
@@ -111,25 +116,36 @@ impl Streams {
                     self.remove(id.slot);
                 }
             }
+            Command::AddRelay { id, locals, relay } => self.add_relay(now, id, locals, relay),
+            Command::UpdateRelay { id, update } => self.update_relay(now, id, update),
+            Command::QueryRelay { id, report } => self.query_relay(now, id, report),
+            Command::RemoveRelay { id } => self.remove_relay(now, id),
             Command::Shutdown => return false,
         }
         true
     }
 
-    /// Hands at most `budget` datagrams to their streams.
+    /// Hands at most `budget` datagrams to their streams and relays.
     pub(super) fn receive(&mut self, now: Instant, budget: usize) -> usize {
-        let Self { device, slots, demux, outbox, counters, touched, .. } = self;
+        let Self { device, slots, relays, demux, outbox, counters, touched, .. } = self;
+        let (mut to_streams, mut to_relays) = (0, 0);
         let mut handle = |datagram: xdp::Datagram<'_>| {
-            let owner = demux.owner(datagram.port);
-            let Some((slot, component)) = owner else {
-                counters.packets_unknown_port.increment();
-                return None;
+            let (slot, component) = match demux.owner(datagram.port) {
+                Some(Owner::Relay(slot, side, component)) => {
+                    to_relays += 1;
+                    return relays.handle(now, (slot, side, component), datagram);
+                }
+                Some(Owner::Stream(slot, component)) => (slot, component),
+                None => {
+                    counters.packets_unknown_port.increment();
+                    return None;
+                }
             };
             let active = slots[slot as usize].as_mut()?;
             if active.panicked {
                 return None;
             }
-            counters.packets.increment();
+            to_streams += 1;
             active.panicked = guard(|| {
                 active.stream.handle_packet(now, component, datagram.remote, datagram.payload);
                 // Its packets have to wait until the device is free again.
@@ -142,13 +158,20 @@ impl Streams {
             }
             None
         };
-        device.receive(budget, &mut handle)
+        let received = device.receive(budget, &mut handle);
+        counters.packets.add(to_streams);
+        counters.packets_relays.add(to_relays);
+        received
     }
 
     /// Meets at most `limit` deadlines.
     pub(super) fn handle_deadlines(&mut self, now: Instant, limit: usize) -> usize {
         for met in 0..limit {
             let Some((slot, deadline)) = self.wheel.pop_expired(now) else { return met };
+            if let Some(relay) = slot.checked_sub(self.slots.len() as u32) {
+                self.handle_relay_deadline(now, relay);
+                continue;
+            }
             self.counters.deadline(now - deadline);
             let Some(active) = &mut self.slots[slot as usize] else { continue };
             active.panicked |= guard(|| active.stream.handle_timeout(now)).is_none();
@@ -157,8 +180,9 @@ impl Streams {
         limit
     }
 
-    /// Takes the output of every stream that had datagrams.
+    /// Takes the output of every stream that had datagrams, and of every relay that has news.
     pub(super) fn settle_touched(&mut self) {
+        self.settle_touched_relays();
         let touched = self.touched.len();
         for index in 0..touched {
             let slot = self.touched[index];
@@ -183,8 +207,9 @@ impl Streams {
         self.outbox.kept()
     }
 
-    /// Ends all streams.
+    /// Ends all streams and relays.
     pub(super) fn remove_all(&mut self, now: Instant) {
+        self.remove_all_relays(now);
         for slot in 0..self.slots.len() as u32 {
             let Some(active) = &self.slots[slot as usize] else { continue };
             let id = active.id;
@@ -238,11 +263,11 @@ impl Streams {
         if !matches!(self.slots.get(slot as usize), Some(None)) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        let rtp = self.open_port(slot, local, Component::Rtp)?;
+        let rtp = self.open_port(local, Owner::Stream(slot, Component::Rtp))?;
         if rtcp_mux {
             return Ok((rtp, None));
         }
-        match self.open_port(slot, rtcp_address(local), Component::Rtcp) {
+        match self.open_port(rtcp_address(local), Owner::Stream(slot, Component::Rtcp)) {
             Ok(rtcp) => Ok((rtp, Some(rtcp))),
             Err(error) => {
                 self.close_port(rtp);
@@ -251,16 +276,16 @@ impl Streams {
         }
     }
 
-    fn open_port(&mut self, slot: u32, local: SocketAddr, component: Component) -> io::Result<PortIndex> {
+    pub(super) fn open_port(&mut self, local: SocketAddr, owner: Owner) -> io::Result<PortIndex> {
         let port = self.device.open(local)?;
-        if self.demux.insert(port, slot, component) {
+        if self.demux.insert(port, owner) {
             return Ok(port);
         }
         self.device.close(port);
         Err(io::ErrorKind::QuotaExceeded.into())
     }
 
-    fn close_port(&mut self, port: PortIndex) {
+    pub(super) fn close_port(&mut self, port: PortIndex) {
         self.demux.remove(port);
         self.device.close(port);
     }
@@ -272,7 +297,7 @@ impl Streams {
             return;
         }
         let local = rtcp_address(active.local);
-        let rtcp = self.open_port(id.slot, local, Component::Rtcp);
+        let rtcp = self.open_port(local, Owner::Stream(id.slot, Component::Rtcp));
         if rtcp.is_err() {
             self.counters.rtcp_port_failed.increment();
         }
@@ -412,13 +437,13 @@ fn tell_events(id: StreamId, stream: &mut Stream, outbox: &mut Outbox, counters:
     }
 }
 
-/// Runs a stream's code; `None` if it panicked. What it leaves half done is thrown away with the stream.
-fn guard<T>(work: impl FnOnce() -> T) -> Option<T> {
+/// Runs a stream's or a relay's code; `None` if it panicked. What it leaves half done is thrown away with it.
+pub(super) fn guard<T>(work: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(work)).ok()
 }
 
 /// RTCP is on the next port (RFC 3550 section 11).
-fn rtcp_address(rtp: SocketAddr) -> SocketAddr {
+pub(super) fn rtcp_address(rtp: SocketAddr) -> SocketAddr {
     SocketAddr::new(rtp.ip(), rtp.port().saturating_add(1))
 }
 

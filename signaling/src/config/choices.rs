@@ -124,6 +124,21 @@ pub enum Want {
     Require,
 }
 
+/// How the packets of a call come to the queue of its worker, with AF_XDP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Steering {
+    /// By rules, else by the hash, else by chance.
+    #[default]
+    Auto,
+    /// By rules of the network interface.
+    Rules,
+    /// By ports chosen after its receive hash.
+    Hash,
+    /// By chance.
+    Off,
+}
+
 /// Where the XDP program runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]

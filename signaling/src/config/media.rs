@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use engine::config::{AfXdpConfig, DeviceKind, EngineConfig, WaitPolicy};
+use engine::config::{AfXdpConfig, DeviceKind, EngineConfig, PortSteering, WaitPolicy};
 
-use super::choices::{Device, InbandDtmf, Simd, Wait, Want, XdpMode};
+use super::choices::{Device, InbandDtmf, Simd, Steering, Wait, Want, XdpMode};
 use super::plan::Check;
 use super::sections::{Config, Media};
 
@@ -37,6 +37,7 @@ pub(super) fn check(check: &mut Check<'_>) {
     threads(check);
     for (key, value, largest) in [
         ("streams_per_worker", media.streams_per_worker, 1 << 16),
+        ("relays_per_worker", media.relays_per_worker, 1 << 16),
         ("receive_budget", media.receive_budget, 1 << 16),
         ("command_ring", media.command_ring, 1 << 20),
         ("event_ring", media.event_ring, 1 << 20),
@@ -149,6 +150,12 @@ pub(super) fn engine_config(config: &Config) -> EngineConfig {
             Device::Udp => DeviceKind::Udp,
         },
         af_xdp: af_xdp_config(media),
+        steering: match media.steering {
+            Steering::Auto => PortSteering::Auto,
+            Steering::Rules => PortSteering::Rules,
+            Steering::Hash => PortSteering::Hash,
+            Steering::Off => PortSteering::Off,
+        },
         kernel_relay: media.kernel_relay,
         wait: match media.wait {
             Wait::Busy => WaitPolicy::Busy,
@@ -159,6 +166,7 @@ pub(super) fn engine_config(config: &Config) -> EngineConfig {
         priority: media.priority.0,
         lock_memory: media.lock_memory,
         streams_per_worker: media.streams_per_worker,
+        relays_per_worker: media.relays_per_worker,
         command_ring: media.command_ring,
         event_ring: media.event_ring,
         receive_budget: media.receive_budget,

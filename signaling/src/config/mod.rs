@@ -26,7 +26,7 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-pub use choices::{Codec, Device, InbandDtmf, Simd, Source, Wait, Want, XdpMode};
+pub use choices::{Codec, Device, InbandDtmf, Simd, Source, Steering, Wait, Want, XdpMode};
 pub use environment::CONFIG_FILE;
 pub use error::{ConfigError, Origin, Problem};
 pub use gateway::Gateway;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::choices::{Codec, Device, InbandDtmf, Simd, Source, Wait, Want, XdpMode};
+use super::choices::{Codec, Device, InbandDtmf, Simd, Source, Steering, Wait, Want, XdpMode};
 use super::machine::{CpuList, InterfaceName, Priority, QueueList};
 use super::types::{BindAddress, FilePath, Host, MediaAddress, Pattern, PortRange, RefusalStatus, Span};
 use crate::telemetry::LogFormat;
@@ -163,6 +163,8 @@ pub struct Media {
     pub busy_poll: bool,
     /// Packets per second from one source that no call knows; 0 takes any number.
     pub flood_limit: u32,
+    /// How the packets of a call come to its worker's queue (AF_XDP).
+    pub steering: Steering,
     /// Whether relays that need no look at their payload are left to the kernel.
     pub kernel_relay: bool,
     /// Which kernels work on samples.
@@ -181,6 +183,8 @@ pub struct Media {
     pub lock_memory: bool,
     /// Calls per worker; their memory is taken at start.
     pub streams_per_worker: usize,
+    /// Relays (of the NG port) per worker; their slots are made at start.
+    pub relays_per_worker: usize,
     /// Datagrams taken per loop of a worker.
     pub receive_budget: usize,
     /// Commands that may wait for a worker.
@@ -218,6 +222,7 @@ impl Default for Media {
             hugepages: Want::Auto,
             busy_poll: false,
             flood_limit: 0,
+            steering: Steering::Auto,
             kernel_relay: true,
             simd: Simd::Auto,
             cpus: CpuList::default(),
@@ -227,6 +232,7 @@ impl Default for Media {
             priority: Priority::default(),
             lock_memory: false,
             streams_per_worker: 4096,
+            relays_per_worker: 16_384,
             receive_budget: 256,
             command_ring: 1024,
             event_ring: 4096,

@@ -494,7 +494,7 @@ fn the_fast_path_is_configured_end_to_end() {
     use engine::config::{AfXdpConfig, DeviceKind, Want, XdpMode};
     let text = "[media]\ndevice = \"af_xdp\"\ninterface = \"eth1\"\nqueues = \"0,2-3\"\nxdp_mode = \"native\"\n\
                 zero_copy = \"never\"\nframes = 4096\nring = 1024\nhugepages = \"require\"\nbusy_poll = true\n\
-                flood_limit = 5000\nkernel_relay = false\ntick = \"2ms\"\npriority = 50\nlock_memory = true\n\
+                flood_limit = 5000\nsteering = \"hash\"\nkernel_relay = false\ntick = \"2ms\"\npriority = 50\nlock_memory = true\n\
                 cpus = \"2,3\"\n[signaling]\ncpus = \"0-1\"\n";
     let plan = plan_text(text, &[("SIDETONE_MEDIA_PRIORITY", "60")]).expect("a plan");
     assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
@@ -512,6 +512,7 @@ fn the_fast_path_is_configured_end_to_end() {
     };
     assert_eq!(plan.engine.af_xdp, expected);
     assert!(!plan.engine.kernel_relay && plan.engine.lock_memory);
+    assert_eq!(plan.engine.steering, engine::config::PortSteering::Hash);
     assert_eq!(plan.engine.tick, Duration::from_millis(2));
     assert_eq!(plan.engine.priority, Some(60));
     assert_eq!(plan.signaling_cpus, [0, 1]);

@@ -5,14 +5,14 @@ use std::sync::{Arc, PoisonError, Weak};
 
 use engine::Doorbell;
 use engine::EngineEvents;
-use engine::command::{Command, StreamId};
+use engine::command::{RelayId, StreamId};
 use engine::event::Event;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::sleep;
 
-use super::{COMMAND_PAUSE, MediaEvent, Shared};
+use super::{COMMAND_PAUSE, MediaEvent, RelayEvent, Removal, Shared};
 
 /// Starts the task. It ends when the facade is dropped.
 pub(super) fn spawn(shared: &Arc<Shared>, events: EngineEvents) -> io::Result<()> {
@@ -40,9 +40,12 @@ async fn run(
                 shared.dispatch(event);
             }
             let mut removals = shared.removals.lock().unwrap_or_else(PoisonError::into_inner);
-            removals.retain(|&id| {
-                shared.streams().contains_key(&id)
-                    && shared.engine.send(Command::RemoveStream { id }).is_err()
+            removals.retain(|removal| {
+                let is_there = match removal {
+                    Removal::Stream(id) => shared.streams().contains_key(id),
+                    Removal::Relay(id) => shared.relays().contains_key(id),
+                };
+                is_there && shared.engine.send(removal.command()).is_err()
             });
             blocked |= !removals.is_empty();
         }
@@ -109,6 +112,73 @@ impl Shared {
                     let _ = registration.events.try_send(MediaEvent::Lost);
                 }
             }
+            Event::RelayAdded { id } => {
+                let added = self.relays().get_mut(&id).and_then(|relay| relay.added.take());
+                if added.is_none_or(|added| added.send(Ok(())).is_err()) {
+                    self.counters.events_unclaimed.increment();
+                }
+            }
+            Event::RelayFailed { id, side, error, relay } => {
+                let failed = self.relays().remove(&id).and_then(|relay| relay.added);
+                if failed.is_none_or(|failed| failed.send(Err((side, error, relay))).is_err()) {
+                    self.counters.events_unclaimed.increment();
+                }
+            }
+            Event::Relay { id, event } => self.tell_relay(id, event),
+            // Dropped here, off the media threads.
+            Event::RelayUpdated { id: _, update } => drop(update),
+            Event::RelayUnknown { id: _, memory } => drop(memory),
+            Event::RelayReport { id, report } => {
+                let waiting = self.relays().get_mut(&id).and_then(|relay| {
+                    // Each question has an answer of its own; who has given up waiting needs none.
+                    relay.reports.retain(|waiting| !waiting.is_closed());
+                    (!relay.reports.is_empty()).then(|| relay.reports.remove(0))
+                });
+                if let Some(waiting) = waiting {
+                    let _ = waiting.send(report);
+                }
+            }
+            Event::RelayRemoved { id, relay } => {
+                self.counters.relays_removed.increment();
+                let registration = self.relays().remove(&id);
+                if let Some(registration) = registration {
+                    let _ = registration.events.try_send(RelayEvent::Lost);
+                    if let Some(removed) = registration.removed {
+                        let _ = removed.send(relay.last_statistics());
+                    }
+                }
+            }
+            Event::RelayPanicked { id } => {
+                tracing::error!(relay = ?id, "a relay's code panicked and only this relay ended; please report it");
+                self.counters.relays_panicked.increment();
+                let registration = self.relays().remove(&id);
+                if let Some(registration) = registration {
+                    let _ = registration.events.try_send(RelayEvent::Lost);
+                }
+            }
+        }
+    }
+
+    fn tell_relay(&self, id: RelayId, event: engine::relay::RelayEvent) {
+        use engine::relay::RelayEvent as Engine;
+        let event = match event {
+            Engine::Latched { side, remote } => RelayEvent::Latched { side, remote },
+            Engine::Dtmf { side, digit, duration, inband } => {
+                RelayEvent::Dtmf { side, digit, duration, inband }
+            }
+            Engine::MediaTimeout => RelayEvent::Timeout,
+        };
+        let vital = event == RelayEvent::Timeout;
+        let sent = self.relays().get(&id).map(|relay| {
+            if !vital && relay.events.capacity() <= EVENTS_RESERVED {
+                return Err(TrySendError::Full(event));
+            }
+            relay.events.try_send(event)
+        });
+        match sent {
+            Some(Ok(())) => {}
+            Some(Err(TrySendError::Full(_))) => self.counters.events_dropped.increment(),
+            Some(Err(TrySendError::Closed(_))) | None => self.counters.events_unclaimed.increment(),
         }
     }
 

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use engine::ai::{AiConfig, AiRuntime, AiSession, CallMeta, ConnectError};
-use engine::command::{Command, Digit, StreamId};
+use engine::command::{Command, Digit, RelayId, StreamId};
 use engine::stream::{App, PlayoutReport, Stream, StreamParameters, StreamStatistics};
 use engine::{AddStreamError, CommandRingFull, Engine, EngineEvents};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -23,9 +23,13 @@ use tokio::time::{Instant, sleep, timeout};
 
 mod address;
 mod dispatch;
+mod relay;
 mod stream;
 
 pub use address::{MediaAddress, MediaAddresses};
+use relay::RelayRegistration;
+
+pub use relay::{MediaRelay, RelayEvent, RelayHandle};
 pub use stream::{MediaStream, StreamHandle};
 
 xdp::counters! {
@@ -36,6 +40,10 @@ xdp::counters! {
         ports_in_use: "Media ports that another process had",
         streams_removed: "Streams that ended",
         streams_panicked: "Streams whose code panicked: bugs to report",
+        relays_added: "Relays that started",
+        relays_failed: "Relays that could not be started",
+        relays_removed: "Relays that ended",
+        relays_panicked: "Relays whose code panicked: bugs to report",
         commands_delayed: "Commands that waited for room in a worker's ring",
         commands_refused: "Commands given up because a worker's ring stayed full",
         events_dropped: "Events dropped because their call did not read them",
@@ -71,7 +79,7 @@ pub enum MediaEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MediaError {
     /// Every worker has as many streams as it was started for.
-    #[error("every media worker is full: raise streams_per_worker or media_cpus")]
+    #[error("every media worker is full: raise streams_per_worker or relays_per_worker, or media_cpus")]
     NoSlot,
     /// No media port is free.
     #[error("no media port is free: widen media_ports")]
@@ -103,11 +111,28 @@ struct Shared {
     engine: Engine,
     ai: AiRuntime,
     streams: Mutex<HashMap<StreamId, Registration>>,
-    /// Streams to remove as soon as their worker takes the command.
-    removals: Mutex<Vec<StreamId>>,
+    relays: Mutex<HashMap<RelayId, RelayRegistration>>,
+    /// What to remove as soon as its worker takes the command.
+    removals: Mutex<Vec<Removal>>,
     /// Wakes the dispatching task for `removals`, and to see that the facade is gone.
     wake: Arc<Notify>,
     counters: Arc<MediaCounters>,
+}
+
+/// What is to be removed.
+#[derive(Clone, Copy, Debug)]
+enum Removal {
+    Stream(StreamId),
+    Relay(RelayId),
+}
+
+impl Removal {
+    const fn command(self) -> Command {
+        match self {
+            Self::Stream(id) => Command::RemoveStream { id },
+            Self::Relay(id) => Command::RemoveRelay { id },
+        }
+    }
 }
 
 /// Who waits for what of a stream.
@@ -130,6 +155,7 @@ impl Media {
             engine,
             ai,
             streams: Mutex::default(),
+            relays: Mutex::default(),
             removals: Mutex::default(),
             wake: Arc::default(),
             counters: Arc::default(),
@@ -253,7 +279,7 @@ impl Media {
         })
     }
 
-    /// Ends all streams with RTCP BYE and all workers, and waits for them.
+    /// Ends all streams with RTCP BYE, all relays and all workers, and waits for them.
     pub async fn shutdown(&self) {
         let shared = Arc::clone(&self.shared);
         // A worker answers within a tick, but joining threads is not for the async threads.
@@ -296,12 +322,16 @@ impl Shared {
         }
     }
 
-    /// Removes a stream without waiting: now, or as soon as its worker takes the command.
-    fn remove_later(&self, id: StreamId) {
-        if self.engine.send(Command::RemoveStream { id }).is_err() {
-            self.removals.lock().unwrap_or_else(PoisonError::into_inner).push(id);
+    /// Removes a stream or relay without waiting: now, or as soon as its worker takes the command.
+    fn remove_later(&self, removal: Removal) {
+        if self.engine.send(removal.command()).is_err() {
+            self.removals.lock().unwrap_or_else(PoisonError::into_inner).push(removal);
             self.wake.notify_one();
         }
+    }
+
+    fn relays(&self) -> MutexGuard<'_, HashMap<RelayId, RelayRegistration>> {
+        self.relays.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn streams(&self) -> MutexGuard<'_, HashMap<StreamId, Registration>> {

@@ -9,7 +9,7 @@ use engine::stream::{App, StreamParameters, StreamStatistics};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::{ANSWER_PATIENCE, MediaError, MediaEvent, Shared};
+use super::{ANSWER_PATIENCE, MediaError, MediaEvent, Removal, Shared};
 
 /// A stream of the engine. Dropping it removes the stream, with RTCP BYE.
 #[derive(Debug)]
@@ -138,7 +138,7 @@ impl MediaStream {
                 return Err(MediaError::Ended);
             }
         }
-        self.handle.shared.remove_later(self.handle.id);
+        self.handle.shared.remove_later(Removal::Stream(self.handle.id));
         self.live = false;
         match timeout(ANSWER_PATIENCE, statistics).await {
             Ok(statistics) => statistics.map_err(|_| MediaError::Ended),
@@ -159,7 +159,7 @@ impl MediaStream {
 impl Drop for MediaStream {
     fn drop(&mut self) {
         if self.live {
-            self.handle.shared.remove_later(self.handle.id);
+            self.handle.shared.remove_later(Removal::Stream(self.handle.id));
         }
     }
 }

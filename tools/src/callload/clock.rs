@@ -3,13 +3,13 @@
 use nix::time::{ClockId, clock_gettime};
 
 /// Nanoseconds of `CLOCK_MONOTONIC`.
-pub(super) fn now_ns() -> u64 {
+pub(crate) fn now_ns() -> u64 {
     nanoseconds(ClockId::CLOCK_MONOTONIC) as u64
 }
 
 /// `CLOCK_REALTIME - CLOCK_MONOTONIC` in nanoseconds, read afresh for each batch because NTP may step the former.
 /// The tightest of a few readings: a thread that loses the CPU between two of them would be off by milliseconds.
-pub(super) fn realtime_offset_ns() -> i64 {
+pub(crate) fn realtime_offset_ns() -> i64 {
     let (mut tightest_ns, mut offset_ns) = (i64::MAX, 0);
     for _ in 0..8 {
         let before = nanoseconds(ClockId::CLOCK_MONOTONIC);

@@ -2,7 +2,7 @@
 
 /// The two laws of G.711 with their static payload types (RFC 3551 section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Law {
+pub(crate) enum Law {
     /// mu-law, payload type 0.
     Pcmu,
     /// A-law, payload type 8.
@@ -10,7 +10,7 @@ pub(super) enum Law {
 }
 
 impl Law {
-    pub(super) fn from_payload_type(payload_type: u8) -> Option<Self> {
+    pub(crate) fn from_payload_type(payload_type: u8) -> Option<Self> {
         match payload_type {
             0 => Some(Self::Pcmu),
             8 => Some(Self::Pcma),
@@ -18,14 +18,14 @@ impl Law {
         }
     }
 
-    pub(super) fn payload_type(self) -> u8 {
+    pub(crate) fn payload_type(self) -> u8 {
         match self {
             Self::Pcmu => 0,
             Self::Pcma => 8,
         }
     }
 
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Pcmu => "PCMU",
             Self::Pcma => "PCMA",
@@ -33,7 +33,7 @@ impl Law {
     }
 
     /// One 16-bit sample to one byte.
-    pub(super) fn encode(self, sample: i16) -> u8 {
+    pub(crate) fn encode(self, sample: i16) -> u8 {
         match self {
             Self::Pcmu => encode_mu(sample),
             Self::Pcma => encode_a(sample),
@@ -41,7 +41,7 @@ impl Law {
     }
 
     /// One byte to one 16-bit sample.
-    pub(super) fn decode(self, byte: u8) -> i16 {
+    pub(crate) fn decode(self, byte: u8) -> i16 {
         match self {
             Self::Pcmu => decode_mu(byte),
             Self::Pcma => decode_a(byte),
@@ -49,7 +49,7 @@ impl Law {
     }
 
     /// All 256 decoded values.
-    pub(super) fn table(self) -> [i16; 256] {
+    pub(crate) fn table(self) -> [i16; 256] {
         std::array::from_fn(|byte| self.decode(byte as u8))
     }
 }

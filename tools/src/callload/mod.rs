@@ -13,8 +13,8 @@
 //! `sip`, `rtp`, `g711`, `marker`, `track` and `receiver` do no I/O and read no clock; `net` and `worker` do.
 
 mod call;
-mod clock;
-mod g711;
+pub(crate) mod clock;
+pub(crate) mod g711;
 mod histogram;
 mod marker;
 mod net;
@@ -34,5 +34,6 @@ mod track;
 mod worker;
 
 pub use options::{Codec, Options, Transport};
+pub(crate) use options::{positive, seconds};
 pub use run::run;
 pub use streamload::{StreamOptions, run as run_streams};

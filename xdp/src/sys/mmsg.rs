@@ -110,7 +110,7 @@ pub(crate) fn transmit_batch<'a>(
 }
 
 /// Reads a socket address of either family; IPv4-mapped IPv6 becomes IPv4.
-fn from_system(address: &libc::sockaddr_in6) -> Option<SocketAddr> {
+pub(crate) fn from_system(address: &libc::sockaddr_in6) -> Option<SocketAddr> {
     match i32::from(address.sin6_family) {
         libc::AF_INET => {
             // SAFETY: sockaddr_in6 is longer than sockaddr_in and as aligned, every bit pattern is valid, and
@@ -132,7 +132,7 @@ fn from_system(address: &libc::sockaddr_in6) -> Option<SocketAddr> {
 }
 
 /// Writes a socket address as a socket of the given family wants it; returns its length.
-fn to_system(remote: SocketAddr, ipv6: bool, address: &mut libc::sockaddr_in6) -> libc::socklen_t {
+pub(crate) fn to_system(remote: SocketAddr, ipv6: bool, address: &mut libc::sockaddr_in6) -> libc::socklen_t {
     let (ip, scope_id) = match remote {
         SocketAddr::V4(remote) if !ipv6 => {
             let address = &raw mut *address;
@@ -159,7 +159,7 @@ fn to_system(remote: SocketAddr, ipv6: bool, address: &mut libc::sockaddr_in6) -
     size_of::<libc::sockaddr_in6>() as libc::socklen_t
 }
 
-const NO_ADDRESS: libc::sockaddr_in6 = libc::sockaddr_in6 {
+pub(crate) const NO_ADDRESS: libc::sockaddr_in6 = libc::sockaddr_in6 {
     sin6_family: 0,
     sin6_port: 0,
     sin6_flowinfo: 0,

@@ -1,18 +1,18 @@
 //! Whose packets are believed. Anyone can send to a media port, so an address is believed only because
 //! signalling named it, or because it has sent several packets in a row of one source before anybody else.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use super::SourcePolicy;
+use super::{Address, SourcePolicy};
 use crate::rtp::{Header, SequenceNumber};
 use crate::time::{Duration, Instant};
 
-/// The source filter of a stream.
+/// The source filter of a stream, or of one side of a relay.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct SourceFilter {
+pub(crate) struct SourceFilter {
     policy: SourcePolicy,
-    signalled: Option<SocketAddr>,
-    locked: Option<SocketAddr>,
+    signalled: Option<Address>,
+    locked: Option<Address>,
     /// When an address that signalling did not name was locked; the one that it did may still take over.
     learned_at: Option<Instant>,
     candidates: [Option<Candidate>; CANDIDATES],
@@ -21,7 +21,7 @@ pub(super) struct SourceFilter {
 
 /// What the filter thinks of one RTP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// From the source.
     Believed,
     /// From the source, which this packet has settled.
@@ -34,23 +34,23 @@ pub(super) enum Verdict {
 
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
-    remote: SocketAddr,
+    remote: Address,
     ssrc: u32,
     last: SequenceNumber,
     in_sequence: u8,
 }
 
 impl SourceFilter {
-    pub(super) fn new(policy: SourcePolicy, signalled: Option<SocketAddr>) -> Self {
-        let signalled = signalled.map(canonical);
+    pub(crate) fn new(policy: SourcePolicy, signalled: Option<SocketAddr>) -> Self {
+        let signalled = signalled.map(Address::from);
         Self { policy, signalled, locked: None, learned_at: None, candidates: [None; CANDIDATES], next: 0 }
     }
 
     /// Takes a new offer/answer outcome. Learning starts over only if the address has changed; returns
     /// whether it has.
-    pub(super) fn retarget(&mut self, policy: SourcePolicy, signalled: Option<SocketAddr>) -> bool {
+    pub(crate) fn retarget(&mut self, policy: SourcePolicy, signalled: Option<SocketAddr>) -> bool {
         self.policy = policy;
-        let changed = self.signalled != signalled.map(canonical);
+        let changed = self.signalled != signalled.map(Address::from);
         if changed {
             *self = Self::new(policy, signalled);
         }
@@ -61,8 +61,8 @@ impl SourceFilter {
     ///
     /// Somebody who sprays packets at all ports may be faster than the caller's first packet. So the address
     /// that signalling has named takes the stream back from a learned one for some seconds.
-    pub(super) fn judge(&mut self, now: Instant, remote: SocketAddr, header: &Header) -> Verdict {
-        let remote = canonical(remote);
+    pub(crate) fn judge(&mut self, now: Instant, remote: SocketAddr, header: &Header) -> Verdict {
+        let remote = Address::from(remote);
         if self.locked == Some(remote) {
             return Verdict::Believed;
         }
@@ -76,37 +76,42 @@ impl SourceFilter {
     }
 
     /// Whether RTCP may come from `remote`: the host of the locked source, or what signalling has named.
-    pub(super) fn believes_rtcp(&self, remote: SocketAddr, signalled_rtcp: Option<SocketAddr>) -> bool {
-        let remote = canonical(remote);
-        signalled_rtcp.map(canonical) == Some(remote)
-            || self.locked.is_some_and(|locked| locked.ip() == remote.ip())
+    pub(crate) fn believes_rtcp(&self, remote: SocketAddr, signalled_rtcp: Option<SocketAddr>) -> bool {
+        let remote = Address::from(remote);
+        signalled_rtcp.map(Address::from) == Some(remote)
+            || self.locked.is_some_and(|locked| locked.has_ip_of(remote))
     }
 
     /// The source.
-    pub(super) fn locked(&self) -> Option<SocketAddr> {
-        self.locked
+    pub(crate) fn locked(&self) -> Option<SocketAddr> {
+        self.locked.map(SocketAddr::from)
+    }
+
+    /// When the source can no longer be disputed, if it can be now.
+    pub(crate) fn settles_at(&self) -> Option<Instant> {
+        self.learned_at.filter(|_| self.signalled.is_some()).map(|at| at + TAKE_BACK)
     }
 
     /// Whether nothing but signalling can change the source any more.
-    pub(super) fn is_settled(&self, now: Instant) -> bool {
+    pub(crate) fn is_settled(&self, now: Instant) -> bool {
         let disputable = self.learned_at.is_some_and(|at| now.saturating_duration_since(at) < TAKE_BACK)
             && self.signalled.is_some();
         self.locked.is_some() && !disputable
     }
 
     /// Whether `remote` is the locked or, before that, the signalled address.
-    pub(super) fn is_source(&self, remote: SocketAddr) -> bool {
-        self.locked.or(self.signalled) == Some(canonical(remote))
+    pub(crate) fn is_source(&self, remote: SocketAddr) -> bool {
+        self.locked.or(self.signalled) == Some(Address::from(remote))
     }
 
-    fn lock(&mut self, remote: SocketAddr, learned_at: Option<Instant>) -> Verdict {
+    fn lock(&mut self, remote: Address, learned_at: Option<Instant>) -> Verdict {
         (self.locked, self.learned_at) = (Some(remote), learned_at);
         self.candidates = [None; CANDIDATES];
         Verdict::Locked
     }
 
     /// Counts packets in a row per address and SSRC; true when there are enough.
-    fn learn(&mut self, remote: SocketAddr, header: &Header) -> bool {
+    fn learn(&mut self, remote: Address, header: &Header) -> bool {
         let number = header.sequence_number;
         let known = self.candidates.iter_mut().flatten().find(|known| known.remote == remote);
         if let Some(known) = known {
@@ -123,21 +128,6 @@ impl SourceFilter {
         self.next = (self.next + 1) % CANDIDATES;
         false
     }
-}
-
-/// An address without the clothes of the socket it came through: IPv4-mapped IPv6 is IPv4, scope and flow
-/// do not count.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
-/// Whether an address must never get media, whatever the peer's SDP says: reflection and nonsense.
-pub(super) fn is_forbidden(address: SocketAddr) -> bool {
-    let forbidden = match address.ip().to_canonical() {
-        IpAddr::V4(ip) => ip.is_multicast() || ip.is_broadcast() || ip.octets()[0] == 0,
-        IpAddr::V6(ip) => ip.is_multicast() || ip.is_unspecified(),
-    };
-    forbidden || address.port() == 0
 }
 
 /// Packets in a row that an address which signalling has not named has to send.
@@ -263,25 +253,5 @@ mod tests {
         filter.judge(EARLY, address(SIGNALLED), &header(1, 1));
         assert!(filter.believes_rtcp(address("192.0.2.1:4007"), rtcp));
         assert!(!filter.believes_rtcp(address(OTHER), rtcp));
-    }
-
-    #[test]
-    fn reflection_targets_are_forbidden() {
-        let forbidden = [
-            "0.0.0.0:4000",
-            "0.1.2.3:4000",
-            "224.0.0.1:4000",
-            "255.255.255.255:4000",
-            "[ff02::1]:4000",
-            "[::]:4000",
-            "[::ffff:224.0.0.1]:4000",
-            "192.0.2.1:0",
-        ];
-        for text in forbidden {
-            assert!(is_forbidden(address(text)), "{text}");
-        }
-        for text in ["192.0.2.1:4000", "127.0.0.1:4000", "[2001:db8::1]:4000", "[::1]:4000"] {
-            assert!(!is_forbidden(address(text)), "{text}");
-        }
     }
 }

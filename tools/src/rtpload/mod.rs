@@ -1,0 +1,27 @@
+//! `rtpload`: RTP of many calls through a two-party relay, from one core, and what came back of it.
+//!
+//! ```text
+//!  flows (NG or a file) -> plan: packet n of the run is due at start + n * interval / flows
+//!     send what is due -> relay -> checker: flow, index, bytes, way, order, latency -> outcome
+//!     search: runs with more and fewer calls until the largest good number is known
+//! ```
+//!
+//! `packet`, `check`, `plan` and `search` do no I/O and read no clock.
+
+mod check;
+mod flow;
+mod histogram;
+mod kernel;
+mod ng;
+mod options;
+mod packet;
+mod plan;
+mod report;
+mod run;
+mod search;
+mod sockets;
+mod transport;
+mod watch;
+
+pub use options::Options;
+pub use run::run;

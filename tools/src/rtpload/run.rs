@@ -1,0 +1,197 @@
+//! From the command line to the report.
+
+use std::net::{IpAddr, SocketAddr};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use serde_json::json;
+
+use super::flow::{self, Flow};
+use super::kernel::Kernel;
+use super::ng::{Call, Client, Wanted};
+use super::options::{Command, Load, Options, RunOptions, SearchOptions, Via};
+use super::plan::{Outcome, Plan};
+use super::report;
+use super::search::{Length, Verdict, largest};
+use super::sockets::Sockets;
+use super::transport;
+
+/// Does what the command line says.
+///
+/// # Errors
+/// What keeps it from starting, as a sentence.
+pub fn run(options: Options) -> anyhow::Result<ExitCode> {
+    match options.command {
+        Command::Run(options) => run_once(&options),
+        Command::Search(options) => search(&options),
+    }
+}
+
+fn run_once(options: &RunOptions) -> anyhow::Result<ExitCode> {
+    let mut session = Session::begin(&options.load)?;
+    let outcome = session.run(session.most_calls(), options.warmup, options.duration);
+    session.end()?;
+    let outcome = outcome?;
+    let missed = options.expect_loss_below.map(|bound| report::missed(&outcome, bound));
+    let mut text = report::text(&outcome);
+    missed.iter().flatten().for_each(|missed| text.push_str(&format!("MISSED     {missed}\n")));
+    let mut json = outcome.json();
+    json["missed"] = json!(missed);
+    report::write(&options.load, &text, json)?;
+    Ok(report::exit_code(&outcome, missed.as_deref()))
+}
+
+fn search(options: &SearchOptions) -> anyhow::Result<ExitCode> {
+    let mut session = Session::begin(&options.load)?;
+    let most = session.most_calls();
+    let (mut steps, mut confirmed) = (Vec::new(), None);
+    let found =
+        largest(most, options.guess.unwrap_or(most / 2), options.precision / 100.0, |calls, length| {
+            let duration = match length {
+                Length::Short => options.step,
+                Length::Long => options.confirm,
+            };
+            let outcome = session.run_trusted(calls, duration)?;
+            let loss = outcome.loss_percent();
+            let good = loss < options.loss && outcome.is_intact() && outcome.silent == 0;
+            if !options.load.quiet {
+                let verdict = if good { "good" } else { "too much" };
+                eprintln!("{calls:>6} calls  {loss:.4} % lost  {:?}  {verdict}", outcome.received);
+            }
+            let verdict = if good { Verdict::Good } else { Verdict::Bad(loss) };
+            steps.push(json!({ "calls": calls, "loss_percent": loss, "good": good }));
+            confirmed = Some(outcome);
+            Ok(verdict)
+        });
+    session.end()?;
+    let found = found?;
+    let Some(outcome) = confirmed else { bail!("no run was made") };
+    let text = format!("{}\nlargest    {found} calls of {most} tried\n", report::text(&outcome));
+    let json = json!({ "largest": found, "tried": most, "steps": steps, "confirmed": outcome.json() });
+    report::write(&options.load, &text, json)?;
+    Ok(if found > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Calls that are set up, and what sends for them.
+struct Session {
+    load: Load,
+    ng: Option<(Client, Vec<Call>)>,
+    flows: Vec<Flow>,
+    sender: Sender,
+    next_index: u32,
+}
+
+enum Sender {
+    Sockets(Sockets),
+    Kernel(Kernel),
+}
+
+impl Session {
+    fn begin(load: &Load) -> anyhow::Result<Self> {
+        let (ng, flows) = match (load.ng, &load.flows) {
+            (Some(server), _) => {
+                let mut client = Client::connect(server)?;
+                client.ping(Duration::from_secs(5))?;
+                let local = match load.local {
+                    Some(local) => local,
+                    None => client.local()?.ip(),
+                };
+                let (calls, flows) = set_up(&mut client, load, local)?;
+                (Some((client, calls)), flows)
+            }
+            (None, Some(file)) => (None, flow::read(file)?),
+            (None, None) => bail!("give --ng or --flows"),
+        };
+        ensure!(
+            flows.iter().all(|flow| flow.local.is_ipv4() == flow.relay.is_ipv4()),
+            "flows mix IPv4 and IPv6"
+        );
+        let sender = match load.via {
+            Via::Sockets => Sender::Sockets(Sockets::open(&flows, load.payload)?),
+            Via::Kernel => {
+                let interface = load.interface.as_deref().context("--via kernel needs --interface")?;
+                Sender::Kernel(Kernel::open(interface, &flows, load.payload)?)
+            }
+        };
+        Ok(Self { load: load.clone(), ng, flows, sender, next_index: 0 })
+    }
+
+    fn most_calls(&self) -> u32 {
+        self.flows.len() as u32 / 2
+    }
+
+    fn plan(&self, calls: u32, warm_rounds: u32, rounds: u32) -> Plan {
+        Plan {
+            flows: calls * 2,
+            interval_ns: (self.load.interval * 1e6) as u64,
+            payload_bytes: self.load.payload,
+            first_index: self.next_index,
+            warm_rounds,
+            rounds,
+        }
+    }
+
+    fn run(&mut self, calls: u32, warmup: Duration, duration: Duration) -> anyhow::Result<Outcome> {
+        let rounds = |time: Duration| (time.as_secs_f64() * 1e3 / self.load.interval).round() as u32;
+        let plan = self.plan(calls, rounds(warmup), rounds(duration).max(1));
+        // What of this run is still on its way during the next is told from it by its index.
+        self.next_index += plan.warm_rounds + plan.rounds;
+        let quiet = self.load.quiet;
+        let progress = |line: String| {
+            if !quiet {
+                eprintln!("{line}");
+            }
+        };
+        match &mut self.sender {
+            Sender::Sockets(sockets) => {
+                Ok(transport::run(sockets, &self.flows, plan, &self.load.watch, progress))
+            }
+            Sender::Kernel(kernel) => kernel.run(plan, &self.load.watch),
+        }
+    }
+
+    /// Repeats a run that this program spoiled itself.
+    fn run_trusted(&mut self, calls: u32, duration: Duration) -> anyhow::Result<Outcome> {
+        let mut outcome = self.run(calls, SETTLE, duration)?;
+        for _ in 0..2 {
+            if outcome.doubts().is_empty() {
+                break;
+            }
+            outcome = self.run(calls, SETTLE, duration)?;
+        }
+        Ok(outcome)
+    }
+
+    fn end(&mut self) -> anyhow::Result<()> {
+        let Some((client, calls)) = &mut self.ng else { return Ok(()) };
+        client.delete(calls).context("the calls could not be deleted")
+    }
+}
+
+/// Sets up the calls. Parties share a few ports: the first half is for parties A, the second for B.
+fn set_up(client: &mut Client, load: &Load, local: IpAddr) -> anyhow::Result<(Vec<Call>, Vec<Flow>)> {
+    let ports = load.ports.unwrap_or(if load.via == Via::Sockets { 4 } else { 8_192 });
+    let half = u32::from(ports / 2);
+    let last = u32::from(load.port) + 4 * half;
+    ensure!(last <= 65_536, "--port and --ports go beyond 65535");
+    let laws = load.codecs.laws();
+    let ptime_ms = (load.payload as f64 / 8.0).max(1.0) as u32;
+    let wanted: Vec<Wanted> = (0..load.calls)
+        .map(|call| {
+            let port = |party: u32| load.port + (2 * (call % half) + 2 * party * half) as u16;
+            let parties = [0, 1].map(|party| SocketAddr::new(local, port(party)));
+            Wanted { parties, laws, ptime_ms }
+        })
+        .collect();
+    let calls = client.set_up(&wanted)?;
+    let flows = wanted
+        .iter()
+        .zip(&calls)
+        .flat_map(|(wanted, call)| Flow::pair(wanted.parties, call.relay, laws))
+        .collect();
+    Ok((calls, flows))
+}
+
+/// What begins a run does not count: caches and learning.
+const SETTLE: Duration = Duration::from_millis(300);

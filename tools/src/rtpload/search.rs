@@ -1,0 +1,116 @@
+//! The largest number of calls that loses less than a bound.
+
+/// What a run with some number of calls said.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Verdict {
+    Good,
+    /// Too much was lost, in percent, or something was wrong with what came.
+    Bad(f64),
+}
+
+/// How runs differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Length {
+    Short,
+    Long,
+}
+
+/// Begins at `guess`, goes up or down until a good and a bad number are known, halves what is between until it is within
+/// `precision` (0.03 is 3 %), and confirms by a long run, stepping down where that fails. 0 if even one call is too much.
+pub(super) fn largest(
+    most: u32,
+    guess: u32,
+    precision: f64,
+    mut run: impl FnMut(u32, Length) -> anyhow::Result<Verdict>,
+) -> anyhow::Result<u32> {
+    // On a shared machine a little loss may be a neighbour's doing: it counts when it comes twice.
+    let mut is_good = |calls: u32, length: Length| -> anyhow::Result<bool> {
+        Ok(match run(calls, length)? {
+            Verdict::Good => true,
+            Verdict::Bad(percent) if percent < LITTLE_PERCENT => run(calls, length)? == Verdict::Good,
+            Verdict::Bad(_) => false,
+        })
+    };
+    let (mut good, mut bad) = (0, most + 1);
+    let mut next = guess.clamp(1, most);
+    while bad - good > 1 && f64::from(bad - good) > precision * f64::from(good) {
+        if is_good(next, Length::Short)? {
+            good = next;
+        } else {
+            bad = next;
+        }
+        let step = (f64::from(next) * 0.2).ceil() as u32;
+        next = match (good, bad) {
+            (0, bad) => bad.saturating_sub(step).max(1),
+            (good, bad) if bad > most => (good + step).min(most),
+            (good, bad) => good.midpoint(bad),
+        };
+        if good == most || bad == 1 {
+            break;
+        }
+    }
+    for _ in 0..CONFIRMATIONS {
+        if good == 0 || is_good(good, Length::Long)? {
+            return Ok(good);
+        }
+        good -= ((f64::from(good) * precision).ceil() as u32).min(good);
+    }
+    Ok(0)
+}
+
+const LITTLE_PERCENT: f64 = 2.0;
+const CONFIRMATIONS: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(limit: u32, most: u32, guess: u32) -> (u32, usize) {
+        let mut runs = 0;
+        let found = largest(most, guess, 0.03, |calls, _| {
+            runs += 1;
+            Ok(if calls <= limit { Verdict::Good } else { Verdict::Bad(5.0) })
+        });
+        (found.unwrap(), runs)
+    }
+
+    #[test]
+    fn the_limit_is_found_from_any_guess_in_few_runs() {
+        for limit in [1, 7, 100, 1_700, 17_000] {
+            for guess in [1, limit, limit * 3] {
+                let (found, runs) = find(limit, 20_000, guess);
+                assert!(
+                    found <= limit && f64::from(limit - found) <= 0.031 * f64::from(limit),
+                    "{limit} {found}"
+                );
+                let near = guess == limit;
+                assert!(runs <= if near { 9 } else { 60 }, "{runs} runs from {guess} to {limit}");
+            }
+        }
+        assert_eq!(find(5_000, 2_000, 1_000).0, 2_000);
+        assert_eq!(find(0, 2_000, 1_000).0, 0);
+    }
+
+    #[test]
+    fn loss_that_does_not_come_again_is_not_the_relays() {
+        let mut calls_seen = Vec::new();
+        let found = largest(1_000, 500, 0.03, |calls, _| {
+            let first = !calls_seen.contains(&calls);
+            calls_seen.push(calls);
+            Ok(if first { Verdict::Bad(0.5) } else { Verdict::Good })
+        });
+        assert_eq!(found.unwrap(), 1_000);
+    }
+
+    #[test]
+    fn what_a_long_run_does_not_confirm_is_lowered() {
+        let found = largest(1_000, 900, 0.03, |calls, length| {
+            Ok(if calls <= 950 && (length == Length::Short || calls <= 800) {
+                Verdict::Good
+            } else {
+                Verdict::Bad(9.0)
+            })
+        });
+        assert!((770..=800).contains(&found.unwrap()));
+    }
+}
