@@ -215,23 +215,29 @@ impl Device for AfXdpDevice {
     }
 
     fn wait(&mut self, timeout: Duration) {
-        let deadline = Instant::now() + timeout;
+        let mut now = Instant::now();
+        let deadline = now + timeout;
         loop {
             if self.core.has_work() {
                 return;
             }
-            let now = Instant::now();
             if self.core.health.is_due(now) {
                 self.core.check_health(now);
             }
-            let longest =
-                if self.core.has_backlog() { BACKLOG_WAIT } else { self.core.health.until_due(now) };
             if let Some(rings) = &mut self.core.rings {
                 rings.wake_receivers();
             }
-            let left = deadline.saturating_duration_since(now);
-            if self.sleep(left.min(longest)) || left <= longest {
+            let longest =
+                if self.core.has_backlog() { BACKLOG_WAIT } else { self.core.health.until_due(now) };
+            if self.sleep(deadline.saturating_duration_since(now).min(longest)) {
                 return;
+            }
+            now = Instant::now();
+            if now >= deadline {
+                return;
+            }
+            if self.core.has_backlog() {
+                self.core.flush();
             }
         }
     }

@@ -195,7 +195,8 @@ pub fn open(options: &Options, workers: usize, udp: &udp::Options) -> Result<Vec
         Queues::All => MAX_QUEUES as u32,
         Queues::List(list) => list.iter().max().map_or(1, |last| last.saturating_add(1)),
     };
-    let settings = program::Options { queues, flood_limit: options.flood_limit, ..program::Options::default() };
+    let settings =
+        program::Options { queues, flood_limit: options.flood_limit, ..program::Options::default() };
     let program = XdpProgram::load(settings)
         .map_err(|source| Refusal::Program { interface: options.interface.clone(), source })?;
     let hops = Arc::new(NextHops::start(&options.interface)?);
@@ -221,7 +222,8 @@ pub fn open(options: &Options, workers: usize, udp: &udp::Options) -> Result<Vec
         hops.expect_program(id);
     }
     let mut addresses = Some((netlink, addresses));
-    let shared = Arc::new(Shared { owners: Owners::new(), taken, program, hops: Arc::clone(&hops), _link: link });
+    let shared =
+        Arc::new(Shared { owners: Owners::new(), taken, program, hops: Arc::clone(&hops), _link: link });
     let handovers = Handover::between(&doorbells, options.handover_bytes);
     let parts = inners.into_iter().zip(handovers).zip(memories).enumerate();
     parts

@@ -68,7 +68,9 @@ impl Ways {
             self.find(path);
         }
         match self.transmits.get(at)? {
-            Transmit { way: Way::Rings(headers), longest, .. } if len <= usize::from(*longest) => Some(headers),
+            Transmit { way: Way::Rings(headers), longest, .. } if len <= usize::from(*longest) => {
+                Some(headers)
+            }
             _ => None,
         }
     }
@@ -76,7 +78,8 @@ impl Ways {
     /// A frame of a remote address has shown its next hop: it may do for the same peer if nothing better is known.
     #[cold]
     pub(super) fn learn(&self, index: PortIndex, remote: SocketAddr, mac: MacAddress) {
-        let wanted = self.transmits.get(index.0 as usize).is_some_and(|transmit| transmit.remote.ip() == remote.ip());
+        let wanted =
+            self.transmits.get(index.0 as usize).is_some_and(|transmit| transmit.remote.ip() == remote.ip());
         if wanted && !self.closed {
             self.hops.learn(remote.ip(), mac);
         }
