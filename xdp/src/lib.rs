@@ -28,6 +28,7 @@ pub mod netem;
 pub mod netlink;
 pub mod next_hop;
 mod port_socket;
+pub mod program;
 mod ring;
 mod socket;
 mod sys;
