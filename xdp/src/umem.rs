@@ -68,6 +68,7 @@ impl Umem {
     }
 
     /// How many chunks are free.
+    #[cfg(test)]
     pub(crate) fn free(&self) -> usize {
         self.free.len()
     }

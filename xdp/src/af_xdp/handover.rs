@@ -172,12 +172,12 @@ mod tests {
     use super::*;
 
     fn record() -> impl Strategy<Value = Record> {
-        let datagram = (any::<u16>(), any::<(IpAddr, u16)>(), any::<[[u8; 6]; 2]>(), any::<Option<u16>>())
-            .prop_map(|(port, (ip, remote), [own, other], vlan)| Record::Datagram {
-                port,
-                remote: SocketAddr::new(ip, remote),
-                seen: Seen(Hop { source_mac: MacAddress(own), destination_mac: MacAddress(other), vlan }),
-            });
+        let datagram = (any::<u16>(), any::<(IpAddr, u16)>(), any::<[u8; 6]>());
+        let datagram = datagram.prop_map(|(port, (ip, remote), mac)| Record::Datagram {
+            port,
+            remote: SocketAddr::new(ip, remote),
+            mac: MacAddress(mac),
+        });
         prop_oneof![4 => datagram, 1 => Just(Record::Frame)]
     }
 
