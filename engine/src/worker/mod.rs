@@ -8,12 +8,17 @@
 //! flush the device, wake AI threads, flush events, wait until the next deadline
 //! ```
 //!
+//! How it waits is the policy's matter: `busy` does not, `sleep` waits in the device, and `adaptive` does that too
+//! while it is quiet, but looks once per tick (`pace`) when much comes.
+//!
 //! After its start the loop neither allocates nor frees, but for a stream that panicked.
 
+mod affinity;
 mod clock;
 mod counters;
 mod demux;
 mod outbox;
+mod pace;
 mod relays;
 mod streams;
 mod wheel;
@@ -26,6 +31,7 @@ use std::thread::JoinHandle;
 use rtrb::{Consumer, Producer};
 use xdp::{Device, Doorbell};
 
+use self::pace::Pace;
 use self::streams::Streams;
 use crate::command::Command;
 use crate::config::WaitPolicy;
@@ -33,6 +39,7 @@ use crate::engine::StartError;
 use crate::event::Event;
 use crate::time::Duration;
 
+pub(crate) use self::affinity::{Seat, lock_memory};
 pub use self::counters::WorkerCounters;
 
 /// What a worker is made of.
@@ -48,6 +55,7 @@ pub(crate) struct Parts {
     pub(crate) relays: usize,
     pub(crate) receive_budget: usize,
     pub(crate) wait: WaitPolicy,
+    pub(crate) tick: Duration,
 }
 
 /// See the module's documentation.
@@ -57,24 +65,31 @@ pub(crate) struct Worker {
     stop: Arc<AtomicBool>,
     receive_budget: usize,
     wait: WaitPolicy,
+    pace: Pace,
 }
 
-/// Starts a worker's thread and waits until it runs on its CPU.
-pub(crate) fn spawn(index: usize, cpu: Option<usize>, worker: Worker) -> Result<JoinHandle<()>, StartError> {
+/// Starts a worker's thread and waits until it runs on its seat; also says what of the seat was refused.
+pub(crate) fn spawn(
+    index: usize,
+    seat: Seat,
+    worker: Worker,
+) -> Result<(JoinHandle<()>, Option<String>), StartError> {
     let (started, start) = mpsc::sync_channel(1);
     let thread = std::thread::Builder::new()
         .name(format!("media-{index}"))
         .spawn(move || {
-            let pinned = cpu.map_or(Ok(()), |cpu| xdp::thread::pin(&[cpu]));
-            let runs = pinned.is_ok();
-            xdp::thread::be_punctual();
-            if started.send(pinned).is_ok() && runs {
+            let seated = seat.take();
+            let runs = seated.is_ok();
+            if started.send(seated).is_ok() && runs {
                 worker.run();
             }
         })
         .map_err(|source| StartError::Thread { worker: index, source })?;
-    match (start.recv(), cpu) {
-        (Ok(Ok(())), _) => Ok(thread),
+    match (start.recv(), seat.cpu) {
+        (Ok(Ok(refused)), _) => {
+            let warning = refused.zip(seat.priority);
+            Ok((thread, warning.map(|(error, priority)| affinity::refused_priority(priority, &error))))
+        }
         (Ok(Err(source)), Some(cpu)) => Err(StartError::NoSuchCpu { cpu, source }),
         (Ok(Err(source)), None) => Err(StartError::Thread { worker: index, source }),
         (Err(_), _) => Err(StartError::Thread { worker: index, source: std::io::ErrorKind::Other.into() }),
@@ -83,7 +98,7 @@ pub(crate) fn spawn(index: usize, cpu: Option<usize>, worker: Worker) -> Result<
 
 impl Worker {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { commands, stop, receive_budget, wait, .. } = parts;
+        let Parts { commands, stop, receive_budget, wait, tick, .. } = parts;
         let streams = Streams::new(streams::Parts {
             device: parts.device,
             events: parts.events,
@@ -94,7 +109,7 @@ impl Worker {
             relays: parts.relays,
             now: clock::now(),
         });
-        Self { streams, commands, stop, receive_budget, wait }
+        Self { streams, commands, stop, receive_budget, wait, pace: Pace::new(clock::now(), tick) }
     }
 
     fn run(mut self) {
@@ -121,12 +136,15 @@ impl Worker {
             go_on &= self.streams.handle_command(now, command);
         }
         let mut datagrams = self.streams.receive(now, self.receive_budget);
+        let mut all_datagrams = datagrams;
         for _ in 1..LATE_RECEIVES {
             if datagrams < self.receive_budget || !self.streams.is_late(now) {
                 break;
             }
             datagrams = self.streams.receive(now, self.receive_budget);
+            all_datagrams += datagrams;
         }
+        self.pace.note(now, all_datagrams);
         let deadlines = self.streams.handle_deadlines(now, DEADLINES_PER_TURN);
         self.streams.settle_touched();
         let kept = self.streams.flush();
@@ -140,18 +158,28 @@ impl Worker {
             && !self.streams.has_touched();
         if go_on && all_done && self.wait != WaitPolicy::Busy {
             let longest = if kept > 0 { Duration::from_millis(1) } else { LONGEST_WAIT };
-            self.wait(longest);
+            self.wait(longest, datagrams);
         }
         go_on
     }
 
-    fn wait(&mut self, longest: Duration) {
+    /// Waits for the next deadline or the first packet; if this turn had `datagrams` enough, for a tick instead,
+    /// because waking for every packet costs more than the packet.
+    fn wait(&mut self, longest: Duration, datagrams: usize) {
         // The turn itself took time: a second look at the clock, or the next deadline is late by that much.
         let now = clock::now();
         let until = self.streams.next_deadline().unwrap_or(now + longest);
         let timeout = until.saturating_duration_since(now).min(longest);
-        let spins = self.wait == WaitPolicy::Adaptive && timeout < SPIN;
-        if !timeout.is_zero() && !spins {
+        if self.wait == WaitPolicy::Adaptive {
+            if timeout < SPIN {
+                return;
+            }
+            if let Some(tick) = self.pace.next_tick(now) {
+                self.streams.counters.ticks.increment();
+                return clock::sleep_until(tick.min(now + timeout));
+            }
+        }
+        if !timeout.is_zero() {
             self.streams.counters.waits.increment();
             self.streams.device.wait(timeout);
         }
@@ -166,6 +194,9 @@ const LATE_RECEIVES: usize = 16;
 
 /// Deadlines per turn; more are met in the next one.
 const DEADLINES_PER_TURN: usize = 1024;
+
+/// So many datagrams in a turn are a load: with a tick of 1 ms those of 160 calls.
+const LOADED: usize = 8;
 
 /// A deadline nearer than this is not worth a sleep: the kernel's timers are late by about as much.
 const SPIN: Duration = Duration::from_micros(50);

@@ -70,6 +70,8 @@ pub(super) const SOURCE_IPV6: u64 = 1 << 9;
 pub(super) const NEW_SSRC: u64 = 1 << 10;
 pub(super) const VLAN: u64 = 1 << 11;
 pub(super) const NEW_NUMBERS: u64 = 1 << 12;
+/// If open on any address: of IPv6, too.
+pub(super) const ANY_IPV6: u64 = 1 << 13;
 
 /// Positions of the other fields of the head.
 pub(super) const ADDRESS_IN: u32 = 16;

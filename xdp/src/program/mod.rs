@@ -11,11 +11,15 @@
 //! AF_XDP socket of the queue                                                                       else: kernel
 //! ```
 //!
-//! It fails open: program, tables and links belong to the process, and everything goes to the kernel without them.
+//! [`LookupTable`] does the same for kernel sockets, behind routing and netfilter: one socket per worker receives all of
+//! its ports.
+//!
+//! Both fail open: programs, tables and links belong to the process, and everything goes its usual way without them.
 //! Packets that are forwarded never reach a socket, a netfilter rule or a packet capture on the interface.
 
 mod counters;
 mod entry;
+mod lookup;
 mod maps;
 mod ports;
 mod text;
@@ -26,6 +30,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 pub use counters::{Event, ProgramCounters};
+pub use lookup::LookupTable;
 pub use ports::{KernelFlow, PortError, PortTable};
 
 use crate::bpf::{Error, Ingress, Link, Mode, Program, ProgramKind, Tested};

@@ -75,7 +75,7 @@ impl PortTable {
     }
 
     /// Has datagrams to this port come to user space: those to `local`, or to any address of this host if that is
-    /// unspecified.
+    /// unspecified (of IPv4 if it is 0.0.0.0).
     ///
     /// # Errors
     /// [`PortError`].
@@ -88,7 +88,8 @@ impl PortTable {
         let local = local.to_canonical();
         let number = if local.is_unspecified() { 0 } else { self.number(local).ok_or(PortError::Address)? };
         entry[1..].iter().for_each(|word| word.store(0, Release));
-        let head = next_generation(head) | entry::OPEN | number << entry::ADDRESS_IN;
+        let any_ipv6 = if local.is_ipv6() { entry::ANY_IPV6 } else { 0 };
+        let head = next_generation(head) | entry::OPEN | any_ipv6 | number << entry::ADDRESS_IN;
         entry[0].store(head, Release);
         Ok(())
     }

@@ -10,13 +10,14 @@ const PEER_V6: &str = "[2001:db8:7::7]:4000";
 const OPEN: &str = "192.0.2.1:30000";
 const OPEN_V6: &str = "[2001:db8::1]:30002";
 
-/// Ports: 30000 on IPv4, 30002 on IPv6, 30004 on any address; 30006 and 30008 connected to the peers; 5060 guarded.
+/// Ports: 30000 on IPv4, 30002 on IPv6, 30004 on any address, 30005 on any of IPv4; 30006 and 30008 connected to the peers; 5060 guarded.
 fn opened(test: &str, options: Options) -> Option<Bench> {
     let bench = Bench::or_skip(test, options)?;
     let ports = bench.program.ports();
     ports.open(30_000, "192.0.2.1".parse().unwrap()).unwrap();
     ports.open(30_002, "2001:db8::1".parse().unwrap()).unwrap();
     ports.open(30_004, "::".parse().unwrap()).unwrap();
+    ports.open(30_005, "0.0.0.0".parse().unwrap()).unwrap();
     ports.open(30_006, "192.0.2.1".parse().unwrap()).unwrap();
     ports.open(30_008, "2001:db8::1".parse().unwrap()).unwrap();
     ports.connect(30_006, Some(PEER.parse().unwrap()));
@@ -76,6 +77,8 @@ pub(crate) fn corpus() -> Vec<(&'static str, Vec<u8>, Event)> {
         ("the other family", to(v6(), "[2001:db8::1]:30000"), Event::PassedAddress),
         ("IPv4 written as IPv6", to(v6(), "[::ffff:192.0.2.1]:30000"), Event::PassedAddress),
         ("IPv4 written as IPv6, any", to(v6(), "[::ffff:192.0.2.1]:30004"), Event::PassedAddress),
+        ("any IPv4 address", to(v4(), "192.0.2.9:30005"), Event::Redirected),
+        ("any address, but of IPv4", to(v6(), "[2001:db8::1]:30005"), Event::PassedAddress),
         ("multicast", to(v4(), "224.0.1.75:30004"), Event::PassedAddress),
         ("another MAC", v4().with(|frame| frame.macs[0] = THEIRS), Event::PassedAddress),
         ("everybody's MAC", v6().with(|frame| frame.macs[0] = [255; 6]), Event::PassedAddress),

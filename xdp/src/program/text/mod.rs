@@ -195,6 +195,7 @@ impl<'m> Text<'m> {
         );
         // Open on any address: which number has this one?
         if shape.ipv6 {
+            code.and(R3, entry::ANY_IPV6 as i32).branch(Condition::Equal, R3, 0, address);
             code.load(Size::Double, R1, R7, shape.destination()).store(Size::Double, R10, WIDE, R1);
             code.load(Size::Double, R1, R7, shape.destination() + 8).store(Size::Double, R10, WIDE + 8, R1);
         } else {
