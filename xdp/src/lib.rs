@@ -29,6 +29,7 @@ pub mod netlink;
 pub mod next_hop;
 mod port_socket;
 mod ring;
+pub mod sk_lookup;
 mod socket;
 mod sys;
 pub mod thread;

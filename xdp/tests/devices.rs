@@ -12,10 +12,12 @@ use xdp::af_xdp::ModeWanted;
 use xdp::io_uring::{self, UringDevice};
 use xdp::loopback::LoopbackNetwork;
 use xdp::netem::{Conditions, Netem, NetemClock};
+use xdp::sk_lookup::{self, SkLookupDevice};
 use xdp::udp::{Options, UdpDevice};
 
 use xdp::{Device, Full, MAX_DATAGRAM_BYTES, Outgoing, Path, PortIndex};
 
+use inside::Inside;
 use netns::Cable;
 
 /// Two devices of one kind that reach each other.
@@ -88,8 +90,39 @@ fn af_xdp_workers(cable: Cable) -> Pair {
     Pair { near: device(), far: device(), ip, one_host: true, _cable: Some(cable) }
 }
 
+/// An sk_lookup device at each end of a cable.
+fn sk_lookup(cable: Cable, ipv6: bool) -> Pair {
+    let end = |host| Box::new(lookup_workers(host, 1).remove(0)) as Box<dyn Device>;
+    let (near, far) = (end(&cable.near), end(&cable.far));
+    let ip = [cable.near.ip(ipv6), cable.far.ip(ipv6)];
+    Pair { near, far, ip, one_host: false, _cable: Some(cable) }
+}
+
+/// Two workers of one host.
+fn sk_lookup_workers(cable: Cable, ip: IpAddr) -> Pair {
+    let mut devices = lookup_workers(&cable.near, 2).into_iter();
+    let mut device = || Box::new(devices.next().expect("two of them")) as Box<dyn Device>;
+    Pair { near: device(), far: device(), ip: [ip; 2], one_host: true, _cable: Some(cable) }
+}
+
+fn lookup_workers(host: &netns::Host, workers: usize) -> Vec<Inside<SkLookupDevice>> {
+    let options = sk_lookup::Options { ports: 64, transmit_queue: 8, ..sk_lookup::Options::default() };
+    let devices = host.run(|| sk_lookup::open(&options, workers)).expect("root may");
+    devices.into_iter().map(|device| Inside::new(host, device)).collect()
+}
+
+fn lookup_cable() -> Option<Cable> {
+    Cable::or_skip("the sk_lookup devices among all devices", netns::Options::default())
+}
+
 fn every_kind() -> Vec<(&'static str, Pair)> {
     let mut kinds = unprivileged();
+    for (kind, ipv6) in [("sk_lookup IPv4", false), ("sk_lookup IPv6", true)] {
+        kinds.extend(lookup_cable().map(|cable| (kind, sk_lookup(cable, ipv6))));
+    }
+    for (kind, ip) in [("sk_lookup two workers IPv4", V4), ("sk_lookup two workers IPv6", V6)] {
+        kinds.extend(lookup_cable().map(|cable| (kind, sk_lookup_workers(cable, ip))));
+    }
     let cable = || Cable::or_skip("the AF_XDP devices among all devices", netns::Options::default());
     for (kind, mode, ipv6) in [
         ("AF_XDP native IPv4", ModeWanted::Native, false),
@@ -100,21 +133,24 @@ fn every_kind() -> Vec<(&'static str, Pair)> {
         kinds.extend(cable().map(|cable| (kind, af_xdp(cable, mode, ipv6))));
     }
     kinds.extend(cable().map(|cable| ("AF_XDP two workers", af_xdp_workers(cable))));
+    // Last, because the end of a ring interrupts a later wait of its thread.
+    kinds.extend(urings());
     kinds
 }
 
+fn urings() -> Vec<(&'static str, Pair)> {
+    let kinds = [("io_uring IPv4", V4), ("io_uring IPv6", V6)];
+    kinds.into_iter().filter_map(|(name, ip)| Some((name, uring(ip)?))).collect()
+}
+
 fn unprivileged() -> Vec<(&'static str, Pair)> {
-    let mut kinds = vec![
+    vec![
         ("udp IPv4", udp(V4)),
         ("udp IPv6", udp(V6)),
         ("loopback IPv4", loopback(V4)),
         ("loopback IPv6", loopback(V6)),
         ("netem", good_netem(V4)),
-    ];
-    for (name, ip) in [("io_uring IPv4", V4), ("io_uring IPv6", V6)] {
-        kinds.extend(uring(ip).map(|pair| (name, pair)));
-    }
-    kinds
+    ]
 }
 
 /// The kinds that hear other programs on this host.
@@ -466,7 +502,7 @@ fn what_has_no_buffer_yet_is_not_lost() {
 
 #[test]
 fn a_device_works_on_another_thread_than_its_makers_and_its_end_frees_its_ports() {
-    for (kind, Pair { mut near, mut far, ip, .. }) in unprivileged() {
+    for (kind, Pair { mut near, mut far, ip, .. }) in unprivileged().into_iter().chain(urings()) {
         let (port, remote) = open(&mut *far, ip[1]);
         let local = std::thread::spawn(move || {
             let (port, local) = open(&mut *near, ip[0]);
@@ -592,6 +628,15 @@ proptest! {
             if let Some(pair) = uring(ip) {
                 prop_assert_eq!(&play(pair, &steps), &expected);
             }
+        }
+    }
+
+    #[test]
+    fn sk_lookup_does_the_same(runs in prop::collection::vec(prop::collection::vec(step(), 1..60), 24)) {
+        // A device takes half a second to go, because its program does.
+        for (steps, ip) in runs.iter().zip([V4, V6].into_iter().cycle()) {
+            let Some(cable) = lookup_cable() else { return Ok(()) };
+            prop_assert_eq!(&play(sk_lookup_workers(cable, ip), steps), &play(loopback(V4), steps));
         }
     }
 }
