@@ -1,5 +1,6 @@
 //! The only reader of clocks in the engine's media part.
 
+use rustix::thread::clock_nanosleep_absolute;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use crate::time::{Instant, WallClock};
@@ -12,6 +13,14 @@ pub(super) fn now() -> Instant {
 /// The time of day that belongs to `at`, which has just been read.
 pub(super) fn wall(at: Instant) -> WallClock {
     WallClock { at, unix_nanos: nanos(clock_gettime(ClockId::Realtime)) }
+}
+
+/// Sleeps, whatever comes. Interrupted, it returns early.
+pub(super) fn sleep_until(at: Instant) {
+    const SECOND: u64 = 1_000_000_000;
+    let (seconds, nanos) = (at.as_nanos() / SECOND, at.as_nanos() % SECOND);
+    let at = Timespec { tv_sec: seconds.cast_signed(), tv_nsec: nanos.cast_signed() };
+    let _ = clock_nanosleep_absolute(ClockId::Monotonic, &at);
 }
 
 /// Both clocks are positive on any system that runs this.

@@ -8,12 +8,16 @@
 //! flush the device, wake AI threads, flush events, wait until the next deadline
 //! ```
 //!
+//! How it waits is the policy's matter: `busy` does not, `sleep` waits in the device, and `adaptive` does that too
+//! while it is quiet, but looks once per tick (`pace`) when much comes.
+//!
 //! After its start the loop neither allocates nor frees, but for a stream that panicked.
 
 mod clock;
 mod counters;
 mod demux;
 mod outbox;
+mod pace;
 mod relays;
 mod streams;
 mod wheel;
@@ -26,6 +30,7 @@ use std::thread::JoinHandle;
 use rtrb::{Consumer, Producer};
 use xdp::{Device, Doorbell};
 
+use self::pace::Pace;
 use self::streams::Streams;
 use crate::command::Command;
 use crate::config::WaitPolicy;
@@ -57,6 +62,7 @@ pub(crate) struct Worker {
     stop: Arc<AtomicBool>,
     receive_budget: usize,
     wait: WaitPolicy,
+    pace: Pace,
 }
 
 /// Starts a worker's thread and waits until it runs on its CPU.
@@ -94,7 +100,7 @@ impl Worker {
             relays: parts.relays,
             now: clock::now(),
         });
-        Self { streams, commands, stop, receive_budget, wait }
+        Self { streams, commands, stop, receive_budget, wait, pace: Pace::new(clock::now()) }
     }
 
     fn run(mut self) {
@@ -121,12 +127,15 @@ impl Worker {
             go_on &= self.streams.handle_command(now, command);
         }
         let mut datagrams = self.streams.receive(now, self.receive_budget);
+        let mut all_datagrams = datagrams;
         for _ in 1..LATE_RECEIVES {
             if datagrams < self.receive_budget || !self.streams.is_late(now) {
                 break;
             }
             datagrams = self.streams.receive(now, self.receive_budget);
+            all_datagrams += datagrams;
         }
+        self.pace.note(now, all_datagrams);
         let deadlines = self.streams.handle_deadlines(now, DEADLINES_PER_TURN);
         self.streams.settle_touched();
         let kept = self.streams.flush();
@@ -150,8 +159,16 @@ impl Worker {
         let now = clock::now();
         let until = self.streams.next_deadline().unwrap_or(now + longest);
         let timeout = until.saturating_duration_since(now).min(longest);
-        let spins = self.wait == WaitPolicy::Adaptive && timeout < SPIN;
-        if !timeout.is_zero() && !spins {
+        if self.wait == WaitPolicy::Adaptive {
+            if timeout < SPIN {
+                return;
+            }
+            if let Some(tick) = self.pace.next_tick(now) {
+                self.streams.counters.ticks.increment();
+                return clock::sleep_until(tick.min(now + timeout));
+            }
+        }
+        if !timeout.is_zero() {
             self.streams.counters.waits.increment();
             self.streams.device.wait(timeout);
         }

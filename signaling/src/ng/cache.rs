@@ -97,7 +97,8 @@ impl ReplyCache {
     }
 
     /// How many commands are remembered.
-    pub(super) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.young.entries.len() + self.old.entries.len()
     }
 }

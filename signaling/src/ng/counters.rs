@@ -50,7 +50,7 @@ pub struct OneCommand {
     /// How often with an error.
     pub errors: Counter,
     nanos: Counter,
-    buckets: [Counter; OneCommand::BOUNDS.len()],
+    buckets: [Counter; Self::BOUNDS.len()],
 }
 
 impl CommandCounters {

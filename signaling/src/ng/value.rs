@@ -13,7 +13,7 @@ pub enum Value {
     /// A string.
     Text(Vec<u8>),
     /// A list.
-    List(Vec<Value>),
+    List(Vec<Self>),
     /// A dictionary.
     Dictionary(Dictionary),
 }

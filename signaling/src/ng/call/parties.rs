@@ -63,7 +63,7 @@ pub(super) struct Naming<'a> {
 
 /// Why nobody could be found or made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum PartyError {
+pub(in crate::ng) enum PartyError {
     #[error("Invalid dialogue association")]
     SameParty,
     #[error("Too many branches in one call")]
@@ -79,7 +79,9 @@ impl Parties {
             (Some(sender), Some(receiver)) if sender == receiver => return Err(PartyError::SameParty),
             (Some(sender), Some(receiver)) => (sender, receiver),
             (None, Some(receiver)) => (self.answering(naming, receiver, now)?, receiver),
-            (None, None) => (self.make(Some(naming.sender), None, now)?, self.make(None, naming.via_branch, now)?),
+            (None, None) => {
+                (self.make(Some(naming.sender), None, now)?, self.make(None, naming.via_branch, now)?)
+            }
             (Some(sender), None) => {
                 let known = if naming.receiver.is_some() {
                     None
@@ -102,7 +104,12 @@ impl Parties {
     }
 
     /// Whom an unknown tag belongs to that talks to `receiver`.
-    fn answering(&mut self, naming: Naming<'_>, receiver: PartyId, now: SystemTime) -> Result<PartyId, PartyError> {
+    fn answering(
+        &mut self,
+        naming: Naming<'_>,
+        receiver: PartyId,
+        now: SystemTime,
+    ) -> Result<PartyId, PartyError> {
         let found = self.by_branch(naming.via_branch, receiver).or_else(|| self.first_peer(receiver));
         let is_final = found
             .and_then(|found| self.dialogue_index(found, receiver))
@@ -158,7 +165,10 @@ impl Parties {
 
     /// The party of a branch, other than `besides`.
     fn by_branch(&self, via_branch: Option<&str>, besides: PartyId) -> Option<PartyId> {
-        self.parties.iter().find(|party| party.id != besides && party.has_branch(via_branch)).map(|party| party.id)
+        self.parties
+            .iter()
+            .find(|party| party.id != besides && party.has_branch(via_branch))
+            .map(|party| party.id)
     }
 
     /// Whom a party talks with now: the latest.
@@ -190,7 +200,8 @@ impl Parties {
         to_tag: Option<&str>,
         via_branch: Option<&str>,
     ) -> Option<PartyId> {
-        let by_branch = || self.parties.iter().find(|party| party.has_branch(via_branch)).map(|party| party.id);
+        let by_branch =
+            || self.parties.iter().find(|party| party.has_branch(via_branch)).map(|party| party.id);
         if to_tag.is_none()
             && let Some(party) = by_branch()
         {
@@ -214,9 +225,8 @@ impl Parties {
             std::mem::take(&mut self.dialogues).into_iter().partition(|dialogue| dialogue.has(party));
         self.dialogues = kept;
         let dialogues = &self.dialogues;
-        self.parties.retain(|known| {
-            known.id != party && dialogues.iter().any(|dialogue| dialogue.has(known.id))
-        });
+        self.parties
+            .retain(|known| known.id != party && dialogues.iter().any(|dialogue| dialogue.has(known.id)));
         removed
     }
 }

@@ -11,11 +11,11 @@ impl Options {
     pub(super) fn take(&mut self, key: &str, value: &Value) {
         match key {
             "command" | "sip-message-type" | "template" => {}
-            "sdp" => self.sdp = owned(value).or(self.sdp.take()),
-            "call-id" => self.call_id = owned(value).or(self.call_id.take()),
-            "from-tag" => self.from_tag = owned(value).or(self.from_tag.take()),
-            "to-tag" => self.to_tag = owned(value).or(self.to_tag.take()),
-            "via-branch" => self.via_branch = owned(value).or(self.via_branch.take()),
+            "sdp" => self.sdp = owned(value).or_else(|| self.sdp.take()),
+            "call-id" => self.call_id = owned(value).or_else(|| self.call_id.take()),
+            "from-tag" => self.from_tag = owned(value).or_else(|| self.from_tag.take()),
+            "to-tag" => self.to_tag = owned(value).or_else(|| self.to_tag.take()),
+            "via-branch" => self.via_branch = owned(value).or_else(|| self.via_branch.take()),
             "sip-code" | "sip-response-code" => self.sip_code = value.integer().or(self.sip_code),
             "supports" => self.supports_load_limit |= value.words().any(|word| normal(word) == "load-limit"),
             "received-from" => {

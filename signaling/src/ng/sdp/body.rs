@@ -141,11 +141,9 @@ impl Section {
         self.attribute("rtcp-mux").is_some() || same_port && self.port != 0
     }
 
-    /// Where RTCP goes when RTP goes to `rtp`: `a=rtcp` (RFC 3605), else the next port.
+    /// Where RTCP goes when RTP goes to `rtp` and they are not multiplexed: `a=rtcp` (RFC 3605), else the next
+    /// port.
     pub(in crate::ng) fn rtcp(&self, rtp: SocketAddr) -> Option<SocketAddr> {
-        if self.rtcp_mux() {
-            return Some(rtp);
-        }
         let Some(value) = self.attribute("rtcp") else {
             return Some(SocketAddr::new(rtp.ip(), rtp.port().checked_add(1)?));
         };
@@ -215,7 +213,8 @@ mod tests {
         let body = Body::parse(CALL).expect("SDP");
         let rtcp = |index: usize, rtp: &str| body.media[index].rtcp(rtp.parse().expect("an address"));
         assert_eq!(rtcp(0, "192.0.2.10:4000"), "192.0.2.10:4007".parse().ok());
-        assert_eq!(rtcp(1, "192.0.2.11:4002"), "192.0.2.11:4002".parse().ok());
+        assert_eq!(rtcp(1, "192.0.2.11:4002"), "192.0.2.11:4003".parse().ok());
+        assert!(!body.media[0].rtcp_mux() && body.media[1].rtcp_mux());
         assert_eq!(rtcp(2, "192.0.2.11:65535"), None);
         let elsewhere = CALL.replace("a=rtcp:4007", "a=rtcp:4009 IN IP4 192.0.2.99");
         let body = Body::parse(&elsewhere).expect("SDP");

@@ -54,6 +54,11 @@ impl Format {
         formats
     }
 
+    /// Such as `PCMA/8000`.
+    pub(in crate::ng) fn description(&self) -> String {
+        format!("{}/{}", self.name, self.clock_rate)
+    }
+
     fn of_law(law: Law) -> Self {
         let (payload_type, name) = match law {
             Law::Mu => (0, "PCMU"),
