@@ -2,6 +2,7 @@
 
 use xdp::program::{Event, Options, XdpProgram};
 
+mod cable;
 mod corpus;
 mod forward;
 mod frames;
