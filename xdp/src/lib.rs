@@ -27,7 +27,9 @@ pub mod loopback;
 pub mod netem;
 pub mod netlink;
 pub mod next_hop;
+pub mod pcap;
 mod port_socket;
+pub mod program;
 mod ring;
 mod socket;
 mod sys;
@@ -163,6 +165,8 @@ counters! {
         receive_truncated: "Datagrams dropped because they were larger than a buffer",
         receive_full: "Datagrams dropped because the device's own receive queue was full",
         receive_strangers: "Datagrams dropped because their port is connected to another address (those the kernel drops are not seen)",
+        receive_overflows: "Datagrams the kernel dropped because a receive buffer that many ports share was full",
+        receive_fallback: "Datagrams that came by their port's own socket, because the device's way in did not take them",
         receive_errors: "Receive calls that failed",
         transmitted_datagrams: "Datagrams handed to the network",
         transmitted_bytes: "UDP payload bytes handed to the network",

@@ -162,7 +162,20 @@ fn receive_all(device: &mut dyn Device, count: usize) -> Vec<Heard> {
         device.wait(Duration::from_millis(20));
         heard.extend(receive(device, 64));
     }
-    heard.extend(receive(device, 64));
+    heard.extend(receive_waiting(device));
+    heard
+}
+
+/// Receives what waits.
+fn receive_waiting(device: &mut dyn Device) -> Vec<Heard> {
+    let mut heard = Vec::new();
+    // Twice nothing: a device may hand out what it had seen before what has come since.
+    let mut nothings = 0;
+    while nothings < 2 {
+        let more = receive(device, 64);
+        nothings = if more.is_empty() { nothings + 1 } else { 0 };
+        heard.extend(more);
+    }
     heard
 }
 
@@ -531,10 +544,7 @@ fn play(pair: Pair, steps: &[Step]) -> Vec<Vec<(usize, Vec<u8>)>> {
     // Each port's traffic is read after each step, so that closing loses the same everywhere.
     let mut collect = |devices: &mut [Box<dyn Device>; 2], ports: &[(PortIndex, SocketAddr)]| {
         for (index, device) in devices.iter_mut().enumerate() {
-            // Twice: a device may hand out what it had seen before what has come since.
-            for (port, remote, payload) in
-                std::iter::repeat_with(|| receive(&mut **device, 64)).take(2).flatten().collect::<Vec<_>>()
-            {
+            for (port, remote, payload) in receive_waiting(&mut **device) {
                 let to = (0..4).find(|to| to % 2 == index && ports[*to].0 == port).expect("a known port");
                 let from = (0..4).find(|from| ports[*from].1 == remote).expect("a known sender");
                 heard[to].push((from, payload));

@@ -51,14 +51,14 @@ pub(super) struct SearchOptions {
     /// Where to begin; --calls is the most that is tried. Default: half of it.
     #[arg(long, value_name = "N")]
     pub(super) guess: Option<u32>,
-    /// The share of lost packets that is too much.
+    /// The share of packets that is too much of those that are lost, or come 20 ms late and more.
     #[arg(long, value_name = "PERCENT", default_value_t = 0.1)]
     pub(super) loss: f64,
     /// How close the answer is to be.
     #[arg(long, value_name = "PERCENT", default_value_t = 3.0)]
     pub(super) precision: f64,
     /// Length of a short run.
-    #[arg(long, value_name = "SECONDS", default_value = "1.5", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "0.6", value_parser = seconds)]
     pub(super) step: Duration,
     /// Length of the run that confirms.
     #[arg(long, value_name = "SECONDS", default_value = "4", value_parser = seconds)]

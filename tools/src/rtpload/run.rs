@@ -53,11 +53,16 @@ fn search(options: &SearchOptions) -> anyhow::Result<ExitCode> {
                 Length::Long => options.confirm,
             };
             let outcome = session.run_trusted(calls, duration)?;
-            let loss = outcome.loss_percent();
+            let loss = outcome.useless_percent();
             let good = loss < options.loss && outcome.is_intact() && outcome.silent == 0;
             if !options.load.quiet {
                 let verdict = if good { "good" } else { "too much" };
-                eprintln!("{calls:>6} calls  {loss:.4} % lost  {:?}  {verdict}", outcome.received);
+                let p99_us = outcome.latency.us(99.0);
+                let own =
+                    if outcome.doubts().is_empty() { "" } else { ", by this program's own doing perhaps" };
+                eprintln!(
+                    "{calls:>6} calls  {loss:>8.4} % lost or late  p99 {p99_us:>8.0} us  {verdict}{own}"
+                );
             }
             let verdict = if good { Verdict::Good } else { Verdict::Bad(loss) };
             steps.push(json!({ "calls": calls, "loss_percent": loss, "good": good }));

@@ -31,6 +31,9 @@ pub(super) struct Control {
     urgent: Vec<NeighbourKey>,
     /// Whether an answer has changed in this turn.
     changed: bool,
+    /// Whether a way that was unknown is known since the generation last changed.
+    resolved: bool,
+    last_change: Instant,
     requests_limit: Limit,
     resolve_limit: Limit,
     next_watch: Instant,
@@ -61,6 +64,8 @@ impl Control {
             recheck: VecDeque::new(),
             urgent: Vec::new(),
             changed: false,
+            resolved: false,
+            last_change: now,
             requests_limit: Limit::new(1000, 5000, now),
             resolve_limit: Limit::new(256, 256, now),
             next_watch: now,
@@ -122,10 +127,12 @@ impl Control {
             self.forget_idle();
             self.shared.table.next_round();
         }
-        if std::mem::take(&mut self.changed) {
-            self.shared.counters.next_hop_changes.increment();
-            self.shared.generation.fetch_add(1, Ordering::Release);
-        } else if round {
+        let resolved = self.resolved && now >= self.last_change + RESOLVED;
+        if self.changed || resolved || round {
+            if self.changed {
+                self.shared.counters.next_hop_changes.increment();
+            }
+            (self.changed, self.resolved, self.last_change) = (false, false, now);
             self.shared.generation.fetch_add(1, Ordering::Release);
         }
         more
@@ -288,6 +295,7 @@ impl Control {
         }
         let peer = Peer { slot, route, learned: None, way: Way::Unknown, queued: false };
         let way = peer.current(&self.links, &self.neighbours);
+        self.resolved |= way != Way::Unknown;
         self.shared.table.touch(slot);
         self.shared.table.write(slot, ip, &way);
         self.peers.insert(ip, Peer { way, ..peer });
@@ -396,8 +404,11 @@ impl Control {
         let way = peer.current(&self.links, &self.neighbours);
         if way != peer.way {
             self.shared.table.write(peer.slot, ip, &way);
-            // Nobody keeps an unknown way.
-            self.changed |= peer.way != Way::Unknown;
+            if peer.way == Way::Unknown {
+                self.resolved = true;
+            } else {
+                self.changed = true;
+            }
             peer.way = way;
         }
     }
@@ -503,6 +514,10 @@ impl Control {
 
 /// How often the interface and its program are looked after.
 const WATCH: Duration = Duration::from_millis(50);
+
+/// How long who has kept an unknown way waits at most to be told. Not at once: with many new peers per second
+/// everyone would ask again with every packet.
+const RESOLVED: Duration = Duration::from_millis(200);
 
 const TICK: Duration = Duration::from_secs(1);
 

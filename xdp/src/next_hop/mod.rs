@@ -71,7 +71,8 @@ pub enum Way {
 pub struct Answer {
     /// The way.
     pub way: Way,
-    /// It holds while this equals [`NextHops::generation`]; [`Way::Unknown`] does not hold at all.
+    /// It holds while this equals [`NextHops::generation`]. [`Way::Unknown`] is better asked again with every packet:
+    /// the generation tells of what became known with up to 250 ms of delay.
     pub generation: u64,
 }
 

@@ -146,6 +146,10 @@ impl Tracked {
             self.mac = heard.mac;
             self.failed = None;
             self.attempts = 0;
+            if heard.state == NeighbourState::Reachable {
+                // Once it goes stale, it is verified again.
+                self.asked = None;
+            }
         } else if heard.state == NeighbourState::Failed && self.failed.is_none() {
             self.failed = Some(now);
             // Its MAC may have changed: that is found by asking everyone, at once.
