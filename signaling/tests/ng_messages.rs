@@ -61,3 +61,27 @@ fn flags_of_proxies_mean_what_they_say() {
     assert_eq!((read("opensips_05").from_tag, read("opensips_05").call_id.as_deref()), (None, Some("c1")));
     assert_eq!(read("opensips_06").delete_delay, Some(5));
 }
+
+#[test]
+fn requests_with_wrong_bytes_never_panic() {
+    // The fuzz target looks deeper; this is what every run looks at.
+    let mut state = 1u64;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below.max(1)
+    };
+    let examples = examples();
+    for round in 0..20_000 {
+        let mut datagram = examples[round % examples.len()].1.clone();
+        for _ in 0..1 + random(4) {
+            let at = random(datagram.len());
+            match random(4) {
+                0 => datagram[at] = random(256) as u8,
+                1 => drop(datagram.remove(at)),
+                2 => datagram.insert(at, b"d:le0i9[]= \r\n"[random(13)]),
+                _ => datagram.truncate(at.max(8)),
+            }
+        }
+        fuzz_datagram(&datagram);
+    }
+}
