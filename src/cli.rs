@@ -65,8 +65,8 @@ pub(crate) struct RunFlags {
     #[arg(long, verbatim_doc_comment, value_name = "ADDR:PORT")]
     http_bind: Option<String>,
 
-    /// Local address and port for the NG protocol. Reserved: accepted, but not served in this version.
-    /// Default: none. Example: --ng-bind 127.0.0.1:22222
+    /// Local address and port for the NG protocol (relays for SIP proxies); empty does not serve it.
+    /// Default: 127.0.0.1:2223. Example: --ng-bind 127.0.0.1:22222
     #[arg(long, verbatim_doc_comment, value_name = "ADDR:PORT")]
     ng_bind: Option<String>,
 

@@ -6,6 +6,8 @@ use engine::WorkerCounters;
 use engine::ai::AiCounters;
 use signaling::call::CallTable;
 use signaling::media::Media;
+use signaling::ng::command::Command;
+use signaling::ng::{CommandCounters, NgCounters};
 use signaling::sip::{SipCounters, SipLoad};
 use signaling::telemetry::{Exposition, Labels, Phase, collect_process};
 
@@ -95,6 +97,21 @@ pub(crate) fn sip(out: &mut Exposition, counters: &SipCounters, load: SipLoad) {
     let help = "Transactions, running and remembered for retransmissions";
     out.gauge("sidetone_sip_transactions", help, &[], load.transactions);
     out.gauge("sidetone_sip_tcp_connections", "Open TCP connections", &[], load.tcp_connections);
+}
+
+/// The NG protocol.
+pub(crate) fn ng(out: &mut Exposition, counters: &NgCounters, commands: &CommandCounters, calls: usize) {
+    counters.for_each(|name, help, value| out.counter(&format!("sidetone_ng_{name}"), help, &[], value));
+    out.gauge("sidetone_ng_calls_running", "Calls that a proxy relays through us now", &[], calls);
+    for command in Command::ALL {
+        let labels = [("command", command.name())];
+        let figures = commands.of(command);
+        let help = "Commands that failed";
+        out.counter("sidetone_ng_command_errors", help, &labels, figures.errors.value());
+        let help = "From a command's arrival to its reply, in seconds";
+        let (count, sum) = (figures.count.value(), figures.sum().as_secs_f64());
+        out.histogram("sidetone_ng_command_seconds", help, &labels, figures.buckets(), count, sum);
+    }
 }
 
 /// The calls.

@@ -14,6 +14,7 @@ use signaling::apps::{self, Apps, DemoAgent};
 use signaling::call::{CallContext, CallTable};
 use signaling::config::{Plan, Simd};
 use signaling::media::Media;
+use signaling::ng::NgListener;
 use signaling::route::UserPattern;
 use signaling::sip::SipEndpoint;
 use signaling::telemetry::{Phase, Readiness, Registry, raise_open_files_limit, start_log};
@@ -162,7 +163,12 @@ async fn serve(mut plan: Plan) -> Result<()> {
     // HTTP's own address is only known once it listens, and SDP must not point there either.
     let http_listener = HttpListener::bind(plan.http.bind.0).await?;
     plan.call.control_addresses.push(http_listener.local_addr());
+    let ng_listener = NgListener::bind(plan.ng.clone())?;
+    if let Some(listener) = &ng_listener {
+        plan.call.control_addresses.push(listener.local_addr());
+    }
     let context = CallContext::new(plan.call.clone(), media.clone());
+    let ng = ng_listener.map(|listener| listener.serve(&context));
     register_metrics(&registry, &media, &sip, &context.table);
     let api = Api {
         readiness: Arc::clone(&readiness),
@@ -173,6 +179,11 @@ async fn serve(mut plan: Plan) -> Result<()> {
     let http = http_listener.serve(plan.http.connections, api.router());
     let taking = tokio::spawn(apps::serve(Arc::clone(&context), Arc::new(apps), incoming));
     readiness.enter(Phase::Serving);
+    if let Some(ng) = &ng {
+        tracing::info!(address = %ng.local_addr(), "listening for NG");
+        let (counters, commands, calls) = (ng.counters(), ng.commands(), ng.calls());
+        registry.register(move |out| metrics::ng(out, &counters, &commands, calls()));
+    }
     greet(&plan, &sip, &http);
 
     let reason = signals.end().await;
@@ -181,7 +192,7 @@ async fn serve(mut plan: Plan) -> Result<()> {
     drain(&context.table, plan.drain_timeout, reason, &mut signals).await;
 
     taking.abort();
-    drop(http);
+    drop((http, ng));
     if let Some(sip) = Arc::into_inner(sip) {
         sip.shutdown().await;
     }

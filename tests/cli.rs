@@ -194,7 +194,8 @@ impl Running {
     fn start(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let mut command = sidetone();
-        command.args(["--sip-bind", "127.0.0.1:0", "--http-bind", "127.0.0.1:0", "--log-format", "json"]);
+        command.args(["--sip-bind", "127.0.0.1:0", "--http-bind", "127.0.0.1:0", "--ng-bind", "127.0.0.1:0"]);
+        command.args(["--log-format", "json"]);
         command.args(arguments).current_dir(folder.path()).env("AGENT_TOKEN", "example");
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary starts");
         let (sender, log) = channel();
@@ -429,15 +430,21 @@ fn check_exposition(text: &str) {
 fn port_in_use_names_the_flag() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
-    for (flag, other) in [("--http-bind", "--sip-bind"), ("--sip-bind", "--http-bind")] {
+    let datagrams = UdpSocket::bind(taken.local_addr().expect("an address")).expect("the same port of UDP");
+    let flags = ["--http-bind", "--sip-bind", "--ng-bind"];
+    for flag in flags {
         let folder = tempfile::tempdir().expect("a folder");
         let mut command = sidetone();
-        command.args([flag, &address, other, "127.0.0.1:0"]).current_dir(folder.path());
+        for other in flags {
+            command.args([other, if other == flag { &address } else { "127.0.0.1:0" }]);
+        }
+        command.current_dir(folder.path());
         let output = command.output().expect("the binary runs");
         assert_eq!(output.status.code(), Some(1));
         let log = text(&output.stderr);
         assert!(log.contains("cannot start") && log.contains(flag) && log.contains(&address), "{log}");
     }
+    drop(datagrams);
 }
 
 #[test]

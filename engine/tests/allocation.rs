@@ -2,14 +2,15 @@
 //! thread, through 10,000 packets and every command.
 #![expect(clippy::disallowed_methods, reason = "tests of the real loop run in real time")]
 
+mod audited;
 mod counting;
 mod rig;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use audited::{Audited, Tally};
 use counting::{allocations, frees};
 use engine::codec::Law;
 use engine::command::{Command, Digit, StreamId};
@@ -19,66 +20,6 @@ use engine::event::Event;
 use engine::stream::{App, Stream};
 use engine::{Engine, EngineEvents};
 use rig::{Network, Phone, add, config, idle_stream, poll_for, start};
-use xdp::{Device, DeviceCounters, Doorbell, Full, Handle, Outgoing, PortIndex};
-
-/// What the worker's thread has allocated and freed, as of its last turn.
-#[derive(Default)]
-struct Tally {
-    allocations: AtomicU64,
-    frees: AtomicU64,
-    turns: AtomicU64,
-}
-
-impl Tally {
-    fn read(&self) -> (u64, u64) {
-        (self.allocations.load(Ordering::Acquire), self.frees.load(Ordering::Acquire))
-    }
-}
-
-/// A device that takes the tally of the thread it is driven by.
-struct Audited {
-    inner: Box<dyn Device>,
-    tally: Arc<Tally>,
-}
-
-impl Device for Audited {
-    fn open(&mut self, local: SocketAddr) -> std::io::Result<PortIndex> {
-        self.inner.open(local)
-    }
-    fn local_address(&self, port: PortIndex) -> Option<SocketAddr> {
-        self.inner.local_address(port)
-    }
-    fn close(&mut self, port: PortIndex) {
-        self.inner.close(port);
-    }
-    fn connect(&mut self, port: PortIndex, remote: Option<SocketAddr>) {
-        self.inner.connect(port, remote);
-    }
-    fn receive(&mut self, budget: usize, handle: &mut Handle<'_>) -> usize {
-        self.inner.receive(budget, handle)
-    }
-    fn transmit(&mut self, write: &mut dyn FnMut(&mut [u8]) -> Option<Outgoing>) -> Result<bool, Full> {
-        self.inner.transmit(write)
-    }
-    fn flush(&mut self) {
-        self.inner.flush();
-        self.tally.allocations.store(allocations(), Ordering::Release);
-        self.tally.frees.store(frees(), Ordering::Release);
-        self.tally.turns.fetch_add(1, Ordering::AcqRel);
-    }
-    fn wait(&mut self, timeout: Duration) {
-        self.inner.wait(timeout);
-    }
-    fn doorbell(&self) -> Doorbell {
-        self.inner.doorbell()
-    }
-    fn counters(&self) -> Arc<DeviceCounters> {
-        self.inner.counters()
-    }
-    fn name(&self) -> &'static str {
-        "audited"
-    }
-}
 
 #[test]
 fn the_allocator_counts() {
@@ -138,7 +79,7 @@ fn a_worker_neither_allocates_nor_frees_while_it_runs() {
         turn += 1;
         assert!(turn < 60, "packets are lost: {} arrived", counters.packets.value() - packets_before);
     }
-    settle(&tally);
+    tally.settle();
     let heard: usize = calls.iter().map(|(_, phone)| phone.heard_rtp.len()).sum();
     let heard_rtcp: usize = calls.iter().map(|(_, phone)| phone.heard_rtcp.len()).sum();
     assert!(heard > 5_000, "{heard} packets came back");
@@ -226,11 +167,4 @@ fn every_command(engine: &Engine, events: &mut EngineEvents, calls: &mut [(Strea
         _ => None,
     });
     assert_eq!(ended, Some(short));
-}
-
-/// Waits until the worker has taken the tally of a whole later turn.
-fn settle(tally: &Tally) {
-    let turns = tally.turns.load(Ordering::Acquire);
-    let later = || (tally.turns.load(Ordering::Acquire) > turns + 1).then_some(());
-    poll_for(Duration::from_secs(5), later).expect("the worker goes on");
 }

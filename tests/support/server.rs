@@ -39,6 +39,8 @@ pub(crate) struct Server {
     pub(crate) sip: SocketAddr,
     /// Health, metrics, API.
     pub(crate) http: SocketAddr,
+    /// The NG protocol.
+    pub(crate) ng: SocketAddr,
     /// The first and last media port.
     pub(crate) media_ports: (u16, u16),
 }
@@ -50,6 +52,7 @@ impl Server {
         let sip = SocketAddr::new(setup.sip_ip, free_port(setup.sip_ip));
         let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let http = SocketAddr::new(localhost, free_port(localhost));
+        let ng = SocketAddr::new(localhost, free_port(localhost));
         let low = free_media_ports(setup.media_ports);
         let media_ports = (low, low + setup.media_ports - 1);
         let config = folder.path().join("sidetone.toml");
@@ -64,13 +67,14 @@ impl Server {
             .args(["--media-ports", &format!("{}-{}", media_ports.0, media_ports.1)])
             .args(&setup.flags)
             .env_remove("SIDETONE_CONFIG")
+            .args(["--ng-bind", &ng.to_string()])
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)
             .spawn()
             .expect("the binary starts");
-        let server = Self { child: Mutex::new(child), folder, sip, http, media_ports };
+        let server = Self { child: Mutex::new(child), folder, sip, http, ng, media_ports };
         let ready = within(Duration::from_secs(20), || {
             assert!(!server.has_exited(), "the server ended at start:\n{}", server.log());
             server.get("/readyz").is_some_and(|(status, _)| status == 200)

@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub mod af_xdp;
 pub mod bpf;
 mod counters;
 mod doorbell;
@@ -24,7 +25,11 @@ pub mod host;
 pub mod io_uring;
 pub mod loopback;
 pub mod netem;
+pub mod netlink;
+pub mod next_hop;
+pub mod pcap;
 mod port_socket;
+pub mod program;
 mod ring;
 mod socket;
 mod sys;
@@ -160,10 +165,25 @@ counters! {
         receive_truncated: "Datagrams dropped because they were larger than a buffer",
         receive_full: "Datagrams dropped because the device's own receive queue was full",
         receive_strangers: "Datagrams dropped because their port is connected to another address (those the kernel drops are not seen)",
+        receive_overflows: "Datagrams the kernel dropped because a receive buffer that many ports share was full",
+        receive_fallback: "Datagrams that came by their port's own socket, because the device's way in did not take them",
         receive_errors: "Receive calls that failed",
         transmitted_datagrams: "Datagrams handed to the network",
         transmitted_bytes: "UDP payload bytes handed to the network",
         transmit_full: "Datagrams dropped because the transmit queue was full",
         transmit_errors: "Datagrams the network refused",
+        receive_rejected: "Frames dropped because they were no whole datagrams for us (see the wire formats)",
+        receive_checksum_errors: "Datagrams dropped because of a wrong UDP checksum",
+        receive_other_mac: "Frames dropped because they were sent to another MAC address",
+        receive_closed_port: "Datagrams dropped because their port or address is not open",
+        handed_over: "Datagrams handed to another worker, because they arrived on its queue or leave by it",
+        handover_full: "Datagrams dropped because the other worker did not take them in time",
+        transmit_no_route: "Datagrams that left through a kernel socket, because no way through the rings was known",
+        ring_receive_dropped: "Packets the kernel dropped for want of a frame or a slot (AF_XDP rx_dropped)",
+        ring_receive_full: "Packets the kernel dropped because a receive ring was full",
+        ring_fill_empty: "Times the kernel found a fill ring empty",
+        ring_receive_invalid: "Fill ring entries the kernel refused",
+        ring_transmit_invalid: "Transmit ring entries the kernel refused",
+        fallbacks: "Times a device went on through kernel sockets, because its interface or its program was gone",
     }
 }

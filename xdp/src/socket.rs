@@ -14,7 +14,7 @@ use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, sockopt};
 
 use crate::ring::{self, Consumer, Descriptor, Producer};
 use crate::sys::xsk;
-use crate::umem::{CHUNK_BYTES, Umem, Way};
+use crate::umem::{CHUNK_BYTES, Umem};
 
 /// How a [`Socket`] is made.
 #[derive(Clone, Copy, Debug)]
@@ -25,8 +25,6 @@ pub(crate) struct Config<'a> {
     pub(crate) queue: u32,
     /// Entries of the receive, fill and transmit ring: a power of two.
     pub(crate) ring: u32,
-    /// Entries of the completion ring, a power of two: as many as may be under way, so that it is never full.
-    pub(crate) completion_ring: u32,
     /// Whether the driver shall use our memory itself.
     pub(crate) zero_copy: bool,
     pub(crate) busy_poll: Option<BusyPoll>,
@@ -132,15 +130,15 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Makes a socket on the memory of `umem`, or on that of another socket of the same memory (`shared`), fills its
-    /// fill ring and binds it. A queue that is busy is tried again for a second: a predecessor's sockets
+    /// Makes a socket on the memory of `umem`, or on that of another socket of the same memory (`shared`), and binds
+    /// it. A queue that is busy is tried again for a second: a predecessor's sockets
     /// are released some time after its end.
     ///
     /// # Errors
     /// [`SocketError`].
     pub(crate) fn open(
         config: &Config<'_>,
-        umem: &mut Umem,
+        umem: &Umem,
         shared: Option<BorrowedFd<'_>>,
     ) -> Result<Self, SocketError> {
         let deadline = Instant::now() + BUSY_FOR;
@@ -154,7 +152,7 @@ impl Socket {
 
     fn try_open(
         config: &Config<'_>,
-        umem: &mut Umem,
+        umem: &Umem,
         shared: Option<BorrowedFd<'_>>,
     ) -> Result<Self, SocketError> {
         let other = |step| move |source: Errno| config.other(step, source.into());
@@ -181,8 +179,8 @@ impl Socket {
             })?;
         }
         sockopt::set_xdp_umem_fill_ring_size(&fd, config.ring).map_err(other("fill ring"))?;
-        sockopt::set_xdp_umem_completion_ring_size(&fd, config.completion_ring)
-            .map_err(other("completion ring"))?;
+        // No more are under way than the transmit ring holds, so it is never full.
+        sockopt::set_xdp_umem_completion_ring_size(&fd, config.ring).map_err(other("completion ring"))?;
         sockopt::set_xdp_rx_ring_size(&fd, config.ring).map_err(other("receive ring"))?;
         sockopt::set_xdp_tx_ring_size(&fd, config.ring).map_err(other("transmit ring"))?;
         let offsets = sockopt::xdp_mmap_offsets(&fd).map_err(other("XDP_MMAP_OFFSETS"))?;
@@ -192,24 +190,13 @@ impl Socket {
         let transmit = ring::map_producer(at, &offsets.tx, XDP_PGOFF_TX_RING, ring).map_err(map)?;
         let fill = ring::map_producer(at, &offsets.fr, XDP_UMEM_PGOFF_FILL_RING, ring).map_err(map)?;
         let completion =
-            ring::map_consumer(at, &offsets.cr, XDP_UMEM_PGOFF_COMPLETION_RING, config.completion_ring)
-                .map_err(map)?;
+            ring::map_consumer(at, &offsets.cr, XDP_UMEM_PGOFF_COMPLETION_RING, ring).map_err(map)?;
         // Both are limits that only make us slower if they stay as they are.
         let _ = xsk::set_transmit_budget(at, config.transmit_budget);
-        let _ = xsk::force_send_buffer(at, config.completion_ring.saturating_mul(2 * CHUNK_BYTES as u32));
+        let _ = xsk::force_send_buffer(at, config.ring.saturating_mul(2 * CHUNK_BYTES as u32));
         let mut socket =
             Self { fd, receive, fill, transmit, completion, zero_copy: false, busy_polls: false };
-        // Before the bind: drivers with zero-copy take their first frames during it.
-        let lent = socket.fill_first(umem);
-        if let Err(error) = socket.bind(config, shared) {
-            // It was never bound, so the kernel took none.
-            for address in lent {
-                if let Some((frame, _)) = umem.taken_back(address, Way::Receive) {
-                    umem.give(frame);
-                }
-            }
-            return Err(error);
-        }
+        socket.bind(config, shared)?;
         let options = sockopt::xdp_options(&socket.fd).map_err(other("XDP_OPTIONS"))?;
         socket.zero_copy = options.contains(XdpOptionsFlags::XDP_OPTIONS_ZEROCOPY);
         if let Some(BusyPoll { microseconds, budget }) = config.busy_poll {
@@ -218,17 +205,6 @@ impl Socket {
             socket.busy_polls = polled && xsk::set_busy_poll(socket.as_fd(), microseconds, budget).is_ok();
         }
         Ok(socket)
-    }
-
-    fn fill_first(&mut self, umem: &mut Umem) -> Vec<u64> {
-        let mut lent = Vec::new();
-        while self.fill.room(1) > 0 {
-            let Some(address) = umem.lend_free(Way::Receive) else { break };
-            self.fill.push(address);
-            lent.push(address);
-        }
-        self.fill.submit();
-        lent
     }
 
     fn bind(&self, config: &Config<'_>, shared: Option<BorrowedFd<'_>>) -> Result<(), SocketError> {

@@ -119,6 +119,20 @@ impl Umem {
         Some((Frame { chunk }, offset as usize))
     }
 
+    /// Has the processor fetch the headers and the beginning of the payload of a packet that will be looked at soon.
+    #[inline]
+    pub(crate) fn prefetch(&self, address: u64) {
+        #[cfg(target_arch = "x86_64")]
+        for line in 0..PREFETCHED_LINES {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let at = self.area.start.as_ptr().wrapping_add(address as usize + 64 * line);
+            // SAFETY: a prefetch touches nothing, wherever it points.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = address;
+    }
+
     /// Debug builds: no chunk is lost or there twice, with `held` frames in hand and so many lent each way.
     pub(crate) fn check(&self, held: usize, receive: usize, transmit: usize) {
         self.places.check(self.free.len(), held, receive, transmit);
@@ -229,6 +243,10 @@ impl Drop for Area {
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.mapped_len) };
     }
 }
+
+/// An Ethernet frame of 20 ms of G.711 has 214 bytes.
+#[cfg(target_arch = "x86_64")]
+const PREFETCHED_LINES: usize = 4;
 
 /// The default size of huge pages on x86-64, and on AArch64 with pages of 4 KiB.
 const HUGE_PAGE_BYTES: usize = 2 << 20;

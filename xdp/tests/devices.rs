@@ -1,6 +1,6 @@
 //! One test body for all devices: what a worker may rely on.
 
-#[path = "netns/mod.rs"]
+mod inside;
 mod netns;
 
 use std::io;
@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
+use xdp::af_xdp::ModeWanted;
 use xdp::io_uring::{self, UringDevice};
 use xdp::loopback::LoopbackNetwork;
 use xdp::netem::{Conditions, Netem, NetemClock};
@@ -15,11 +16,18 @@ use xdp::udp::{Options, UdpDevice};
 
 use xdp::{Device, Full, MAX_DATAGRAM_BYTES, Outgoing, Path, PortIndex};
 
+use netns::Cable;
+
 /// Two devices of one kind that reach each other.
 struct Pair {
     near: Box<dyn Device>,
     far: Box<dyn Device>,
-    ip: IpAddr,
+    /// The addresses that they open ports on.
+    ip: [IpAddr; 2],
+    /// Whether an address of one is an address of the other, too.
+    one_host: bool,
+    /// What they live in, if not in the machine's own network. Dropped behind them.
+    _cable: Option<Cable>,
 }
 
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -28,7 +36,7 @@ const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 fn udp(ip: IpAddr) -> Pair {
     let options = Options { ports: 64, transmit_queue: 8, ..Options::default() };
     let device = || Box::new(UdpDevice::new(&options).expect("descriptors")) as Box<dyn Device>;
-    Pair { near: device(), far: device(), ip }
+    Pair { near: device(), far: device(), ip: [ip; 2], one_host: true, _cable: None }
 }
 
 /// `None` where io_uring is forbidden, which the runner is told.
@@ -41,7 +49,7 @@ fn uring(ip: IpAddr) -> Option<Pair> {
     };
     let device = || UringDevice::new(&options).map(|device| Box::new(device) as Box<dyn Device>);
     match (device(), device()) {
-        (Ok(near), Ok(far)) => Some(Pair { near, far, ip }),
+        (Ok(near), Ok(far)) => Some(Pair { near, far, ip: [ip; 2], one_host: true, _cable: None }),
         (Err(reason), _) | (_, Err(reason)) => {
             netns::skip("io_uring", &reason.to_string());
             None
@@ -52,7 +60,7 @@ fn uring(ip: IpAddr) -> Option<Pair> {
 fn loopback(ip: IpAddr) -> Pair {
     let network = LoopbackNetwork::new();
     let device = || Box::new(network.device(256).expect("descriptors")) as Box<dyn Device>;
-    Pair { near: device(), far: device(), ip }
+    Pair { near: device(), far: device(), ip: [ip; 2], one_host: true, _cable: None }
 }
 
 fn good_netem(ip: IpAddr) -> Pair {
@@ -60,11 +68,42 @@ fn good_netem(ip: IpAddr) -> Pair {
         let good = Conditions::default();
         Box::new(Netem::new(device, good, good, 1, NetemClock::real())) as Box<dyn Device>
     };
-    let Pair { near, far, ip } = loopback(ip);
-    Pair { near: wrap(near), far: wrap(far), ip }
+    let Pair { near, far, ip, .. } = loopback(ip);
+    Pair { near: wrap(near), far: wrap(far), ip, one_host: true, _cable: None }
+}
+
+/// An AF_XDP device at each end of a cable.
+fn af_xdp(cable: Cable, mode: ModeWanted, ipv6: bool) -> Pair {
+    let end = |host| Box::new(inside::one(host, mode)) as Box<dyn Device>;
+    let (near, far) = (end(&cable.near), end(&cable.far));
+    let ip = [cable.near.ip(ipv6), cable.far.ip(ipv6)];
+    Pair { near, far, ip, one_host: false, _cable: Some(cable) }
+}
+
+/// Two workers of one interface.
+fn af_xdp_workers(cable: Cable) -> Pair {
+    let mut devices = inside::af_xdp(&cable.near, 2, |_| ()).expect("the machine has AF_XDP").into_iter();
+    let mut device = || Box::new(devices.next().expect("two of them")) as Box<dyn Device>;
+    let ip = [cable.near.ip(false); 2];
+    Pair { near: device(), far: device(), ip, one_host: true, _cable: Some(cable) }
 }
 
 fn every_kind() -> Vec<(&'static str, Pair)> {
+    let mut kinds = unprivileged();
+    let cable = || Cable::or_skip("the AF_XDP devices among all devices", netns::Options::default());
+    for (kind, mode, ipv6) in [
+        ("AF_XDP native IPv4", ModeWanted::Native, false),
+        ("AF_XDP native IPv6", ModeWanted::Native, true),
+        ("AF_XDP generic IPv4", ModeWanted::Generic, false),
+        ("AF_XDP generic IPv6", ModeWanted::Generic, true),
+    ] {
+        kinds.extend(cable().map(|cable| (kind, af_xdp(cable, mode, ipv6))));
+    }
+    kinds.extend(cable().map(|cable| ("AF_XDP two workers", af_xdp_workers(cable))));
+    kinds
+}
+
+fn unprivileged() -> Vec<(&'static str, Pair)> {
     let mut kinds = vec![
         ("udp IPv4", udp(V4)),
         ("udp IPv6", udp(V6)),
@@ -123,16 +162,29 @@ fn receive_all(device: &mut dyn Device, count: usize) -> Vec<Heard> {
         device.wait(Duration::from_millis(20));
         heard.extend(receive(device, 64));
     }
-    heard.extend(receive(device, 64));
+    heard.extend(receive_waiting(device));
+    heard
+}
+
+/// Receives what waits.
+fn receive_waiting(device: &mut dyn Device) -> Vec<Heard> {
+    let mut heard = Vec::new();
+    // Twice nothing: a device may hand out what it had seen before what has come since.
+    let mut nothings = 0;
+    while nothings < 2 {
+        let more = receive(device, 64);
+        nothings = if more.is_empty() { nothings + 1 } else { 0 };
+        heard.extend(more);
+    }
     heard
 }
 
 #[test]
 fn a_datagram_arrives_with_its_port_and_sender_and_can_be_answered() {
-    for (kind, Pair { mut near, mut far, ip }) in every_kind() {
-        let (_, _) = open(&mut *far, ip);
-        let (port, local) = open(&mut *near, ip);
-        let (far_port, far_local) = open(&mut *far, ip);
+    for (kind, Pair { mut near, mut far, ip, .. }) in every_kind() {
+        let (_, _) = open(&mut *far, ip[1]);
+        let (port, local) = open(&mut *near, ip[0]);
+        let (far_port, far_local) = open(&mut *far, ip[1]);
         send(&mut *near, port, far_local, b"hello");
         assert_eq!(receive_all(&mut *far, 1), [(far_port, local, b"hello".to_vec())], "{kind}");
         send(&mut *far, far_port, local, b"");
@@ -142,9 +194,9 @@ fn a_datagram_arrives_with_its_port_and_sender_and_can_be_answered() {
 
 #[test]
 fn datagrams_of_a_port_stay_in_order_through_budgets_and_full_queues() {
-    for (kind, Pair { mut near, mut far, ip }) in every_kind() {
-        let (port, _) = open(&mut *near, ip);
-        let (_, remote) = open(&mut *far, ip);
+    for (kind, Pair { mut near, mut far, ip, .. }) in every_kind() {
+        let (port, _) = open(&mut *near, ip[0]);
+        let (_, remote) = open(&mut *far, ip[1]);
         for number in 0..40u8 {
             assert_eq!(queue(&mut *near, port, remote, &[number]), Ok(true), "{kind}");
         }
@@ -162,9 +214,9 @@ fn datagrams_of_a_port_stay_in_order_through_budgets_and_full_queues() {
 
 #[test]
 fn one_turn_serves_several_ports() {
-    for (kind, Pair { mut near, mut far, ip }) in every_kind() {
-        let ports: Vec<_> = (0..5).map(|_| open(&mut *near, ip)).collect();
-        let (_, remote) = open(&mut *far, ip);
+    for (kind, Pair { mut near, mut far, ip, .. }) in every_kind() {
+        let ports: Vec<_> = (0..5).map(|_| open(&mut *near, ip[0])).collect();
+        let (_, remote) = open(&mut *far, ip[1]);
         for round in 0..3 {
             for (port, _) in &ports {
                 assert_eq!(queue(&mut *near, *port, remote, &[round]), Ok(true));
@@ -182,8 +234,11 @@ fn one_turn_serves_several_ports() {
 
 #[test]
 fn an_address_is_opened_once() {
-    for (kind, Pair { mut near, mut far, ip }) in every_kind() {
-        let (port, local) = open(&mut *near, ip);
+    for (kind, Pair { mut near, mut far, ip, one_host, .. }) in every_kind() {
+        if !one_host {
+            continue;
+        }
+        let (port, local) = open(&mut *near, ip[0]);
         assert_eq!(far.open(local).map_err(|error| error.kind()), Err(io::ErrorKind::AddrInUse), "{kind}");
         near.close(port);
         assert_eq!(near.local_address(port), None);
@@ -193,10 +248,10 @@ fn an_address_is_opened_once() {
 
 #[test]
 fn a_connected_port_hears_one_address_until_it_is_told_otherwise() {
-    for (kind, Pair { mut near, mut far, ip }) in every_kind() {
-        let (port, local) = open(&mut *near, ip);
-        let (friend, friend_local) = open(&mut *far, ip);
-        let (stranger, _) = open(&mut *far, ip);
+    for (kind, Pair { mut near, mut far, ip, .. }) in every_kind() {
+        let (port, local) = open(&mut *near, ip[0]);
+        let (friend, friend_local) = open(&mut *far, ip[1]);
+        let (stranger, _) = open(&mut *far, ip[1]);
         near.connect(port, Some(friend_local));
         send(&mut *far, stranger, local, b"stranger");
         send(&mut *far, friend, local, b"friend");
@@ -213,10 +268,10 @@ fn a_connected_port_hears_one_address_until_it_is_told_otherwise() {
 
 #[test]
 fn a_datagram_is_sent_on_from_where_it_lies() {
-    for (kind, Pair { mut near, mut far, ip }) in every_kind() {
-        let (caller, caller_address) = open(near.as_mut(), ip);
-        let (inside, inside_address) = open(far.as_mut(), ip);
-        let (outside, outside_address) = open(far.as_mut(), ip);
+    for (kind, Pair { mut near, mut far, ip, .. }) in every_kind() {
+        let (caller, caller_address) = open(near.as_mut(), ip[0]);
+        let (inside, inside_address) = open(far.as_mut(), ip[1]);
+        let (outside, outside_address) = open(far.as_mut(), ip[1]);
         for n in 0..5 {
             send(near.as_mut(), caller, inside_address, &[n, 1, 2, 3]);
         }
@@ -239,9 +294,9 @@ fn a_datagram_is_sent_on_from_where_it_lies() {
 
 #[test]
 fn what_a_port_has_queued_leaves_before_it_closes() {
-    for (kind, Pair { mut near, mut far, ip }) in every_kind() {
-        let (port, local) = open(&mut *near, ip);
-        let (far_port, remote) = open(&mut *far, ip);
+    for (kind, Pair { mut near, mut far, ip, .. }) in every_kind() {
+        let (port, local) = open(&mut *near, ip[0]);
+        let (far_port, remote) = open(&mut *far, ip[1]);
         assert_eq!(queue(&mut *near, port, remote, b"bye"), Ok(true));
         near.close(port);
         assert_eq!(receive_all(&mut *far, 1).len(), 1, "{kind}");
@@ -258,9 +313,9 @@ fn what_a_port_has_queued_leaves_before_it_closes() {
 
 #[test]
 fn a_closed_remote_port_costs_a_connected_port_nothing_else() {
-    for (kind, Pair { mut near, mut far, ip }) in every_kind() {
-        let (port, local) = open(&mut *near, ip);
-        let (gone, gone_local) = open(&mut *far, ip);
+    for (kind, Pair { mut near, mut far, ip, .. }) in every_kind() {
+        let (port, local) = open(&mut *near, ip[0]);
+        let (gone, gone_local) = open(&mut *far, ip[1]);
         far.close(gone);
         near.connect(port, Some(gone_local));
         for _ in 0..3 {
@@ -286,7 +341,7 @@ fn nothing_to_write_sends_nothing() {
 
 #[test]
 fn waiting_ends_with_a_datagram_with_the_doorbell_or_in_time() {
-    for (kind, Pair { mut near, mut far, ip }) in every_kind() {
+    for (kind, Pair { mut near, mut far, ip, .. }) in every_kind() {
         let start = Instant::now();
         near.wait(Duration::from_millis(30));
         assert!(start.elapsed() >= Duration::from_millis(30), "{kind}");
@@ -301,8 +356,8 @@ fn waiting_ends_with_a_datagram_with_the_doorbell_or_in_time() {
         near.wait(Duration::from_secs(60));
         ringer.join().expect("no panic");
 
-        let (port, local) = open(&mut *far, ip);
-        let (_, remote) = open(&mut *near, ip);
+        let (port, local) = open(&mut *far, ip[1]);
+        let (_, remote) = open(&mut *near, ip[0]);
         send(&mut *far, port, remote, b"wake up");
         near.wait(Duration::from_secs(60));
         assert_eq!(receive(&mut *near, 8).len(), 1, "{kind}");
@@ -325,9 +380,9 @@ fn a_ring_is_not_lost_to_a_receive_before_the_wait() {
 
 #[test]
 fn everything_moved_is_counted() {
-    for (kind, Pair { mut near, mut far, ip }) in every_kind() {
-        let (port, _) = open(&mut *near, ip);
-        let (_, remote) = open(&mut *far, ip);
+    for (kind, Pair { mut near, mut far, ip, .. }) in every_kind() {
+        let (port, _) = open(&mut *near, ip[0]);
+        let (_, remote) = open(&mut *far, ip[1]);
         send(&mut *near, port, remote, &[0; 100]);
         send(&mut *near, port, remote, &[0; MAX_DATAGRAM_BYTES]);
         assert_eq!(receive_all(&mut *far, 2).len(), 2, "{kind}");
@@ -391,9 +446,9 @@ fn no_more_ports_are_opened_than_agreed() {
 /// Far more has come than there are buffers: the rest waits in its sockets.
 #[test]
 fn what_has_no_buffer_yet_is_not_lost() {
-    for (kind, Pair { mut near, mut far, ip }) in kernel_kinds(V4) {
-        let ports: Vec<_> = (0..10).map(|_| open(&mut *far, ip)).collect();
-        let (from, _) = open(&mut *near, ip);
+    for (kind, Pair { mut near, mut far, ip, .. }) in kernel_kinds(V4) {
+        let ports: Vec<_> = (0..10).map(|_| open(&mut *far, ip[1])).collect();
+        let (from, _) = open(&mut *near, ip[0]);
         for number in 0..20u8 {
             for (_, remote) in &ports {
                 assert_eq!(queue(&mut *near, from, *remote, &[number]), Ok(true));
@@ -411,10 +466,10 @@ fn what_has_no_buffer_yet_is_not_lost() {
 
 #[test]
 fn a_device_works_on_another_thread_than_its_makers_and_its_end_frees_its_ports() {
-    for (kind, Pair { mut near, mut far, ip }) in every_kind() {
-        let (port, remote) = open(&mut *far, ip);
+    for (kind, Pair { mut near, mut far, ip, .. }) in unprivileged() {
+        let (port, remote) = open(&mut *far, ip[1]);
         let local = std::thread::spawn(move || {
-            let (port, local) = open(&mut *near, ip);
+            let (port, local) = open(&mut *near, ip[0]);
             send(&mut *near, port, remote, b"hello");
             near.wait(Duration::from_millis(1));
             local
@@ -428,7 +483,7 @@ fn a_device_works_on_another_thread_than_its_makers_and_its_end_frees_its_ports(
 #[test]
 fn netem_repeats_itself_with_the_same_seed_only() {
     let run = |seed| {
-        let Pair { mut near, far, ip } = loopback(V4);
+        let Pair { mut near, far, ip, .. } = loopback(V4);
         let conditions = Conditions {
             loss: 0.2,
             duplication: 0.1,
@@ -438,8 +493,8 @@ fn netem_repeats_itself_with_the_same_seed_only() {
         let nanos = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
         let clock = NetemClock::Virtual(std::sync::Arc::clone(&nanos));
         let mut far = Netem::new(far, conditions, Conditions::default(), seed, clock);
-        let (port, _) = open(&mut *near, ip);
-        let (_, remote) = open(&mut far, ip);
+        let (port, _) = open(&mut *near, ip[0]);
+        let (_, remote) = open(&mut far, ip[1]);
         let mut heard = Vec::new();
         for number in 0..200u64 {
             send(&mut *near, port, remote, &number.to_be_bytes());
@@ -482,17 +537,14 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Plays a trace over four ports, two per device; returns what each port heard, by sender.
 fn play(pair: Pair, steps: &[Step]) -> Vec<Vec<(usize, Vec<u8>)>> {
-    let Pair { near, far, ip } = pair;
+    let Pair { near, far, ip, .. } = pair;
     let mut devices = [near, far];
-    let mut ports: Vec<_> = (0..4).map(|index| open(&mut *devices[index % 2], ip)).collect();
+    let mut ports: Vec<_> = (0..4).map(|index| open(&mut *devices[index % 2], ip[index % 2])).collect();
     let mut heard = vec![Vec::new(); 4];
     // Each port's traffic is read after each step, so that closing loses the same everywhere.
     let mut collect = |devices: &mut [Box<dyn Device>; 2], ports: &[(PortIndex, SocketAddr)]| {
         for (index, device) in devices.iter_mut().enumerate() {
-            // Twice: a device may hand out what it had seen before what has come since.
-            for (port, remote, payload) in
-                std::iter::repeat_with(|| receive(&mut **device, 64)).take(2).flatten().collect::<Vec<_>>()
-            {
+            for (port, remote, payload) in receive_waiting(&mut **device) {
                 let to = (0..4).find(|to| to % 2 == index && ports[*to].0 == port).expect("a known port");
                 let from = (0..4).find(|from| ports[*from].1 == remote).expect("a known sender");
                 heard[to].push((from, payload));

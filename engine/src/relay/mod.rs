@@ -136,7 +136,7 @@ struct Direction {
 }
 
 impl Relay {
-    /// Makes a relay with all the memory it will ever need, less than 2 kB without ears for tones.
+    /// Makes a relay with all the memory it will ever need, about 3 kB, and as much again with ears for tones.
     #[must_use]
     pub fn new(parameters: RelayParameters) -> Box<Self> {
         Self::with_options(parameters, RelayOptions::default())

@@ -57,7 +57,7 @@ pub(super) struct History {
     pub(super) withheld_bytes: u64,
     /// Packets that the kernel has forwarded.
     pub(super) in_kernel_packets: u64,
-    /// The last packet that came up although the kernel forwards.
+    /// The highest number that came up lately although the kernel forwards.
     beside: Option<(u16, Instant)>,
 }
 
@@ -100,7 +100,12 @@ impl Reception {
     /// kernel's figures are known.
     pub(super) fn take_beside(&mut self, now: Instant, header: &Header, len: usize, history: &mut History) {
         self.count(now, header, len);
-        history.beside = Some((header.sequence_number.0, now));
+        let number = header.sequence_number.0;
+        // One that was overtaken says nothing new.
+        let is_behind = |highest: u16| number.wrapping_sub(highest).cast_signed() < 0;
+        if !history.beside.is_some_and(|(highest, at)| is_behind(highest) && now - at < BESIDE_COUNTS) {
+            history.beside = Some((number, now));
+        }
     }
 
     /// A packet of the source that was refused, so that it does not count as lost.
@@ -273,3 +278,6 @@ const ENOUGH_FOR_JITTER: u64 = 16;
 const BESIDE_COUNTS: Duration = Duration::from_secs(1);
 
 const _: () = assert!(size_of::<Reception>() == 64, "one cache line");
+
+#[cfg(test)]
+mod tests;

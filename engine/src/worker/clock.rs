@@ -1,9 +1,9 @@
 //! The only reader of clocks in the engine's media part.
 
-use rustix::thread::nanosleep;
+use rustix::thread::clock_nanosleep_absolute;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-use crate::time::{Duration, Instant, WallClock};
+use crate::time::{Instant, WallClock};
 
 /// The monotonic time, the same for all threads.
 pub(super) fn now() -> Instant {
@@ -15,10 +15,12 @@ pub(super) fn wall(at: Instant) -> WallClock {
     WallClock { at, unix_nanos: nanos(clock_gettime(ClockId::Realtime)) }
 }
 
-/// Sleeps, whatever happens; a signal may end it early.
-pub(super) fn sleep(duration: Duration) {
-    let seconds = duration.as_secs() as i64;
-    let _ = nanosleep(&Timespec { tv_sec: seconds, tv_nsec: duration.subsec_nanos().into() });
+/// Sleeps, whatever comes. Interrupted, it returns early.
+pub(super) fn sleep_until(at: Instant) {
+    const SECOND: u64 = 1_000_000_000;
+    let (seconds, nanos) = (at.as_nanos() / SECOND, at.as_nanos() % SECOND);
+    let at = Timespec { tv_sec: seconds.cast_signed(), tv_nsec: nanos.cast_signed() };
+    let _ = clock_nanosleep_absolute(ClockId::Monotonic, &at);
 }
 
 /// Both clocks are positive on any system that runs this.

@@ -8,7 +8,7 @@ xdp::counters! {
     pub struct WorkerCounters {
         loops: "Turns of the worker's loop",
         waits: "Turns that ended with waiting in the device",
-        ticks: "Turns that ended with sleeping for media.tick, because many packets come",
+        ticks: "Turns that ended with sleeping until the next tick, because much comes",
         packets: "Datagrams handed to a stream",
         packets_relays: "Datagrams handed to a relay",
         packets_unknown_port: "Datagrams dropped because no stream or relay owns the port",

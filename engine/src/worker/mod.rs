@@ -8,6 +8,9 @@
 //! flush the device, wake AI threads, flush events, wait until the next deadline
 //! ```
 //!
+//! How it waits is the policy's matter: `busy` does not, `sleep` waits in the device, and `adaptive` does that too
+//! while it is quiet, but looks once per tick (`pace`) when much comes.
+//!
 //! After its start the loop neither allocates nor frees, but for a stream that panicked.
 
 mod affinity;
@@ -15,6 +18,7 @@ mod clock;
 mod counters;
 mod demux;
 mod outbox;
+mod pace;
 mod relays;
 mod streams;
 mod wheel;
@@ -27,6 +31,7 @@ use std::thread::JoinHandle;
 use rtrb::{Consumer, Producer};
 use xdp::{Device, Doorbell};
 
+use self::pace::Pace;
 use self::streams::Streams;
 use crate::command::Command;
 use crate::config::WaitPolicy;
@@ -60,7 +65,7 @@ pub(crate) struct Worker {
     stop: Arc<AtomicBool>,
     receive_budget: usize,
     wait: WaitPolicy,
-    tick: Duration,
+    pace: Pace,
 }
 
 /// Starts a worker's thread and waits until it runs on its seat; also says what of the seat was refused.
@@ -104,7 +109,7 @@ impl Worker {
             relays: parts.relays,
             now: clock::now(),
         });
-        Self { streams, commands, stop, receive_budget, wait, tick }
+        Self { streams, commands, stop, receive_budget, wait, pace: Pace::new(clock::now(), tick) }
     }
 
     fn run(mut self) {
@@ -131,12 +136,15 @@ impl Worker {
             go_on &= self.streams.handle_command(now, command);
         }
         let mut datagrams = self.streams.receive(now, self.receive_budget);
+        let mut all_datagrams = datagrams;
         for _ in 1..LATE_RECEIVES {
             if datagrams < self.receive_budget || !self.streams.is_late(now) {
                 break;
             }
             datagrams = self.streams.receive(now, self.receive_budget);
+            all_datagrams += datagrams;
         }
+        self.pace.note(now, all_datagrams);
         let deadlines = self.streams.handle_deadlines(now, DEADLINES_PER_TURN);
         self.streams.settle_touched();
         let kept = self.streams.flush();
@@ -150,26 +158,26 @@ impl Worker {
             && !self.streams.has_touched();
         if go_on && all_done && self.wait != WaitPolicy::Busy {
             let longest = if kept > 0 { Duration::from_millis(1) } else { LONGEST_WAIT };
-            self.wait(longest, datagrams);
+            self.wait(longest);
         }
         go_on
     }
 
-    /// Waits for the next deadline or the first packet; if this turn had `datagrams` enough, for a tick instead,
-    /// because waking for every packet costs more than the packet.
-    fn wait(&mut self, longest: Duration, datagrams: usize) {
+    fn wait(&mut self, longest: Duration) {
         // The turn itself took time: a second look at the clock, or the next deadline is late by that much.
         let now = clock::now();
         let until = self.streams.next_deadline().unwrap_or(now + longest);
         let timeout = until.saturating_duration_since(now).min(longest);
-        let spins = self.wait == WaitPolicy::Adaptive && timeout < SPIN;
-        if timeout.is_zero() || spins {
-            return;
+        if self.wait == WaitPolicy::Adaptive {
+            if timeout < SPIN {
+                return;
+            }
+            if let Some(tick) = self.pace.next_tick(now) {
+                self.streams.counters.ticks.increment();
+                return clock::sleep_until(tick.min(now + timeout));
+            }
         }
-        if datagrams >= LOADED && !self.tick.is_zero() {
-            self.streams.counters.ticks.increment();
-            clock::sleep(timeout.min(self.tick));
-        } else {
+        if !timeout.is_zero() {
             self.streams.counters.waits.increment();
             self.streams.device.wait(timeout);
         }
@@ -184,9 +192,6 @@ const LATE_RECEIVES: usize = 16;
 
 /// Deadlines per turn; more are met in the next one.
 const DEADLINES_PER_TURN: usize = 1024;
-
-/// So many datagrams in a turn are a load: with a tick of 1 ms those of 160 calls.
-const LOADED: usize = 8;
 
 /// A deadline nearer than this is not worth a sleep: the kernel's timers are late by about as much.
 const SPIN: Duration = Duration::from_micros(50);

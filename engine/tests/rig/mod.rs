@@ -145,7 +145,7 @@ pub struct Phone {
     pub peer: Option<SocketAddr>,
     ssrc: u32,
     sequence_number: u16,
-    timestamp: u32,
+    pub timestamp: u32,
     pub heard_rtp: Vec<Vec<u8>>,
     pub heard_rtcp: Vec<Vec<u8>>,
 }
@@ -178,6 +178,11 @@ impl Phone {
         parameters(Some(self.rtp_address), Some(self.rtcp_address))
     }
 
+    /// The SSRC of what it sends.
+    pub fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
     /// Sends 20 ms of a constant that is not silence.
     pub fn speak(&mut self, sample: u8) {
         self.say(&[sample; 160]);
@@ -185,7 +190,12 @@ impl Phone {
 
     /// Sends 20 ms of audio.
     pub fn say(&mut self, audio: &[u8; 160]) {
-        let mut packet = vec![0x80, 0];
+        self.say_as(0, false, audio);
+    }
+
+    /// Sends 20 ms of anything.
+    pub fn say_as(&mut self, payload_type: u8, marker: bool, audio: &[u8]) {
+        let mut packet = vec![0x80, payload_type | if marker { 0x80 } else { 0 }];
         packet.extend(self.sequence_number.to_be_bytes());
         packet.extend(self.timestamp.to_be_bytes());
         packet.extend(self.ssrc.to_be_bytes());
@@ -257,4 +267,30 @@ impl Phone {
             false
         })
     }
+}
+
+/// Adds a relay and waits until it is live; a port that another process has is not the test's matter.
+pub fn add_relay(
+    engine: &Engine,
+    events: &mut EngineEvents,
+    mut relay: Box<engine::relay::Relay>,
+) -> (engine::command::RelayId, [SocketAddr; 2]) {
+    for _ in 0..20 {
+        let (id, locals) = engine.add_relay([IP; 2], relay).expect("room for a relay");
+        loop {
+            match next_event(events) {
+                Event::RelayAdded { id: added } => {
+                    assert_eq!(added, id);
+                    return (id, locals);
+                }
+                Event::RelayFailed { error, relay: back, .. } => {
+                    assert_eq!(error, std::io::ErrorKind::AddrInUse);
+                    relay = back;
+                    break;
+                }
+                _ => {}
+            }
+        }
+    }
+    panic!("twenty port pairs in a row are in use");
 }

@@ -138,6 +138,11 @@ impl CallTable {
         Some(CallEntry { shared: Arc::clone(&self.shared), id, hung_up })
     }
 
+    /// Whether no more calls are taken.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.shared.lock().draining
+    }
+
     /// All calls, oldest first.
     #[must_use]
     pub fn list(&self) -> Vec<CallSummary> {

@@ -39,4 +39,7 @@ pub use sections::{
     Agent, App, Calls, Config, Dialect, Drain, Http, Log, Media, Ng, OnClose, Route, Signaling, Sip,
     SipLimits,
 };
-pub use types::{BindAddress, FilePath, Host, MediaAddress, Pattern, PortRange, RefusalStatus, Secret, Span};
+pub use types::{
+    BindAddress, FilePath, Host, MediaAddress, Network, OptionalAddress, Pattern, PortRange, RefusalStatus,
+    Secret, Span,
+};

@@ -16,6 +16,7 @@ use super::routes;
 use super::sections::{Config, Http, Log};
 use crate::apps::{AgentConfig, AppsConfig};
 use crate::call::CallConfig;
+use crate::ng::NgConfig;
 use crate::sip::{SipConfig, SipLimits};
 use crate::telemetry::check_level;
 
@@ -39,6 +40,8 @@ pub struct Plan {
     pub call: CallConfig,
     /// Agents and routes.
     pub apps: AppsConfig,
+    /// For the NG protocol.
+    pub ng: NgConfig,
     /// For the HTTP server.
     pub http: Http,
     /// How long running calls may go on after SIGTERM.
@@ -76,9 +79,12 @@ pub fn plan(loaded: &Loaded, environment: &[(String, String)]) -> Result<Plan, C
     if config.http.connections == 0 {
         check.error("http.connections", "http.connections: must be at least 1");
     }
-    if let Some(address) = config.ng.bind {
+    if let Some(address) = config.ng.bind.0
+        && address.ip().is_unspecified()
+        && config.ng.allow.is_empty()
+    {
         check.warn(format!(
-            "ng.bind {address}: the NG protocol is not served in this version; nothing listens there"
+            "ng.bind {address}: only this host may ask, because ng.allow is empty; name the proxies' networks there"
         ));
     }
     if loaded.gateway.is_set() {
@@ -98,6 +104,11 @@ pub fn plan(loaded: &Loaded, environment: &[(String, String)]) -> Result<Plan, C
         simd: config.media.simd,
         call: call_config(config),
         apps,
+        ng: NgConfig {
+            bind: config.ng.bind.0,
+            allow: config.ng.allow.iter().map(|network| network.0).collect(),
+            delete_delay: config.ng.delete_delay.0,
+        },
         http: config.http.clone(),
         drain_timeout: config.drain.timeout.0,
         log: config.log.clone(),

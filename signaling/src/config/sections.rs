@@ -8,7 +8,10 @@ use serde::Deserialize;
 
 use super::choices::{Codec, Device, InbandDtmf, Simd, Source, Steering, Wait, Want, XdpMode};
 use super::machine::{CpuList, InterfaceName, Priority, QueueList};
-use super::types::{BindAddress, FilePath, Host, MediaAddress, Pattern, PortRange, RefusalStatus, Span};
+use super::types::{
+    BindAddress, FilePath, Host, MediaAddress, Network, OptionalAddress, Pattern, PortRange, RefusalStatus,
+    Span,
+};
 use crate::telemetry::LogFormat;
 
 /// The whole configuration.
@@ -175,7 +178,7 @@ pub struct Media {
     pub stream_cpus: CpuList,
     /// What a worker does while there is nothing to do.
     pub wait: Wait,
-    /// How long a loaded worker that may sleep lets packets gather; `0ms` does not.
+    /// How long a loaded adaptive worker lets packets gather; `0ms` does not.
     pub tick: Span,
     /// The real-time priority of workers (SCHED_FIFO), 1 to 99 or `off`.
     pub priority: Priority,
@@ -303,11 +306,25 @@ impl Default for Http {
 }
 
 /// `[ng]`
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Ng {
-    /// Reserved; not served in this version.
-    pub bind: Option<BindAddress>,
+    /// The local address of the NG protocol; empty does not serve it.
+    pub bind: OptionalAddress,
+    /// Networks that may ask; empty is this host only.
+    pub allow: Vec<Network>,
+    /// How long a deleted call lives on unless the command says otherwise.
+    pub delete_delay: Span,
+}
+
+impl Default for Ng {
+    fn default() -> Self {
+        Self {
+            bind: OptionalAddress(Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2223))),
+            allow: Vec::new(),
+            delete_delay: Span::default(),
+        }
+    }
 }
 
 /// `[agents.NAME]`

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
 
 use crate::route::UserPattern;
@@ -23,7 +24,7 @@ macro_rules! deserialize_from_str {
 }
 pub(super) use deserialize_from_str;
 
-deserialize_from_str!(Span, PortRange, Pattern, MediaAddress, Host, BindAddress);
+deserialize_from_str!(Span, PortRange, Pattern, MediaAddress, Host, BindAddress, OptionalAddress, Network);
 
 /// A duration with its unit: `500ms`, `20s`, `1m30s`, `1h`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -250,6 +251,37 @@ impl FromStr for BindAddress {
 impl fmt::Display for BindAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// A local address and port, or nothing where something is not served at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OptionalAddress(pub Option<SocketAddr>);
+
+impl FromStr for OptionalAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.trim().is_empty() {
+            return Ok(Self(None));
+        }
+        text.parse::<BindAddress>().map(|address| Self(Some(address.0)))
+    }
+}
+
+/// A network, such as `192.0.2.0/24`, or a single address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network(pub IpNet);
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        network.map(Self).map_err(|_| {
+            format!("`{text}` is not a network; write `192.0.2.0/24`, `192.0.2.7` or `2001:db8::/32`")
+        })
     }
 }
 

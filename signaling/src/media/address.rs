@@ -48,6 +48,19 @@ impl MediaAddresses {
         if self.has_family(same) { same } else { !same }
     }
 
+    /// The address for media with `peer` when nobody says which of our addresses it knows: of those configured
+    /// the one that is nearest to it, else the one that the way to it begins at.
+    #[must_use]
+    pub fn toward(&self, ipv6: bool, peer: IpAddr) -> Option<MediaAddress> {
+        if self.configured.is_empty() {
+            return self.choose(ipv6, unspecified(ipv6), peer);
+        }
+        let of_family = self.configured.iter().filter(|one| one.advertised.is_ipv6() == ipv6);
+        let one = of_family.min_by_key(|one| 128 - common_bits(one.advertised, peer))?;
+        let bind = if one.local { one.advertised } else { unspecified(ipv6) };
+        Some(MediaAddress { bind, advertised: one.advertised })
+    }
+
     /// The address for a call that came in on `sip_local`: of those configured the one that is nearest to it,
     /// else `sip_local` itself, else the one that the way to `peer` begins at.
     #[must_use]

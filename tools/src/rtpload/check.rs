@@ -27,6 +27,8 @@ pub(super) struct Received {
     pub(super) rtcp: u64,
     /// Packets that arrived before they were sent, or seconds later: a clock is not right.
     pub(super) untimed: u64,
+    /// Of the wrong ones: those whose checksum of IP or UDP is. Kernel sockets do not see them.
+    pub(super) bad_checksum: u64,
     /// Bytes of UDP payload of the unique ones.
     pub(super) bytes: u64,
 }
@@ -35,7 +37,8 @@ impl Received {
     pub(super) fn json(&self) -> Value {
         json!({
             "unique": self.unique, "duplicate": self.duplicate, "reordered": self.reordered, "wrong": self.wrong,
-            "stray": self.stray, "rtcp": self.rtcp, "untimed": self.untimed, "bytes": self.bytes,
+            "stray": self.stray, "rtcp": self.rtcp, "untimed": self.untimed,
+            "bad_checksum": self.bad_checksum, "bytes": self.bytes,
         })
     }
 }
@@ -215,6 +218,7 @@ mod tests {
             stray: 2,
             rtcp: 1,
             untimed: 0,
+            bad_checksum: 0,
             bytes,
         };
         assert_eq!(checker.received, expected);

@@ -11,6 +11,7 @@
 mod check;
 mod flow;
 mod histogram;
+mod kernel;
 mod ng;
 mod options;
 mod packet;

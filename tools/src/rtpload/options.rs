@@ -51,14 +51,14 @@ pub(super) struct SearchOptions {
     /// Where to begin; --calls is the most that is tried. Default: half of it.
     #[arg(long, value_name = "N")]
     pub(super) guess: Option<u32>,
-    /// The share of lost packets that is too much.
+    /// The share of packets that is too much of those that are lost, or come 20 ms late and more.
     #[arg(long, value_name = "PERCENT", default_value_t = 0.1)]
     pub(super) loss: f64,
     /// How close the answer is to be.
     #[arg(long, value_name = "PERCENT", default_value_t = 3.0)]
     pub(super) precision: f64,
     /// Length of a short run.
-    #[arg(long, value_name = "SECONDS", default_value = "1.5", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "0.6", value_parser = seconds)]
     pub(super) step: Duration,
     /// Length of the run that confirms.
     #[arg(long, value_name = "SECONDS", default_value = "4", value_parser = seconds)]
@@ -89,15 +89,18 @@ pub(super) struct Load {
     /// How packets are sent and received.
     #[arg(long, value_enum, default_value = "sockets")]
     pub(super) via: Via,
+    /// The interface towards the relay, for --via kernel.
+    #[arg(long, value_name = "NAME", required_if_eq("via", "kernel"))]
+    pub(super) interface: Option<String>,
     /// Local address. Default: the one that routes to --ng.
     #[arg(long, value_name = "IP")]
     pub(super) local: Option<IpAddr>,
     /// First local port. The parties of all calls share a few, which are told apart by the relay's.
-    #[arg(long, value_name = "PORT", default_value_t = 20_000)]
+    #[arg(long, value_name = "PORT", default_value_t = 10_000)]
     pub(super) port: u16,
-    /// Local ports, every second one; at least two, for the two parties.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(2..=20_000))]
-    pub(super) ports: u16,
+    /// Local ports, every second one; at least two, for the two parties. Default: 4, and 8192 without sockets.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(2..=20_000))]
+    pub(super) ports: Option<u16>,
     /// Account the processor time of this process, and of its threads; several times for several.
     #[arg(long, value_name = "PID")]
     pub(super) watch: Vec<u32>,
@@ -135,6 +138,8 @@ impl Codecs {
 pub(super) enum Via {
     /// Kernel sockets, a few with many destinations.
     Sockets,
+    /// Programs inside the kernel on --interface, one end of a veth cable: millions of packets/s. Root.
+    Kernel,
 }
 
 fn payload(text: &str) -> Result<usize, String> {

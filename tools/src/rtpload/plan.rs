@@ -86,6 +86,12 @@ impl Outcome {
         100.0 * self.lost() as f64 / (self.sent as f64).max(1.0)
     }
 
+    /// Packets that came too late to be played, and those that did not come, in percent.
+    pub(super) fn useless_percent(&self) -> f64 {
+        let late = self.latency.above_us(USELESS_US);
+        100.0 * (self.lost() + late) as f64 / (self.sent as f64).max(1.0)
+    }
+
     pub(super) fn calls(&self) -> u32 {
         self.plan.flows / 2
     }
@@ -127,6 +133,7 @@ impl Outcome {
             "interval_ms": self.plan.interval_ns as f64 / 1e6, "payload_bytes": self.plan.payload_bytes,
             "offered_per_s": self.sent as f64 / seconds, "received_per_s": self.received.unique as f64 / seconds,
             "sent": self.sent, "lost": self.lost(), "loss_percent": self.loss_percent(),
+            "late": self.latency.above_us(USELESS_US),
             "received": self.received.json(), "silent_flows": self.silent,
             "latency": self.latency.json(),
             "watched_cores": self.watched_cores,
@@ -138,6 +145,9 @@ impl Outcome {
     }
 }
 
+/// Who gets a packet one packet time late has no use for it. A relay that lags behind what is offered shows by this long
+/// before its buffers overflow.
+const USELESS_US: u64 = 20_000;
 /// A packet that leaves later than this is late: those behind it come in a burst that a queue may not hold.
 const LATE_US: u64 = 2_000;
 

@@ -46,7 +46,7 @@ pub(super) fn text(outcome: &Outcome) -> String {
         received.unique as f64 / seconds
     ));
     line(format_args!(
-        "packets    sent {}, received {}, lost {} ({:.4} %), reordered {}, duplicate {}, wrong {}, stray {}, rtcp {}, silent flows {}",
+        "packets    sent {}, received {}, lost {} ({:.4} %), reordered {}, duplicate {}, wrong {} (checksum {}), stray {}, rtcp {}, silent flows {}",
         outcome.sent,
         received.unique,
         outcome.lost(),
@@ -54,6 +54,7 @@ pub(super) fn text(outcome: &Outcome) -> String {
         received.reordered,
         received.duplicate,
         received.wrong,
+        received.bad_checksum,
         received.stray,
         received.rtcp,
         outcome.silent

@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail, ensure};
 use serde_json::json;
 
 use super::flow::{self, Flow};
+use super::kernel::Kernel;
 use super::ng::{Call, Client, Wanted};
 use super::options::{Command, Load, Options, RunOptions, SearchOptions, Via};
 use super::plan::{Outcome, Plan};
@@ -52,11 +53,16 @@ fn search(options: &SearchOptions) -> anyhow::Result<ExitCode> {
                 Length::Long => options.confirm,
             };
             let outcome = session.run_trusted(calls, duration)?;
-            let loss = outcome.loss_percent();
+            let loss = outcome.useless_percent();
             let good = loss < options.loss && outcome.is_intact() && outcome.silent == 0;
             if !options.load.quiet {
                 let verdict = if good { "good" } else { "too much" };
-                eprintln!("{calls:>6} calls  {loss:.4} % lost  {:?}  {verdict}", outcome.received);
+                let p99_us = outcome.latency.us(99.0);
+                let own =
+                    if outcome.doubts().is_empty() { "" } else { ", by this program's own doing perhaps" };
+                eprintln!(
+                    "{calls:>6} calls  {loss:>8.4} % lost or late  p99 {p99_us:>8.0} us  {verdict}{own}"
+                );
             }
             let verdict = if good { Verdict::Good } else { Verdict::Bad(loss) };
             steps.push(json!({ "calls": calls, "loss_percent": loss, "good": good }));
@@ -83,6 +89,7 @@ struct Session {
 
 enum Sender {
     Sockets(Sockets),
+    Kernel(Kernel),
 }
 
 impl Session {
@@ -107,6 +114,10 @@ impl Session {
         );
         let sender = match load.via {
             Via::Sockets => Sender::Sockets(Sockets::open(&flows, load.payload)?),
+            Via::Kernel => {
+                let interface = load.interface.as_deref().context("--via kernel needs --interface")?;
+                Sender::Kernel(Kernel::open(interface, &flows, load.payload)?)
+            }
         };
         Ok(Self { load: load.clone(), ng, flows, sender, next_index: 0 })
     }
@@ -141,6 +152,7 @@ impl Session {
             Sender::Sockets(sockets) => {
                 Ok(transport::run(sockets, &self.flows, plan, &self.load.watch, progress))
             }
+            Sender::Kernel(kernel) => kernel.run(plan, &self.load.watch),
         }
     }
 
@@ -164,7 +176,8 @@ impl Session {
 
 /// Sets up the calls. Parties share a few ports: the first half is for parties A, the second for B.
 fn set_up(client: &mut Client, load: &Load, local: IpAddr) -> anyhow::Result<(Vec<Call>, Vec<Flow>)> {
-    let half = u32::from(load.ports / 2);
+    let ports = load.ports.unwrap_or(if load.via == Via::Sockets { 4 } else { 8_192 });
+    let half = u32::from(ports / 2);
     let last = u32::from(load.port) + 4 * half;
     ensure!(last <= 65_536, "--port and --ports go beyond 65535");
     let laws = load.codecs.laws();

@@ -6,7 +6,7 @@ use super::check::Checker;
 use super::flow::Flow;
 use super::histogram::Histogram;
 use super::plan::{Outcome, Plan};
-use super::watch;
+use super::watch::Watched;
 use crate::callload::clock;
 
 /// Sends what is due and receives what there is; never waits.
@@ -35,7 +35,7 @@ pub(super) fn run(
     let mut lateness = Histogram::new();
     let (packets, warm) = (plan.packets(), plan.warm_packets());
     let (mut next, mut sent, mut send_errors) = (0, 0, 0);
-    let (mut time_before, mut begun_ns, mut cores) = (0, 0, None);
+    let (mut cores, mut begun) = (Watched::new(watched), false);
     let start_ns = clock::now_ns() + 1_000_000;
     // Beyond this the rest is given up: the run is bounded.
     let last_ns = start_ns + plan.due_ns(packets) + 1_000_000_000;
@@ -47,8 +47,9 @@ pub(super) fn run(
         }
         let due = if now_ns < start_ns { 0 } else { plan.due_by(now_ns - start_ns) };
         if next < due {
-            if next >= warm && begun_ns == 0 && !watched.is_empty() {
-                (time_before, begun_ns) = (watch::run_time_ns(watched), clock::now_ns());
+            if next >= warm && !begun {
+                cores.look();
+                begun = true;
             }
             let (gone, refused) = transport.send(&plan, next, due);
             if next >= warm {
@@ -80,10 +81,7 @@ pub(super) fn run(
             rest_until(start_ns + plan.due_ns(next));
         }
     }
-    if begun_ns > 0 {
-        let elapsed_ns = clock::now_ns() - begun_ns;
-        cores = Some((watch::run_time_ns(watched) - time_before) as f64 / elapsed_ns as f64);
-    }
+    cores.look();
     drain(transport, &mut checker);
     Outcome {
         plan,
@@ -95,7 +93,7 @@ pub(super) fn run(
         silent: checker.silent(),
         latency: checker.latency,
         lateness,
-        watched_cores: cores,
+        watched_cores: cores.cores(),
     }
 }
 

@@ -135,6 +135,11 @@ impl<'m> Assembler<'m> {
         self.push(Instruction::Alu { width, operation, target, operand: operand.into() })
     }
 
+    /// `target = base + offset`, as for a place on the stack.
+    pub fn address(&mut self, target: Register, base: Register, offset: i16) -> &mut Self {
+        self.mov(target, base).add(target, i32::from(offset))
+    }
+
     /// The lower `bits` from the host's byte order to the network's or back.
     pub fn big_endian(&mut self, target: Register, bits: u8) -> &mut Self {
         self.push(Instruction::Order { order: Order::Big, bits, target })

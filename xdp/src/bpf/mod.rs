@@ -39,7 +39,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A program could not be loaded.
-    #[error("the program {name}: {}{}{log}", explained(source), if log.is_empty() { "" } else { "; the verifier:\n" })]
+    #[error("the program {name}: {}", explained_of_loading(source, log))]
     Load {
         /// Its name.
         name: String,
@@ -89,10 +89,13 @@ fn explained(error: &io::Error) -> String {
         Some(libc::ENOSYS) => "this kernel has no bpf(2): it needs CONFIG_BPF_SYSCALL",
         Some(libc::ENOMEM) => "not enough memory for it: see the memory limit of the control group",
         Some(libc::EINVAL | libc::E2BIG) => "this kernel does not take it: Linux 5.11 or newer is needed",
-        Some(libc::EACCES) => "the verifier refuses it",
         _ => return error.to_string(),
     };
     format!("{meaning} ({error})")
+}
+
+fn explained_of_loading(error: &io::Error, log: &str) -> String {
+    if log.is_empty() { explained(error) } else { format!("the verifier refuses it ({error}):\n{log}") }
 }
 
 fn explained_of_attaching(error: &io::Error) -> String {

@@ -5,6 +5,7 @@ use std::io;
 use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
 
 use crate::MAX_DATAGRAM_BYTES;
 
@@ -59,7 +60,7 @@ pub(crate) fn receive_batch(
             headers.as_mut_ptr(),
             count as libc::c_uint,
             libc::MSG_DONTWAIT,
-            std::ptr::null_mut(),
+            ptr::null_mut(),
         )
     };
     let taken = usize::try_from(taken).map_err(|_| io::Error::last_os_error())?;
@@ -71,6 +72,55 @@ pub(crate) fn receive_batch(
         };
     }
     Ok(taken)
+}
+
+/// Takes one waiting datagram without blocking: two thirds of the cost of [`receive_batch`], which always looks for
+/// another one.
+pub(crate) fn receive_one(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8; MAX_DATAGRAM_BYTES],
+) -> io::Result<Received> {
+    let mut address = NO_ADDRESS;
+    let mut address_len = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
+    // SAFETY: buffer and address are live and as long as is said.
+    let len = unsafe {
+        libc::recvfrom(
+            socket.as_raw_fd(),
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+            // Answers with the whole length.
+            libc::MSG_DONTWAIT | libc::MSG_TRUNC,
+            (&raw mut address).cast(),
+            &raw mut address_len,
+        )
+    };
+    let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
+    let truncated = len > buffer.len();
+    Ok(Received { len: len.min(buffer.len()), truncated, remote: from_system(&address) })
+}
+
+/// Sends one datagram without blocking.
+pub(crate) fn transmit_one(socket: BorrowedFd<'_>, ipv6: bool, datagram: Sending<'_>) -> io::Result<()> {
+    let mut address = NO_ADDRESS;
+    let (name, name_len) = match datagram.remote {
+        Some(remote) => {
+            let len = to_system(remote, ipv6, &mut address);
+            (ptr::from_ref(&address).cast(), len)
+        }
+        None => (ptr::null(), 0),
+    };
+    // SAFETY: the payload and, if not null, the address are live and as long as is said.
+    let sent = unsafe {
+        libc::sendto(
+            socket.as_raw_fd(),
+            datagram.payload.as_ptr().cast(),
+            datagram.payload.len(),
+            libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+            name,
+            name_len,
+        )
+    };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Sends datagrams in order without blocking, at most [`TRANSMIT_BATCH`]; returns how many went.
@@ -167,7 +217,7 @@ pub(crate) const NO_ADDRESS: libc::sockaddr_in6 = libc::sockaddr_in6 {
     sin6_scope_id: 0,
 };
 
-const NO_VECTOR: libc::iovec = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+const NO_VECTOR: libc::iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
 
 const NO_HEADER: libc::mmsghdr = {
     // SAFETY: mmsghdr is plain integers and pointers, for which zero is a valid value.

@@ -3,6 +3,7 @@
 pub(crate) mod bpf;
 pub(crate) mod ethtool;
 pub(crate) mod mmsg;
+pub(crate) mod raw;
 pub(crate) mod schedule;
 pub(crate) mod uring;
 pub(crate) mod xsk;

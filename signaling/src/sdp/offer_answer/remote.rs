@@ -58,6 +58,14 @@ fn rtcp(media: &MediaDescription, rtp: SocketAddr) -> Option<SocketAddr> {
         .then_some(SocketAddr::new(address, port))
 }
 
+impl LocalMedia {
+    /// Whether media must not go to an address: a group, nobody, or our own control ports.
+    #[must_use]
+    pub fn forbids(&self, target: SocketAddr) -> bool {
+        is_forbidden(target, self)
+    }
+}
+
 /// The reflection guard: nobody may make us send media to a group, to nobody, or to our own control ports.
 fn is_forbidden(target: SocketAddr, local: &LocalMedia) -> bool {
     let address = target.ip().to_canonical();

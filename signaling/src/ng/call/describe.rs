@@ -1,0 +1,329 @@
+//! An offer or an answer: from the sender's description to relays and to the receiver's description.
+
+use std::net::{IpAddr, SocketAddr};
+
+use engine::relay::Side;
+use engine::stream::{Direction, SourcePolicy};
+
+use super::super::options::{Options, Transport};
+use super::super::sdp::{self, Body, Format, MediaChange, Negotiation, RelayedMedia, RtcpAttribute, Section};
+use super::super::table::Shared;
+use super::CallError;
+use super::dialogue::{Dialogue, Leg, OffererMux, Slot, any_format, printed};
+use crate::media::MediaError;
+
+/// A description on its way from one side of a dialogue to the other.
+#[derive(Debug)]
+pub(super) struct Description<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) options: &'a Options,
+    pub(super) body: &'a Body,
+    pub(super) sender: Side,
+    pub(super) is_answer: bool,
+}
+
+/// What the sender says about one media description, checked before anything is changed.
+#[derive(Debug)]
+struct Said {
+    /// `None` for the zero address.
+    rtp: Option<SocketAddr>,
+    rtcp: Option<SocketAddr>,
+    ipv6: bool,
+    direction: Option<Direction>,
+}
+
+impl Description<'_> {
+    /// Checks everything that can be wrong with it, whatever call it belongs to.
+    pub(super) fn check(&self) -> Result<(), CallError> {
+        if let Some(what) = self.options.unserved {
+            return Err(CallError::NotServed(what));
+        }
+        for section in self.body.media.iter().filter(|section| section.port != 0 && section.is_rtp()) {
+            if !section.is_plain_rtp() {
+                return Err(CallError::NotServed("SRTP"));
+            }
+            self.said(section)?;
+        }
+        Ok(())
+    }
+
+    fn said(&self, section: &Section) -> Result<Said, CallError> {
+        let options = self.options;
+        let mut address = self.body.address(section)?;
+        if options.sip_source_address
+            && let Some(source) = options.received_from
+        {
+            address = source;
+        }
+        let direction = self.body.direction(section);
+        if address.is_unspecified() {
+            return Ok(Said { rtp: None, rtcp: None, ipv6: address.is_ipv6(), direction });
+        }
+        let rtp = SocketAddr::new(address, section.port);
+        let rtcp = section.rtcp(rtp).filter(|rtcp| !self.shared.is_forbidden(*rtcp));
+        if self.shared.is_forbidden(rtp) {
+            self.shared.counters.forbidden_targets.increment();
+            return Err(CallError::ForbiddenTarget(rtp));
+        }
+        Ok(Said { rtp: Some(rtp), rtcp, ipv6: address.is_ipv6(), direction })
+    }
+
+    /// Makes, changes and ends relays, and says what each media description becomes.
+    pub(super) async fn apply(&self, dialogue: &mut Dialogue) -> Result<Vec<MediaChange>, CallError> {
+        let mut changes = Vec::with_capacity(self.body.media.len());
+        for (index, section) in self.body.media.iter().enumerate() {
+            if dialogue.slots.len() <= index {
+                if self.is_answer {
+                    // An answer has as many as its offer (RFC 3264 section 6).
+                    changes.push(MediaChange::Rejected);
+                    continue;
+                }
+                dialogue.slots.push(Slot::default());
+            }
+            let is_answered = self.is_answer || dialogue.is_answered;
+            let Some(slot) = dialogue.slots.get_mut(index) else { continue };
+            changes.push(self.apply_one(slot, section, is_answered).await?);
+        }
+        // What a shorter description no longer has is over.
+        dialogue.slots.iter_mut().skip(self.body.media.len()).for_each(|slot| self.close(slot));
+        dialogue.is_answered |= self.is_answer;
+        Ok(changes)
+    }
+
+    async fn apply_one(
+        &self,
+        slot: &mut Slot,
+        section: &Section,
+        is_answered: bool,
+    ) -> Result<MediaChange, CallError> {
+        if section.port == 0 {
+            self.close(slot);
+            return Ok(MediaChange::Rejected);
+        }
+        if !section.is_rtp() {
+            self.close(slot);
+            return Ok(MediaChange::Untouched);
+        }
+        if self.is_answer && slot.relay.is_none() {
+            return Ok(MediaChange::Rejected);
+        }
+        let said = self.said(section)?;
+        self.note_sender(slot, section, &said);
+        let formats = if self.is_answer { self.answer(slot, section) } else { self.offer(slot, section) };
+        self.ensure_relay(slot, &said, is_answered).await?;
+        self.printed(slot, section, &said, formats)
+    }
+
+    /// Ends what there is of a media description.
+    fn close(&self, slot: &mut Slot) {
+        self.shared.loops.remove(ports(slot));
+        slot.relay = None;
+        slot.legs = Default::default();
+    }
+
+    /// What the sender says about itself.
+    fn note_sender(&self, slot: &mut Slot, section: &Section, said: &Said) {
+        let options = self.options;
+        slot.kind.clone_from(&section.kind);
+        let leg = slot.leg_mut(self.sender);
+        (leg.rtp, leg.rtcp) = (said.rtp, said.rtcp);
+        leg.direction = mirrored(said.direction.unwrap_or_default());
+        leg.source_policy = if options.strict_source || options.asymmetric {
+            SourcePolicy::Strict
+        } else {
+            self.shared.source_policy
+        };
+        leg.protocol.clone_from(&section.protocol);
+    }
+
+    /// The receiver's formats of an offer.
+    fn offer(&self, slot: &mut Slot, section: &Section) -> Vec<Format> {
+        let (options, mux) = (self.options, self.options.rtcp_mux);
+        let offers = section.rtcp_mux();
+        let receiver_muxes = slot.leg(self.sender.other()).rtcp_mux;
+        slot.mux_offered = receiver_muxes || mux.offer || offers && !mux.demux;
+        slot.offerer_mux = match (offers, slot.mux_offered) {
+            (false, _) => OffererMux::No,
+            (true, _) if mux.reject => OffererMux::No,
+            (true, false) => OffererMux::Yes,
+            (true, true) if mux.accept => OffererMux::Yes,
+            (true, true) => OffererMux::AsAnswered,
+        };
+        let sender = slot.leg_mut(self.sender);
+        sender.rtcp_mux &= offers;
+        let received = Format::all(section);
+        sender.codec = received.first().map(Format::description);
+        if options.codec.is_empty() || section.kind != "audio" {
+            let (negotiation, sent) = Negotiation::offer(received, &Default::default());
+            slot.negotiation = negotiation;
+            return sent.formats;
+        }
+        let (negotiation, sent) = Negotiation::offer(received, &options.codec);
+        slot.negotiation = negotiation;
+        if !sent.refused.is_empty() {
+            self.shared.counters.codecs_refused.add(sent.refused.len() as u64);
+            tracing::debug!(codecs = ?sent.refused, "transcoding is not served between these codecs; left out");
+        }
+        sent.formats
+    }
+
+    /// The offerer's formats of an answer; what may be sent is known from now on.
+    fn answer(&self, slot: &mut Slot, section: &Section) -> Vec<Format> {
+        let answers = section.rtcp_mux() && slot.mux_offered;
+        let offerer_muxes = match slot.offerer_mux {
+            OffererMux::No => false,
+            OffererMux::AsAnswered => answers,
+            OffererMux::Yes => true,
+        };
+        let answered = Format::all(section);
+        let sent = slot.negotiation.answer(&answered, &self.options.codec);
+        let answerer = slot.leg_mut(self.sender);
+        (answerer.rtcp_mux, answerer.receive) = (answers, sent.from_answerer);
+        answerer.codec = answered.first().map(Format::description);
+        let offerer = slot.leg_mut(self.sender.other());
+        (offerer.rtcp_mux, offerer.receive) = (offerer_muxes, sent.from_offerer);
+        sent.formats
+    }
+
+    async fn ensure_relay(&self, slot: &mut Slot, said: &Said, is_answered: bool) -> Result<(), CallError> {
+        let receiver = self.sender.other();
+        let has_moved = slot.leg(self.sender).is_ipv6().is_some_and(|ipv6| ipv6 != said.ipv6);
+        let receiver_moves = !self.is_answer
+            && self
+                .options
+                .ipv6
+                .is_some_and(|wanted| slot.leg(receiver).is_ipv6().is_some_and(|ipv6| ipv6 != wanted));
+        if has_moved || receiver_moves {
+            // Ports of one family cannot become ports of the other.
+            self.shared.loops.remove(ports(slot));
+            slot.relay = None;
+            let moved = if has_moved { self.sender } else { receiver };
+            slot.leg_mut(moved).local = None;
+        }
+        let patience = self.shared.patience;
+        if let Some(relay) = &slot.relay {
+            relay.update(slot.parameters(is_answered, patience)).await?;
+        } else {
+            let hint = said.rtp.map(|rtp| rtp.ip()).or(self.options.received_from);
+            let hint = hint.unwrap_or(self.shared.proxy_hint);
+            for (side, ipv6) in [(self.sender, said.ipv6), (receiver, self.options.ipv6.unwrap_or(said.ipv6))]
+            {
+                if slot.leg(side).local.is_none() {
+                    let address = self.shared.addresses.toward(ipv6, hint);
+                    slot.leg_mut(side).local = Some(address.ok_or(CallError::NoAddress { ipv6 })?);
+                }
+            }
+            if !self.is_answer {
+                // Nothing of an earlier life of this media description is believed.
+                for leg in &mut slot.legs {
+                    leg.receive = any_format();
+                }
+            }
+            let [a, b] = slot.legs.each_ref().map(|leg| leg.local.map(|local| local.bind));
+            let (Some(a), Some(b)) = (a, b) else { return Err(CallError::Media(MediaError::Ended)) };
+            let added = self.shared.media.add_relay([a, b], slot.parameters(is_answered, patience)).await;
+            match added {
+                Ok(relay) => {
+                    self.shared.counters.relays.increment();
+                    slot.relay = Some(relay);
+                }
+                Err(error) => {
+                    self.shared.counters.relays_failed.increment();
+                    return Err(CallError::Media(error));
+                }
+            }
+        }
+        if !self.shared.loops.note(&ways(slot)) {
+            self.shared.counters.loops_refused.increment();
+            self.close(slot);
+            return Err(CallError::Loop);
+        }
+        Ok(())
+    }
+
+    /// What the receiver is told.
+    fn printed(
+        &self,
+        slot: &Slot,
+        section: &Section,
+        said: &Said,
+        formats: Vec<Format>,
+    ) -> Result<MediaChange, CallError> {
+        let options = self.options;
+        let receiver = slot.leg(self.sender.other());
+        let ours = slot.advertised(self.sender.other()).ok_or(CallError::Media(MediaError::Ended))?;
+        let address = printed(receiver, options.media_address).unwrap_or_else(|| ours.ip());
+        let is_hold = said.rtp.is_none() && !options.replace.zero_address;
+        let direction = match said.direction.unwrap_or_default() {
+            Direction::SendRecv if is_hold => Direction::SendOnly,
+            Direction::RecvOnly if is_hold => Direction::Inactive,
+            direction => direction,
+        };
+        let only_mux = if self.is_answer {
+            receiver.rtcp_mux
+        } else {
+            slot.mux_offered && (options.rtcp_mux.require || receiver.rtcp_mux)
+        };
+        Ok(MediaChange::Relayed(RelayedMedia {
+            address: if is_hold { zero(address) } else { address },
+            port: ours.port(),
+            rtcp_port: if only_mux { ours.port() } else { ours.port().saturating_add(1) },
+            rtcp_mux: if self.is_answer { receiver.rtcp_mux } else { slot.mux_offered },
+            rtcp: match (options.no_rtcp_attribute, options.full_rtcp_attribute) {
+                (true, _) => RtcpAttribute::None,
+                (false, true) => RtcpAttribute::Full,
+                (false, false) => RtcpAttribute::Port,
+            },
+            protocol: self.protocol(receiver, section),
+            formats,
+            direction: (said.direction.is_some() || !options.original_direction).then_some(direction),
+            ptime: options.ptime.filter(|_| !self.is_answer && section.kind == "audio"),
+        }))
+    }
+
+    /// The protocol that the receiver reads, if not the sender's.
+    fn protocol(&self, receiver: &Leg, section: &Section) -> Option<String> {
+        match &self.options.transport {
+            _ if self.is_answer && self.options.transport == Some(Transport::Accept) => None,
+            // The offerer reads what it has written.
+            _ if self.is_answer => Some(receiver.protocol.clone()).filter(|known| !known.is_empty()),
+            Some(Transport::Protocol(protocol)) => Some((*protocol).to_owned()),
+            _ => None,
+        }
+        .filter(|protocol| *protocol != section.protocol)
+    }
+
+    /// The whole description for its receiver.
+    pub(super) fn write(&self, changes: &[MediaChange], outgoing: &mut sdp::Outgoing) -> String {
+        let has_ice = self.body.media.iter().any(|section| section.attribute("ice-ufrag").is_some());
+        if has_ice {
+            self.shared.counters.ice_removed.increment();
+        }
+        sdp::write(self.body, changes, self.options.replace, outgoing)
+    }
+}
+
+/// Our ports of a media description, as peers see them.
+fn ports(slot: &Slot) -> impl Iterator<Item = SocketAddr> {
+    Side::BOTH.into_iter().filter_map(|side| slot.advertised(side))
+}
+
+/// Where what arrives at them goes on to.
+fn ways(slot: &Slot) -> Vec<(SocketAddr, Option<SocketAddr>)> {
+    let way = |side: Side| Some((slot.advertised(side)?, slot.leg(side.other()).rtp));
+    Side::BOTH.into_iter().filter_map(way).collect()
+}
+
+/// What the party says of itself is what we do the other way round.
+const fn mirrored(direction: Direction) -> Direction {
+    match direction {
+        Direction::SendOnly => Direction::RecvOnly,
+        Direction::RecvOnly => Direction::SendOnly,
+        other => other,
+    }
+}
+
+/// The zero address of the same family: the hold of RFC 2543.
+fn zero(address: IpAddr) -> IpAddr {
+    if address.is_ipv6() { IpAddr::from([0; 16]) } else { IpAddr::from([0; 4]) }
+}

@@ -1,0 +1,447 @@
+//! One call: a task that owns its parties and their relays, and takes commands one after the other.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, SystemTime};
+
+use engine::relay::{RelayStatistics, Side};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::command::Command;
+use super::options::Options;
+use super::sdp::{Body, BodyError};
+use super::table::{Job, Shared};
+use super::value::Dictionary;
+use crate::call::{CallEntry, CallState};
+use crate::media::{MediaError, RelayEvent};
+
+mod describe;
+mod dialogue;
+mod parties;
+mod report;
+
+use describe::Description;
+pub(super) use dialogue::Patience;
+use dialogue::{Dialogue, Slot};
+use parties::{Naming, Pair, Parties, PartyError, PartyId};
+
+/// Why a command about a call failed; the texts are those that proxies know, where they know any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum CallError {
+    NoSdp,
+    NoCallId,
+    NoFromTag,
+    NoToTag,
+    UnknownCall,
+    NotFound,
+    NoOffer,
+    Body(BodyError),
+    Party(PartyError),
+    NotServed(&'static str),
+    ForbiddenTarget(SocketAddr),
+    NoAddress { ipv6: bool },
+    Loop,
+    Media(MediaError),
+}
+
+impl From<BodyError> for CallError {
+    fn from(error: BodyError) -> Self {
+        Self::Body(error)
+    }
+}
+
+impl From<MediaError> for CallError {
+    fn from(error: MediaError) -> Self {
+        Self::Media(error)
+    }
+}
+
+impl From<PartyError> for CallError {
+    fn from(error: PartyError) -> Self {
+        Self::Party(error)
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSdp => f.write_str("No SDP body in message"),
+            Self::NoCallId => f.write_str("No call-id in message"),
+            Self::NoFromTag => f.write_str("No from-tag in message"),
+            Self::NoToTag => f.write_str("No to-tag in message"),
+            Self::UnknownCall => f.write_str("Unknown call-id"),
+            Self::NotFound => f.write_str(NOT_FOUND),
+            Self::NoOffer => f.write_str("Invalid dialogue association: there was no offer to answer"),
+            Self::Body(error) => error.fmt(f),
+            Self::Party(error) => error.fmt(f),
+            Self::NotServed(what) => write!(f, "{what} is not served by this version: plain RTP only"),
+            Self::ForbiddenTarget(target) => write!(f, "Media to {target} is refused"),
+            Self::NoAddress { ipv6 } => {
+                let family = if *ipv6 { "IPv6" } else { "IPv4" };
+                write!(f, "There is no {family} media address; see --media-address")
+            }
+            Self::Loop => f.write_str("Media would come back to this server for ever"),
+            // Proxies take the next node for these two.
+            Self::Media(MediaError::NoPort | MediaError::Socket { .. }) => f.write_str("Ran out of ports"),
+            Self::Media(MediaError::NoSlot | MediaError::Overloaded) => {
+                f.write_str("Parallel session limit reached")
+            }
+            Self::Media(error) => error.fmt(f),
+        }
+    }
+}
+
+/// A call's task and all it owns.
+#[derive(Debug)]
+pub(super) struct Call {
+    shared: Arc<Shared>,
+    call_id: String,
+    entry: CallEntry,
+    inbox: mpsc::Receiver<Job>,
+    parties: Parties,
+    created: SystemTime,
+    last_signal: SystemTime,
+    deletions: Vec<Deletion>,
+}
+
+/// A deletion that waits for its time.
+#[derive(Clone, Copy, Debug)]
+struct Deletion {
+    at: Instant,
+    /// `None` is the whole call.
+    party: Option<PartyId>,
+}
+
+/// What the task wakes up for.
+enum Wake {
+    Job(Option<Job>),
+    Relay(RelayEvent),
+    Deletion,
+    HangUp,
+}
+
+impl Call {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        call_id: String,
+        entry: CallEntry,
+        inbox: mpsc::Receiver<Job>,
+    ) -> Self {
+        let now = SystemTime::now();
+        Self {
+            shared,
+            call_id,
+            entry,
+            inbox,
+            parties: Parties::default(),
+            created: now,
+            last_signal: now,
+            deletions: Vec::new(),
+        }
+    }
+
+    /// Takes commands until the call is over.
+    pub(super) async fn run(mut self) {
+        let hang_up = self.entry.hang_up();
+        let mut hang_up = pin!(hang_up);
+        while !self.is_over() {
+            let due = self.deletions.iter().map(|deletion| deletion.at).min();
+            let wake = tokio::select! {
+                job = self.inbox.recv() => Wake::Job(job),
+                event = next_event(&mut self.parties.dialogues) => Wake::Relay(event),
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Wake::Deletion,
+                _ = &mut hang_up => Wake::HangUp,
+            };
+            match wake {
+                Wake::Job(Some(job)) => self.execute(job).await,
+                Wake::Job(None) | Wake::HangUp => {
+                    self.shared.counters.calls_ended.increment();
+                    break;
+                }
+                Wake::Relay(event) => self.handle_event(event).await,
+                Wake::Deletion => self.delete_due(),
+            }
+        }
+        self.leave();
+    }
+
+    /// Nobody talks with anybody, so the task has nothing to wait for.
+    fn is_over(&self) -> bool {
+        self.parties.dialogues.is_empty() && self.last_signal != self.created
+    }
+
+    /// Out of the table; what was sent meanwhile is for the next call of this name.
+    fn leave(&mut self) {
+        self.shared.remove(&self.call_id, self.entry.id());
+        for dialogue in std::mem::take(&mut self.parties.dialogues) {
+            self.shared.forget_ports(&dialogue_ports(&dialogue));
+        }
+        self.inbox.close();
+        while let Ok(job) = self.inbox.try_recv() {
+            Arc::clone(&self.shared).dispatch(job);
+        }
+    }
+
+    async fn execute(&mut self, job: Job) {
+        let Job { command, options, responder } = job;
+        let done = match command {
+            Command::Offer => self.describe(&options, false).await.map(Some),
+            Command::Answer => self.describe(&options, true).await.map(Some),
+            Command::Query => Ok(Some(self.query(&options).await)),
+            Command::Delete => self.delete(&options).await.map(Some),
+            // Not about one call.
+            Command::Ping | Command::List | Command::Statistics => Ok(None),
+        };
+        self.last_signal = SystemTime::now().max(self.created + Duration::from_nanos(1));
+        if self.is_over() {
+            // Before the reply: whoever has it may make a new call of this name.
+            self.leave();
+        }
+        match done {
+            Ok(reply) => responder.succeed(reply.unwrap_or_default()),
+            Err(error) => {
+                tracing::debug!(call_id = self.call_id, command = command.name(), "{error}");
+                responder.fail(&error.to_string());
+            }
+        }
+    }
+
+    async fn describe(&mut self, options: &Options, is_answer: bool) -> Result<Dictionary, CallError> {
+        let body = Body::parse(options.sdp.as_deref().ok_or(CallError::NoSdp)?)?;
+        let from = options.from_tag.as_deref().ok_or(CallError::NoFromTag)?;
+        let shared = Arc::clone(&self.shared);
+        // Checked first, so that a description that is refused leaves no trace.
+        let mut description =
+            Description { shared: &shared, options, body: &body, sender: Side::A, is_answer };
+        description.check()?;
+        let naming = if is_answer {
+            let to = options.to_tag.as_deref().ok_or(CallError::NoToTag)?;
+            let via_branch = options.via_branch.as_deref();
+            if self.parties.by_tag(from).is_none() {
+                return Err(CallError::NoOffer);
+            }
+            Naming { sender: to, receiver: Some(from), via_branch, may_alias: !options.new_branch }
+        } else {
+            let via_branch = options.via_branch.as_deref();
+            Naming { sender: from, receiver: options.to_tag.as_deref(), via_branch, may_alias: false }
+        };
+        let dialogues = self.parties.dialogues.len();
+        let pair = self.parties.associate(naming, SystemTime::now())?;
+        let is_new = self.parties.dialogues.len() > dialogues;
+        self.deletions.retain(|deletion| {
+            deletion.party.is_some_and(|party| party != pair.sender && party != pair.receiver)
+        });
+        let done = self.apply(&mut description, pair).await;
+        match &done {
+            Ok(_) if is_new => self.shared.counters.branches.increment(),
+            // An offer that made nothing leaves nothing.
+            Err(_) if is_new => self.remove_dialogue(pair),
+            _ => {}
+        }
+        done
+    }
+
+    async fn apply(
+        &mut self,
+        description: &mut Description<'_>,
+        pair: Pair,
+    ) -> Result<Dictionary, CallError> {
+        let found = self.parties.dialogue_index(pair.sender, pair.receiver);
+        let dialogue = found.and_then(|index| self.parties.dialogues.get_mut(index));
+        let dialogue = dialogue.ok_or(CallError::Party(PartyError::SameParty))?;
+        description.sender = dialogue.side_of(pair.sender).unwrap_or(Side::A);
+        if description.is_answer && dialogue.slots.is_empty() && !description.body.media.is_empty() {
+            return Err(CallError::NoOffer);
+        }
+        let changes = description.apply(dialogue).await?;
+        let options = description.options;
+        dialogue.is_final |=
+            description.is_answer && options.sip_code.is_some_and(|code| code >= 200) && !options.provisional;
+        if description.is_answer {
+            let first = dialogue.slots.first();
+            let remote = first.and_then(|slot| slot.leg(Side::A).rtp);
+            let local = first.and_then(|slot| slot.local(Side::A));
+            self.entry.update(|summary| {
+                summary.state = CallState::Answered;
+                summary.answered.get_or_insert_with(SystemTime::now);
+                (summary.remote_rtp, summary.local_rtp) = (remote, local);
+            });
+        }
+        let receiver =
+            self.parties.party_mut(pair.receiver).ok_or(CallError::Party(PartyError::SameParty))?;
+        let text = description.write(&changes, &mut receiver.outgoing);
+        Ok(Dictionary::default().with("sdp", text))
+    }
+
+    fn remove_dialogue(&mut self, pair: Pair) {
+        if let Some(index) = self.parties.dialogue_index(pair.sender, pair.receiver) {
+            let dialogue = self.parties.dialogues.remove(index);
+            self.shared.forget_ports(&dialogue_ports(&dialogue));
+        }
+        let dialogues = &self.parties.dialogues;
+        self.parties.parties.retain(|party| dialogues.iter().any(|dialogue| dialogue.has(party.id)));
+    }
+
+    async fn query(&mut self, options: &Options) -> Dictionary {
+        let wanted = options.to_tag.as_deref().filter(|tag| !tag.is_empty()).or(options.from_tag.as_deref());
+        let figures = self.figures().await;
+        self.report(&figures, Which::Tag(wanted))
+    }
+
+    async fn delete(&mut self, options: &Options) -> Result<Dictionary, CallError> {
+        // The to-tag counts if it is there, but a flag string must say so: that is what it can say.
+        let to_tag = options.to_tag.as_deref().filter(|_| options.to_tag_counts || !options.has_rtpp_flags);
+        let party = match options.from_tag.as_deref() {
+            None => None,
+            Some(from) => match self.parties.to_delete(from, to_tag, options.via_branch.as_deref()) {
+                Some(party) => Some(party),
+                None if options.fatal => return Err(CallError::NotFound),
+                None => return Ok(Dictionary::default().with("warning", NOT_FOUND)),
+            },
+        };
+        let delay = options.delete_delay.map_or(self.shared.delete_delay, Duration::from_secs);
+        let whole =
+            party.is_none_or(|party| self.parties.dialogues.iter().all(|dialogue| dialogue.has(party)));
+        let reply = if options.fast {
+            Dictionary::default()
+        } else {
+            let figures = self.figures().await;
+            self.report(&figures, if whole { Which::Tag(None) } else { Which::Party(party) })
+        };
+        let party = party.filter(|_| !whole);
+        if delay.is_zero() {
+            self.delete_now(party);
+        } else {
+            self.deletions.push(Deletion { at: Instant::now() + delay.min(LONGEST_DELAY), party });
+            self.deletions.truncate(MAX_DELETIONS);
+        }
+        Ok(reply)
+    }
+
+    fn delete_due(&mut self) {
+        let now = Instant::now();
+        let (due, later): (Vec<_>, Vec<_>) =
+            self.deletions.iter().copied().partition(|deletion| deletion.at <= now);
+        self.deletions = later;
+        due.into_iter().for_each(|deletion| self.delete_now(deletion.party));
+    }
+
+    fn delete_now(&mut self, party: Option<PartyId>) {
+        let removed = match party {
+            Some(party) => self.parties.remove(party),
+            None => {
+                self.parties.parties.clear();
+                std::mem::take(&mut self.parties.dialogues)
+            }
+        };
+        // Their relays end with them.
+        removed.iter().for_each(|dialogue| self.shared.forget_ports(&dialogue_ports(dialogue)));
+        if self.parties.dialogues.is_empty() {
+            self.shared.counters.calls_deleted.increment();
+        }
+    }
+
+    async fn handle_event(&mut self, event: RelayEvent) {
+        match event {
+            RelayEvent::Timeout => {
+                if self.is_silent().await {
+                    tracing::info!(call_id = self.call_id, "no media for too long; the call is dropped");
+                    self.shared.counters.calls_timed_out.increment();
+                    self.drop_all();
+                }
+            }
+            RelayEvent::Lost => {
+                tracing::warn!(call_id = self.call_id, "a relay was lost; the call is dropped");
+                self.shared.counters.calls_ended.increment();
+                self.drop_all();
+            }
+            RelayEvent::Latched { side, remote } => {
+                tracing::debug!(call_id = self.call_id, ?side, %remote, "the source of media is known");
+            }
+            RelayEvent::Dtmf { .. } => {}
+        }
+    }
+
+    /// Ends the call without anybody having asked.
+    fn drop_all(&mut self) {
+        for dialogue in std::mem::take(&mut self.parties.dialogues) {
+            self.shared.forget_ports(&dialogue_ports(&dialogue));
+        }
+        self.parties.parties.clear();
+        self.last_signal = self.created + Duration::from_nanos(1);
+    }
+
+    /// Whether no relay of the call has media: one of several may rest, such as video that is not shown.
+    async fn is_silent(&mut self) -> bool {
+        let figures = self.figures().await;
+        let relays = self.parties.dialogues.iter().zip(&figures);
+        let mut slots = relays.flat_map(|(dialogue, figures)| {
+            dialogue.slots.iter().zip(figures).map(move |(slot, figures)| (dialogue, slot, figures))
+        });
+        slots.all(|(dialogue, slot, figures)| {
+            let patience = slot.parameters(dialogue.is_answered, self.shared.patience).media_timeout;
+            figures.is_none_or(|figures| {
+                let ages = figures.sides.iter().filter_map(|side| side.last_packet_age);
+                // A little less, because the event and this question are not of the same moment.
+                ages.min().is_none_or(|age| age + TIMEOUT_TOLERANCE >= patience)
+            })
+        })
+    }
+
+    /// The figures of all relays, by dialogue and slot.
+    async fn figures(&self) -> Vec<Vec<Option<RelayStatistics>>> {
+        let mut all = Vec::with_capacity(self.parties.dialogues.len());
+        for dialogue in &self.parties.dialogues {
+            let mut figures = Vec::with_capacity(dialogue.slots.len());
+            for slot in &dialogue.slots {
+                figures.push(match &slot.relay {
+                    Some(relay) => relay.statistics().await.ok(),
+                    None => None,
+                });
+            }
+            all.push(figures);
+        }
+        all
+    }
+}
+
+/// Which parties a report is about.
+#[derive(Clone, Copy, Debug)]
+enum Which<'a> {
+    /// The party with the tag and its peers, or all.
+    Tag(Option<&'a str>),
+    /// A party and its peers.
+    Party(Option<PartyId>),
+}
+
+/// The next event of any relay. The receivers behind it remember their task, so asking each of them anew at
+/// every wake-up loses none.
+async fn next_event(dialogues: &mut [Dialogue]) -> RelayEvent {
+    poll_fn(|context| {
+        for relay in dialogues.iter_mut().flat_map(Dialogue::relays) {
+            let event = pin!(relay.next_event());
+            if let Poll::Ready(event) = event.poll(context) {
+                return Poll::Ready(event);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+fn dialogue_ports(dialogue: &Dialogue) -> Vec<SocketAddr> {
+    let ports = |slot: &Slot| Side::BOTH.map(|side| slot.advertised(side));
+    dialogue.slots.iter().flat_map(ports).flatten().collect()
+}
+
+/// The text for a delete or query that finds nobody.
+pub(super) const NOT_FOUND: &str = "Call-ID not found or tags didn't match";
+const MAX_DELETIONS: usize = 64;
+/// A day: no proxy means more, and clocks do not like everything.
+const LONGEST_DELAY: Duration = Duration::from_secs(86_400);
+const TIMEOUT_TOLERANCE: Duration = Duration::from_secs(1);

@@ -1,0 +1,339 @@
+//! What the two programs and user space share: maps, and where what lies in them and in a frame.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::atomic::Ordering::Relaxed;
+
+use anyhow::{Context as _, ensure};
+use xdp::bpf::SharedArray;
+
+use crate::callload::g711::Law;
+use crate::rtpload::flow::Flow;
+use crate::rtpload::histogram::Histogram;
+use crate::rtpload::packet::{
+    FLOW_FACTOR, STAMP_BYTES, first_sequence_number, first_timestamp, fixed_part, letters, spread, ssrc,
+};
+
+/// Where things are in a frame: Ethernet, IPv4 without options, UDP, RTP, payload.
+pub(super) mod frame {
+    pub(in super::super) const ETHERTYPE: i16 = 12;
+    pub(in super::super) const IP: i16 = 14;
+    pub(in super::super) const IP_FRAGMENT: i16 = 20;
+    pub(in super::super) const IP_PROTOCOL: i16 = 23;
+    pub(in super::super) const IP_CHECKSUM: i16 = 24;
+    pub(in super::super) const IP_ADDRESSES: i16 = 26;
+    pub(in super::super) const PORTS: i16 = 34;
+    pub(in super::super) const REMOTE_PORT: i16 = 36;
+    pub(in super::super) const UDP_LENGTH: i16 = 38;
+    pub(in super::super) const UDP_CHECKSUM: i16 = 40;
+    pub(in super::super) const RTP: i16 = 42;
+    pub(in super::super) const TIMESTAMP: i16 = 46;
+    pub(in super::super) const SSRC: i16 = 50;
+    pub(in super::super) const PAYLOAD: i16 = 54;
+}
+
+/// One flow: 16 words, two cache lines. Words are in the order of memory; what is called ready is as it lies in a frame.
+pub(super) mod entry {
+    pub(in super::super) const WORDS: usize = 16;
+    /// Sent: both addresses, ready.
+    pub(in super::super) const ADDRESSES: i16 = 0;
+    /// Sent: both ports, ready; 4 bytes.
+    pub(in super::super) const PORTS: i16 = 8;
+    /// Sent: the sum of everything in the UDP checksum that never changes; 4 bytes.
+    pub(in super::super) const SUM: i16 = 12;
+    /// Sent: the first 4 bytes of RTP without the sequence number, as a number.
+    pub(in super::super) const RTP: i16 = 16;
+    pub(in super::super) const SEQUENCE: i16 = 20;
+    pub(in super::super) const TIMESTAMP: i16 = 24;
+    /// Ready.
+    pub(in super::super) const SSRC: i16 = 28;
+    /// Sent: the letter of the law, eight times.
+    pub(in super::super) const LETTERS: i16 = 32;
+    /// The stamp's flow, ready.
+    pub(in super::super) const STAMP: i16 = 40;
+    /// The flow's part of the stamp's check; 4 bytes.
+    pub(in super::super) const CHECK: i16 = 48;
+    /// The IP header's checksum, ready; 2 bytes.
+    pub(in super::super) const IP_CHECKSUM: i16 = 52;
+    /// Expected: both addresses, ready.
+    pub(in super::super) const EXPECTED_ADDRESSES: i16 = 64;
+    /// Expected: both ports, ready; 4 bytes.
+    pub(in super::super) const EXPECTED_PORTS: i16 = 72;
+    /// Expected payload type; 4 bytes.
+    pub(in super::super) const EXPECTED_TYPE: i16 = 76;
+    /// Highest index plus one.
+    pub(in super::super) const NEXT: i16 = 80;
+    /// Bit n is index `next - 1 - n`.
+    pub(in super::super) const WINDOW: i16 = 88;
+}
+
+/// The generator's state: one entry of words.
+pub(super) mod control {
+    pub(in super::super) const WORDS: usize = 16;
+    /// Packets sent.
+    pub(in super::super) const NUMBER: usize = 0;
+    /// Packets to send.
+    pub(in super::super) const TOTAL: usize = 1;
+    pub(in super::super) const FLOW: usize = 2;
+    pub(in super::super) const FLOWS: usize = 3;
+    pub(in super::super) const INDEX: usize = 4;
+    /// When the next packet is due, in ns shifted by [`super::FRACTION_BITS`].
+    pub(in super::super) const DUE: usize = 5;
+    /// Time between packets, in the same unit.
+    pub(in super::super) const STEP: usize = 6;
+    /// First index that counts.
+    pub(in super::super) const WARM: usize = 7;
+    /// When to give up, in ns.
+    pub(in super::super) const LAST: usize = 8;
+}
+
+/// What the receiver counts: one entry of words.
+pub(super) mod counts {
+    pub(in super::super) const WORDS: usize = 16;
+    pub(in super::super) const UNIQUE: usize = 0;
+    pub(in super::super) const DUPLICATE: usize = 1;
+    pub(in super::super) const REORDERED: usize = 2;
+    pub(in super::super) const WRONG: usize = 3;
+    pub(in super::super) const STRAY: usize = 4;
+    pub(in super::super) const RTCP: usize = 5;
+    pub(in super::super) const UNTIMED: usize = 6;
+    pub(in super::super) const BAD_CHECKSUM: usize = 7;
+}
+
+/// All maps.
+pub(super) struct Maps {
+    pub(super) flows: SharedArray<{ entry::WORDS }>,
+    pub(super) control: SharedArray<{ control::WORDS }>,
+    pub(super) counts: SharedArray<{ counts::WORDS }>,
+    pub(super) latency: SharedArray<BUCKETS>,
+    pub(super) lateness: SharedArray<BUCKETS>,
+}
+
+impl Maps {
+    pub(super) fn new(flows: &[Flow], payload_bytes: usize) -> anyhow::Result<Self> {
+        let maps = Self {
+            flows: SharedArray::new("rtpload_flows", flows.len() as u32)?,
+            control: SharedArray::new("rtpload_control", 1)?,
+            counts: SharedArray::new("rtpload_counts", 1)?,
+            latency: SharedArray::new("rtpload_latency", 1)?,
+            lateness: SharedArray::new("rtpload_lateness", 1)?,
+        };
+        for (id, flow) in flows.iter().enumerate() {
+            let words = words_of(flow, id as u32, payload_bytes)?;
+            let entry = maps.flows.entry(id as u32).context("the map has as many entries as flows")?;
+            entry.iter().zip(words).for_each(|(to, word)| to.store(word, Relaxed));
+        }
+        Ok(maps)
+    }
+
+    /// Forgets what was received.
+    pub(super) fn clear(&self) {
+        for map in [self.counts.words(), self.latency.words(), self.lateness.words()] {
+            map.iter().for_each(|word| word.store(0, Relaxed));
+        }
+        for entry in self.flows.words().chunks_exact(entry::WORDS) {
+            entry[entry::NEXT as usize / 8].store(0, Relaxed);
+            entry[entry::WINDOW as usize / 8].store(0, Relaxed);
+        }
+    }
+
+    /// How many of the first flows have received nothing.
+    pub(super) fn silent(&self, flows: u32) -> usize {
+        let entries = self.flows.words().chunks_exact(entry::WORDS).take(flows as usize);
+        entries.filter(|entry| entry[entry::NEXT as usize / 8].load(Relaxed) == 0).count()
+    }
+
+    pub(super) fn control(&self, word: usize) -> u64 {
+        self.control.words()[word].load(Relaxed)
+    }
+
+    pub(super) fn set_control(&self, word: usize, value: u64) {
+        self.control.words()[word].store(value, Relaxed);
+    }
+
+    pub(super) fn count(&self, word: usize) -> u64 {
+        self.counts.words()[word].load(Relaxed)
+    }
+}
+
+/// Reads a histogram of the programs: the middle of each bucket, which is 3 % wide.
+pub(super) fn histogram(map: &SharedArray<BUCKETS>) -> Histogram {
+    let mut histogram = Histogram::new();
+    for (bucket, count) in map.words().iter().enumerate() {
+        let count = count.load(Relaxed);
+        if count > 0 {
+            histogram.record_n(middle(bucket as u64), count);
+        }
+    }
+    histogram
+}
+
+/// Bucket n is value n up to 31; then 32 buckets for each power of two.
+fn middle(bucket: u64) -> u64 {
+    match bucket / 32 {
+        0 => bucket,
+        power => {
+            let shift = power - 1;
+            ((32 + bucket % 32) << shift) + (1 << shift) / 2
+        }
+    }
+}
+
+fn words_of(flow: &Flow, id: u32, payload_bytes: usize) -> anyhow::Result<[u64; entry::WORDS]> {
+    let mut bytes = [0; entry::WORDS * 8];
+    let mut put = |at: i16, from: &[u8]| bytes[at as usize..][..from.len()].copy_from_slice(from);
+    let (law, expected) = (flow.law_sent, flow.law_received);
+    let (local, relay, source, sink) = (v4(flow.local)?, v4(flow.relay)?, v4(flow.source)?, v4(flow.sink)?);
+    let rtp = 0x8000_0000 | u32::from(law.payload_type()) << 16;
+    let stamp = (spread(id) ^ letters(law)).to_be_bytes();
+    let ready_ssrc = ssrc(id).to_be_bytes();
+    put(entry::ADDRESSES, &addresses(local, relay));
+    put(entry::PORTS, &ports(local, relay));
+    put(entry::RTP, &rtp.to_ne_bytes());
+    put(entry::SEQUENCE, &u32::from(first_sequence_number(id)).to_ne_bytes());
+    put(entry::TIMESTAMP, &first_timestamp(id).to_ne_bytes());
+    put(entry::SSRC, &ready_ssrc);
+    put(entry::LETTERS, &letters(law).to_ne_bytes());
+    put(entry::STAMP, &stamp);
+    put(entry::CHECK, &id.wrapping_mul(FLOW_FACTOR).to_ne_bytes());
+    let udp_bytes = udp_bytes(payload_bytes).to_be_bytes();
+    let fixed = fixed_part(law, payload_bytes);
+    let parts: [&[u8]; 8] = [
+        &addresses(local, relay),
+        &[0, PROTOCOL_UDP],
+        &udp_bytes,
+        &ports(local, relay),
+        &udp_bytes,
+        &ready_ssrc,
+        &stamp,
+        &fixed,
+    ];
+    put(entry::SUM, &(parts.into_iter().map(sum).sum::<u32>()).to_ne_bytes());
+    let header = sum(&ip_start(payload_bytes)) + sum(&addresses(local, relay));
+    put(entry::IP_CHECKSUM, &(!fold(header)).to_ne_bytes());
+    put(entry::EXPECTED_ADDRESSES, &addresses(source, sink));
+    put(entry::EXPECTED_PORTS, &ports(source, sink));
+    put(entry::EXPECTED_TYPE, &u32::from(expected.payload_type()).to_ne_bytes());
+    let mut words = [0; entry::WORDS];
+    for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
+        *word = u64::from_ne_bytes(*bytes);
+    }
+    Ok(words)
+}
+
+/// The first ten bytes of the IPv4 header: they are the same for all packets.
+pub(super) fn ip_start(payload_bytes: usize) -> [u8; 10] {
+    let [high, low] = (20 + udp_bytes(payload_bytes)).to_be_bytes();
+    // DF, 64 hops.
+    [0x45, 0, high, low, 0, 0, 0x40, 0, 64, PROTOCOL_UDP]
+}
+
+/// Bytes of the UDP header and what follows it.
+pub(super) fn udp_bytes(payload_bytes: usize) -> u16 {
+    (8 + 12 + payload_bytes) as u16
+}
+
+/// Bytes of a frame.
+pub(super) fn frame_bytes(payload_bytes: usize) -> usize {
+    frame::PAYLOAD as usize + payload_bytes
+}
+
+/// The unstamped part as digits, by words as they lie in memory.
+pub(super) fn fixed_digits(payload_bytes: usize) -> Vec<u64> {
+    let fixed = fixed_part(Law::Pcmu, payload_bytes.max(STAMP_BYTES));
+    let words = fixed.as_chunks().0.iter();
+    words.map(|bytes| u64::from_ne_bytes(*bytes) ^ letters(Law::Pcmu)).collect()
+}
+
+fn v4(address: SocketAddr) -> anyhow::Result<SocketAddrV4> {
+    match address {
+        SocketAddr::V4(address) => Ok(address),
+        SocketAddr::V6(_) => anyhow::bail!("--via kernel sends IPv4 only, not to {address}"),
+    }
+}
+
+fn addresses(from: SocketAddrV4, to: SocketAddrV4) -> [u8; 8] {
+    let mut bytes = [0; 8];
+    bytes[..4].copy_from_slice(&from.ip().octets());
+    bytes[4..].copy_from_slice(&to.ip().octets());
+    bytes
+}
+
+fn ports(from: SocketAddrV4, to: SocketAddrV4) -> [u8; 4] {
+    let [[a, b], [c, d]] = [from.port(), to.port()].map(u16::to_be_bytes);
+    [a, b, c, d]
+}
+
+/// The sum of the 16-bit words as they lie in memory (RFC 1071 section 2: the byte order does not matter).
+fn sum(bytes: &[u8]) -> u32 {
+    bytes.as_chunks().0.iter().map(|word| u32::from(u16::from_ne_bytes(*word))).sum()
+}
+
+fn fold(mut sum: u32) -> u16 {
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
+/// The link-layer address of a neighbour that has been talked to, from the kernel's table.
+pub(super) fn neighbour(ip: Ipv4Addr) -> anyhow::Result<[u8; 6]> {
+    let table = std::fs::read_to_string("/proc/net/arp").context("cannot read /proc/net/arp")?;
+    let line = table.lines().find(|line| line.split_whitespace().next() == Some(&ip.to_string()));
+    let mac = line.and_then(|line| parse_mac(line.split_whitespace().nth(3)?));
+    mac.with_context(|| {
+        format!("{ip} is no neighbour of this host; is it on the other end of the interface?")
+    })
+}
+
+pub(super) fn parse_mac(text: &str) -> Option<[u8; 6]> {
+    let mut mac = [0; 6];
+    let mut parts = text.trim().split(':');
+    for byte in &mut mac {
+        *byte = u8::from_str_radix(parts.next()?, 16).ok()?;
+    }
+    (parts.next().is_none() && mac != [0; 6]).then_some(mac)
+}
+
+/// Index and link-layer address of an interface of this network namespace.
+pub(super) fn interface(name: &str) -> anyhow::Result<(u32, [u8; 6])> {
+    ensure!(!name.contains('/'), "{name} is no interface");
+    let read = |what: &str| {
+        std::fs::read_to_string(format!("/sys/class/net/{name}/{what}"))
+            .with_context(|| format!("there is no interface {name} here"))
+    };
+    let index = read("ifindex")?.trim().parse().context("ifindex is no number")?;
+    let mac = parse_mac(&read("address")?).with_context(|| format!("{name} has no link-layer address"))?;
+    Ok((index, mac))
+}
+
+pub(super) const BUCKETS: usize = 1_024;
+pub(super) const FRACTION_BITS: u32 = 12;
+pub(super) const PROTOCOL_UDP: u8 = 17;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_three_per_cent_wide() {
+        let bucket = |value: u64| -> u64 {
+            if value < 32 {
+                return value;
+            }
+            let shift = u64::from(value.ilog2()) - 5;
+            shift * 32 + (value >> shift)
+        };
+        for value in [0, 5, 31, 32, 33, 100, 1_000, 12_345, 4_000_000_000] {
+            let middle = middle(bucket(value));
+            assert!(middle.abs_diff(value) <= value / 60 + 1, "{value} {middle}");
+            assert!(bucket(value) < BUCKETS as u64);
+        }
+    }
+
+    #[test]
+    fn link_layer_addresses_are_read() {
+        assert_eq!(parse_mac("02:00:00:00:00:1f\n"), Some([2, 0, 0, 0, 0, 0x1f]));
+        assert_eq!(parse_mac("00:00:00:00:00:00"), None);
+        assert_eq!(parse_mac("02:00:00:00:00"), None);
+    }
+}

@@ -1,0 +1,99 @@
+//! Is a received frame a datagram for us, and for which port? The XDP program has looked already; nothing here relies
+//! on that.
+
+use std::net::{SocketAddr, SocketAddrV6};
+use std::ops::Range;
+
+use super::Shared;
+use super::handover::{Handover, Record};
+use super::ports::{Owner, Seen};
+use super::ways::Ways;
+use crate::wire::{Hop, MacAddress, Reject, UdpFrame};
+use crate::{DeviceCounters, PortIndex};
+
+/// What becomes of a frame.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// It is a datagram for this port; its payload lies there in the frame.
+    Ours { port: PortIndex, remote: SocketAddr, payload: Range<usize> },
+    /// It has been dropped and counted, or handed over.
+    Done,
+}
+
+/// What an examination needs.
+pub(super) struct Examination<'a> {
+    pub(super) worker: usize,
+    pub(super) shared: &'a Shared,
+    /// The MAC address that frames must be sent to.
+    pub(super) mac: Option<MacAddress>,
+    pub(super) ways: &'a mut Ways,
+    pub(super) handover: &'a mut Handover,
+    pub(super) counters: &'a DeviceCounters,
+}
+
+impl Examination<'_> {
+    #[inline]
+    pub(super) fn examine(self, frame: &[u8]) -> Verdict {
+        let Self { worker, shared, mac, ways, handover, counters } = self;
+        let parsed = match UdpFrame::parse(frame) {
+            Ok(parsed) => parsed,
+            Err(Reject::BadChecksum) => {
+                counters.receive_checksum_errors.increment();
+                return Verdict::Done;
+            }
+            Err(_) => {
+                counters.receive_rejected.increment();
+                return Verdict::Done;
+            }
+        };
+        // A card that listens to everything, and a veth always, passes on what is for others.
+        if mac.is_some_and(|mac| mac != parsed.destination_mac) {
+            counters.receive_other_mac.increment();
+            return Verdict::Done;
+        }
+        let number = parsed.destination.port();
+        let Some(Owner { worker: owner, port }) = shared.owners.owner(number) else {
+            counters.receive_closed_port.increment();
+            return Verdict::Done;
+        };
+        if owner != worker {
+            let seen = Seen(way_back(&parsed));
+            let record = Record::Datagram { port: number, remote: parsed.source, seen };
+            handover.send(owner, record, frame.get(parsed.payload).unwrap_or_default(), counters);
+            return Verdict::Done;
+        }
+        let Some(known) = ways.port(port) else {
+            counters.receive_closed_port.increment();
+            return Verdict::Done;
+        };
+        let local = known.local.ip();
+        if local != parsed.destination.ip() && !local.is_unspecified() {
+            counters.receive_closed_port.increment();
+            return Verdict::Done;
+        }
+        let remote = scoped(parsed.source, shared.interface);
+        if known.connected.is_some_and(|connected| connected != remote) {
+            counters.receive_strangers.increment();
+            return Verdict::Done;
+        }
+        if known.wants_mac {
+            ways.learn(port, remote, Seen(way_back(&parsed)));
+        }
+        Verdict::Ours { port, remote, payload: parsed.payload }
+    }
+}
+
+/// A link-local address means something on its interface only.
+#[inline]
+pub(super) fn scoped(remote: SocketAddr, interface: u32) -> SocketAddr {
+    match remote {
+        SocketAddr::V6(remote) if remote.ip().is_unicast_link_local() => {
+            SocketAddrV6::new(*remote.ip(), remote.port(), 0, interface).into()
+        }
+        remote => remote,
+    }
+}
+
+fn way_back(frame: &UdpFrame) -> Hop {
+    Hop { source_mac: frame.destination_mac, destination_mac: frame.source_mac, vlan: frame.vlan }
+}

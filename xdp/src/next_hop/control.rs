@@ -1,0 +1,540 @@
+//! The thread `net-control`: asks the kernel, hears of changes, writes the table.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::limit::Limit;
+use super::peers::{Links, NeighbourKey, Peer, PeerRoute, Tracked};
+use super::{IDLE_ROUNDS, MAX_PEERS, ROUND, Request, Shared, Way, table};
+use crate::netlink::{Event, Link, Neighbour, NeighbourState, Netlink, Route, Subscription};
+use crate::wire::MacAddress;
+
+/// See the module's documentation.
+pub(super) struct Control {
+    shared: Arc<Shared>,
+    netlink: Netlink,
+    events: Subscription,
+    requests: Receiver<Request>,
+    links: Links,
+    peers: HashMap<IpAddr, Peer>,
+    neighbours: HashMap<NeighbourKey, Tracked>,
+    /// Peers whose route is to be asked for again, each once.
+    recheck: VecDeque<IpAddr>,
+    /// Neighbours to look at before the next tick.
+    urgent: Vec<NeighbourKey>,
+    /// Whether an answer has changed in this turn.
+    changed: bool,
+    /// Whether a way that was unknown is known since the generation last changed.
+    resolved: bool,
+    last_change: Instant,
+    requests_limit: Limit,
+    resolve_limit: Limit,
+    next_watch: Instant,
+    next_tick: Instant,
+    next_round: Instant,
+    ticks: u32,
+}
+
+impl Control {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        netlink: Netlink,
+        events: Subscription,
+        requests: Receiver<Request>,
+        links: Vec<Link>,
+    ) -> Self {
+        let now = Instant::now();
+        let by_index = links.into_iter().map(|link| (link.index, link)).collect();
+        let links = Links { interface: shared.interface, by_index };
+        let control = Self {
+            shared,
+            netlink,
+            events,
+            requests,
+            links,
+            peers: HashMap::new(),
+            neighbours: HashMap::new(),
+            recheck: VecDeque::new(),
+            urgent: Vec::new(),
+            changed: false,
+            resolved: false,
+            last_change: now,
+            requests_limit: Limit::new(1000, 5000, now),
+            resolve_limit: Limit::new(256, 256, now),
+            next_watch: now,
+            next_tick: now + TICK,
+            next_round: now + ROUND,
+            ticks: 0,
+        };
+        control.publish_link();
+        control
+    }
+
+    pub(super) fn run(mut self) {
+        loop {
+            self.shared.bell.hear();
+            if self.shared.stop.load(Ordering::Acquire) {
+                return;
+            }
+            let now = Instant::now();
+            let more = self.turn(now);
+            let timeout = if !self.shared.alive.load(Ordering::Relaxed) {
+                // Nothing is of use any more but to be told to stop.
+                TICK
+            } else if more {
+                PAUSE
+            } else {
+                let due = self.next_watch.min(self.next_tick).min(self.next_round);
+                due.saturating_duration_since(Instant::now())
+            };
+            let timeout = Timespec {
+                tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: timeout.subsec_nanos().into(),
+            };
+            let mut both = [&self.shared.bell as &dyn AsFd, &self.events]
+                .map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN));
+            // With work left the pause is kept, whoever rings. An interrupted wait is a wait that ended.
+            let _ = poll(if more { &mut [] } else { &mut both[..] }, Some(&timeout));
+        }
+    }
+
+    /// Does what is due, a bounded part of it; returns whether there is more.
+    fn turn(&mut self, now: Instant) -> bool {
+        let mut more = self.hear(now);
+        if now >= self.next_watch {
+            self.next_watch = now + WATCH;
+            self.watch();
+        }
+        more |= self.serve(now);
+        more |= self.recheck();
+        if now >= self.next_tick {
+            self.next_tick = now + TICK;
+            self.tick(now);
+        }
+        for key in std::mem::take(&mut self.urgent) {
+            self.resolve_if_due(key, now);
+        }
+        let round = now >= self.next_round;
+        if round {
+            self.next_round = now + ROUND;
+            self.forget_idle();
+            self.shared.table.next_round();
+        }
+        let resolved = self.resolved && now >= self.last_change + RESOLVED;
+        if self.changed || resolved || round {
+            if self.changed {
+                self.shared.counters.next_hop_changes.increment();
+            }
+            (self.changed, self.resolved, self.last_change) = (false, false, now);
+            self.shared.generation.fetch_add(1, Ordering::Release);
+        }
+        more
+    }
+
+    fn hear(&mut self, now: Instant) -> bool {
+        let mut heard = Vec::new();
+        let result = self.events.receive(EVENTS_PER_TURN, |event| heard.push(event));
+        for event in heard {
+            self.handle(event, now);
+        }
+        result.unwrap_or_else(|_| {
+            self.shared.counters.next_hop_errors.increment();
+            false
+        })
+    }
+
+    fn handle(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Link(link) => self.link_is(link),
+            Event::LinkGone(index) => {
+                if index == self.links.interface {
+                    self.die();
+                }
+                if self.links.by_index.remove(&index).is_some() {
+                    self.link_changed(index);
+                }
+            }
+            Event::Routes(prefix) => self.queue(|ip| prefix.contains(ip)),
+            Event::Address(_) | Event::AddressGone(_) => {
+                // Whoever sends from an address looks again whether it is still there.
+                self.changed = true;
+                self.queue(|_| true);
+            }
+            Event::Rules => self.queue(|_| true),
+            Event::Neighbour(neighbour) => self.neighbour_is(&neighbour, now),
+            Event::NeighbourGone(Neighbour { interface, ip, .. }) => {
+                let key = (interface, ip);
+                if let Some(tracked) = self.neighbours.get_mut(&key) {
+                    tracked.forgotten();
+                    self.urgent.push(key);
+                }
+            }
+            Event::Lost => {
+                self.shared.counters.next_hop_events_lost.increment();
+                self.start_over(now);
+            }
+        }
+    }
+
+    /// Asks for everything again.
+    fn start_over(&mut self, now: Instant) {
+        match self.netlink.links() {
+            Ok(links) => {
+                self.links.by_index = links.into_iter().map(|link| (link.index, link)).collect();
+                if !self.links.by_index.contains_key(&self.links.interface) {
+                    self.die();
+                }
+                self.publish_link();
+            }
+            Err(_) => self.shared.counters.next_hop_errors.increment(),
+        }
+        for key in self.neighbours.keys().copied().collect::<Vec<_>>() {
+            self.ask_neighbour(key, now);
+        }
+        self.changed = true;
+        self.publish_all();
+        self.queue(|_| true);
+    }
+
+    fn link_is(&mut self, link: Link) {
+        let index = link.index;
+        if self.links.update(link) {
+            self.link_changed(index);
+        }
+    }
+
+    fn link_changed(&mut self, index: u32) {
+        self.publish_link();
+        if index == self.links.interface || self.links.carrier(index).is_some() {
+            self.changed = true;
+        }
+        // What is behind a link that went down and up is asked for again.
+        for (key, tracked) in self.neighbours.iter_mut().filter(|(key, _)| key.0 == index) {
+            tracked.forgotten();
+            self.urgent.push(*key);
+        }
+        self.publish_all();
+        // The kernel does not tell of the IPv4 routes that go with a link.
+        self.queue(|_| true);
+    }
+
+    /// Writes what is known of our interface.
+    fn publish_link(&self) {
+        let Some(link) = self.links.by_index.get(&self.links.interface) else { return };
+        let up = link.up && self.shared.alive.load(Ordering::Relaxed);
+        self.shared.up.store(up, Ordering::Release);
+        self.shared.mtu.store(link.mtu, Ordering::Relaxed);
+        if let Some(mac) = link.mac {
+            self.shared.mac.store(table::from_mac(mac), Ordering::Relaxed);
+        }
+    }
+
+    /// The interface or its program is gone.
+    fn die(&mut self) {
+        self.shared.alive.store(false, Ordering::Release);
+        self.shared.up.store(false, Ordering::Release);
+        self.changed = true;
+    }
+
+    fn watch(&mut self) {
+        if !self.shared.alive.load(Ordering::Relaxed) {
+            return;
+        }
+        // Read first: who expects a program has attached it before.
+        let program = self.shared.program.load(Ordering::Acquire);
+        match self.netlink.link(self.links.interface) {
+            Ok(Some(link)) => {
+                if program != 0 && !link.has_program(program) {
+                    self.die();
+                }
+                self.shared.mtu.store(link.mtu, Ordering::Relaxed);
+                self.link_is(link);
+            }
+            Ok(None) => self.die(),
+            Err(_) => self.shared.counters.next_hop_errors.increment(),
+        }
+    }
+
+    fn serve(&mut self, now: Instant) -> bool {
+        for _ in 0..REQUESTS_PER_TURN {
+            if !self.requests_limit.take(now) {
+                return true;
+            }
+            let Ok(request) = self.requests.try_recv() else { return false };
+            match request {
+                Request::Resolve(ip) => self.add(ip, now),
+                Request::Learn(ip, mac) => self.learn(ip, mac, now),
+            }
+            self.shared.asked.clear(&request);
+        }
+        true
+    }
+
+    fn add(&mut self, ip: IpAddr, now: Instant) {
+        self.shared.counters.next_hop_requests.increment();
+        if self.peers.contains_key(&ip) {
+            return;
+        }
+        if self.peers.len() >= MAX_PEERS {
+            self.make_room();
+        }
+        let route = self.route(ip);
+        if let Some(key) = route.neighbour() {
+            self.track(key, now);
+        }
+        let (slot, former) = self.shared.table.place(ip);
+        if let Some(former) = former {
+            self.evict(former);
+        }
+        let peer = Peer { slot, route, learned: None, way: Way::Unknown, queued: false };
+        let way = peer.current(&self.links, &self.neighbours);
+        self.resolved |= way != Way::Unknown;
+        self.shared.table.touch(slot);
+        self.shared.table.write(slot, ip, &way);
+        self.peers.insert(ip, Peer { way, ..peer });
+    }
+
+    fn learn(&mut self, ip: IpAddr, mac: MacAddress, now: Instant) {
+        let Some(peer) = self.peers.get_mut(&ip) else { return };
+        if peer.way == Way::Unknown {
+            peer.learned = Some((mac, now));
+            self.shared.counters.next_hop_learned.increment();
+            self.publish(ip);
+        }
+    }
+
+    fn route(&mut self, ip: IpAddr) -> PeerRoute {
+        let route = self.netlink.route(ip, self.links.interface).unwrap_or_else(|_| {
+            self.shared.counters.next_hop_errors.increment();
+            Route::Unreachable
+        });
+        PeerRoute::new(ip, route, &self.links)
+    }
+
+    /// One more peer is reached by a neighbour.
+    fn track(&mut self, key: NeighbourKey, now: Instant) {
+        if let Some(tracked) = self.neighbours.get_mut(&key) {
+            tracked.peers += 1;
+            return;
+        }
+        self.neighbours.insert(key, Tracked::new());
+        self.ask_neighbour(key, now);
+        self.resolve_if_due(key, now);
+    }
+
+    fn untrack(&mut self, key: NeighbourKey) {
+        let Some(tracked) = self.neighbours.get_mut(&key) else { return };
+        tracked.peers -= 1;
+        if tracked.peers == 0 {
+            self.neighbours.remove(&key);
+        }
+    }
+
+    /// Asks what the kernel knows; returns whether that changes the way of a peer.
+    fn ask_neighbour(&mut self, key: NeighbourKey, now: Instant) -> bool {
+        let Some(tracked) = self.neighbours.get_mut(&key) else { return false };
+        match self.netlink.neighbour(key.0, key.1) {
+            Ok(Some(neighbour)) => return tracked.update(&neighbour, now),
+            Ok(None) => tracked.state = NeighbourState::Incomplete,
+            Err(_) => self.shared.counters.next_hop_errors.increment(),
+        }
+        false
+    }
+
+    fn resolve_if_due(&mut self, key: NeighbourKey, now: Instant) {
+        let is_due = |tracked: &Tracked| tracked.is_due(now);
+        if !self.neighbours.get(&key).is_some_and(is_due) || !self.resolve_limit.take(now) {
+            return;
+        }
+        // It may be known by now, without an event that says so.
+        if self.ask_neighbour(key, now) {
+            self.publish_neighbour(key);
+        }
+        let Some(tracked) = self.neighbours.get_mut(&key).filter(|tracked| is_due(tracked)) else { return };
+        tracked.asked(now);
+        match self.netlink.resolve(key.0, key.1) {
+            Ok(()) => self.shared.counters.next_hop_refreshed.increment(),
+            // Without the privilege, the kernel's socket finds it when it sends what has no known next hop.
+            Err(_) => self.shared.counters.next_hop_errors.increment(),
+        }
+    }
+
+    fn neighbour_is(&mut self, heard: &Neighbour, now: Instant) {
+        let key = (heard.interface, heard.ip);
+        let Some(tracked) = self.neighbours.get_mut(&key) else { return };
+        let changed = tracked.update(heard, now);
+        self.urgent.push(key);
+        if changed {
+            self.publish_neighbour(key);
+        }
+    }
+
+    fn publish_neighbour(&mut self, key: NeighbourKey) {
+        let behind = self.peers.iter().filter(|(_, peer)| peer.route.neighbour() == Some(key));
+        for ip in behind.map(|(ip, _)| *ip).collect::<Vec<_>>() {
+            self.publish(ip);
+        }
+    }
+
+    fn publish_all(&mut self) {
+        for ip in self.peers.keys().copied().collect::<Vec<_>>() {
+            self.publish(ip);
+        }
+    }
+
+    /// Writes what is known of a peer, if that has changed.
+    fn publish(&mut self, ip: IpAddr) {
+        let Some(peer) = self.peers.get_mut(&ip) else { return };
+        if peer.learned.is_some()
+            && peer
+                .route
+                .neighbour()
+                .and_then(|key| self.neighbours.get(&key))
+                .is_none_or(|it| it.mac.is_some())
+        {
+            peer.learned = None;
+        }
+        let way = peer.current(&self.links, &self.neighbours);
+        if way != peer.way {
+            self.shared.table.write(peer.slot, ip, &way);
+            if peer.way == Way::Unknown {
+                self.resolved = true;
+            } else {
+                self.changed = true;
+            }
+            peer.way = way;
+        }
+    }
+
+    fn queue(&mut self, concerned: impl Fn(IpAddr) -> bool) {
+        for (ip, peer) in &mut self.peers {
+            if !peer.queued && concerned(*ip) {
+                peer.queued = true;
+                self.recheck.push_back(*ip);
+            }
+        }
+    }
+
+    /// Asks for routes again; returns whether there are more to ask for.
+    fn recheck(&mut self) -> bool {
+        let now = Instant::now();
+        for _ in 0..RECHECKS_PER_TURN {
+            let Some(ip) = self.recheck.pop_front() else { return false };
+            let route = self.route(ip);
+            let Some(peer) = self.peers.get_mut(&ip) else { continue };
+            peer.queued = false;
+            if peer.route != route {
+                let former = std::mem::replace(&mut peer.route, route).neighbour();
+                if former != route.neighbour() {
+                    peer.learned = None;
+                }
+                if let Some(key) = route.neighbour() {
+                    self.track(key, now);
+                }
+                if let Some(key) = former {
+                    self.untrack(key);
+                }
+            }
+            self.publish(ip);
+        }
+        !self.recheck.is_empty()
+    }
+
+    /// Once a second: who is in use, who must be refreshed, who does not answer; a part of the routes again, for what
+    /// the kernel does not tell.
+    fn tick(&mut self, now: Instant) {
+        self.ticks = self.ticks.wrapping_add(1);
+        self.neighbours.values_mut().for_each(|tracked| tracked.in_use = false);
+        let mut expired = Vec::new();
+        for (number, (ip, peer)) in self.peers.iter_mut().enumerate() {
+            if self.shared.table.idle_rounds(peer.slot) <= IN_USE_ROUNDS
+                && let Some(tracked) = peer.route.neighbour().and_then(|key| self.neighbours.get_mut(&key))
+            {
+                tracked.in_use = true;
+            }
+            if peer.learned.is_some_and(|(_, since)| now.duration_since(since) >= LEARNED) {
+                peer.learned = None;
+                expired.push(*ip);
+            }
+            if !peer.queued && number as u32 % RECHECK_TICKS == self.ticks % RECHECK_TICKS {
+                peer.queued = true;
+                self.recheck.push_back(*ip);
+            }
+        }
+        expired.into_iter().for_each(|ip| self.publish(ip));
+        let keys = self.neighbours.iter_mut().map(|(key, tracked)| (*key, tracked.give_up(now)));
+        for (key, given_up) in keys.collect::<Vec<_>>() {
+            if given_up {
+                self.publish_neighbour(key);
+            }
+            self.resolve_if_due(key, now);
+        }
+    }
+
+    fn forget_idle(&mut self) {
+        let idle = |peer: &Peer| self.shared.table.idle_rounds(peer.slot) >= IDLE_ROUNDS;
+        let idle: Vec<_> = self.peers.iter().filter(|(_, peer)| idle(peer)).map(|(ip, _)| *ip).collect();
+        for ip in idle {
+            self.remove(ip);
+        }
+    }
+
+    /// Forgets the sixteenth of the peers that was looked up the longest ago.
+    fn make_room(&mut self) {
+        let age = |peer: &Peer| self.shared.table.idle_rounds(peer.slot);
+        let mut ages: Vec<_> = self.peers.iter().map(|(ip, peer)| (age(peer), *ip)).collect();
+        ages.sort_unstable_by_key(|(age, _)| std::cmp::Reverse(*age));
+        for (_, ip) in ages.into_iter().take(MAX_PEERS / 16) {
+            self.evict(ip);
+        }
+    }
+
+    fn evict(&mut self, ip: IpAddr) {
+        self.shared.counters.next_hop_evicted.increment();
+        // A device may still send by what it was told; it would not hear of changes.
+        self.changed = true;
+        self.remove(ip);
+    }
+
+    fn remove(&mut self, ip: IpAddr) {
+        let Some(peer) = self.peers.remove(&ip) else { return };
+        self.shared.table.clear(peer.slot);
+        if let Some(key) = peer.route.neighbour() {
+            self.untrack(key);
+        }
+    }
+}
+
+/// How often the interface and its program are looked after.
+const WATCH: Duration = Duration::from_millis(50);
+
+/// How long who has kept an unknown way waits at most to be told. Not at once: with many new peers per second
+/// everyone would ask again with every packet.
+const RESOLVED: Duration = Duration::from_millis(200);
+
+const TICK: Duration = Duration::from_secs(1);
+
+/// Between two turns when there is more to do than fits into one: so that a storm of changes costs half a core at most.
+const PAUSE: Duration = Duration::from_millis(5);
+
+const EVENTS_PER_TURN: usize = 256;
+const REQUESTS_PER_TURN: usize = 128;
+const RECHECKS_PER_TURN: usize = 256;
+
+/// Ticks in which all routes are asked for again.
+const RECHECK_TICKS: u32 = 32;
+
+/// Neighbours of peers that were looked up within this many rounds are kept fresh: half a minute.
+const IN_USE_ROUNDS: u32 = 6;
+
+/// How long a MAC from a received frame is used unless it is learned again.
+const LEARNED: Duration = Duration::from_secs(60);
+
+const _: () = assert!(IN_USE_ROUNDS < IDLE_ROUNDS);

@@ -1,0 +1,146 @@
+//! The programs that run in the kernel, and the tables by which workers tell them what to do.
+//!
+//! [`XdpProgram`] sees every frame that an interface receives:
+//!
+//! ```text
+//! Ethernet [one VLAN tag] IPv4 without options or fragments | IPv6 without extension headers, UDP   else: kernel
+//!   destination port in the table, addressed to us                                                 else: kernel
+//!   from whom the port is connected to                                                             else: dropped, counted
+//!   (not connected: at most so many packets per sender and second)                                 else: dropped, counted
+//!   the port forwards: RTP of a listed payload type -> new headers -> out                          else: AF_XDP
+//! AF_XDP socket of the queue                                                                       else: kernel
+//! ```
+//!
+//! [`LookupTable`] does the same for kernel sockets, behind routing and netfilter: one socket per worker receives all of
+//! its ports.
+//!
+//! Both fail open: programs, tables and links belong to the process, and everything goes its usual way without them.
+//! Packets that are forwarded never reach a socket, a netfilter rule or a packet capture on the interface.
+
+mod counters;
+mod entry;
+mod lookup;
+mod maps;
+mod ports;
+mod text;
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+pub use counters::{Event, ProgramCounters};
+pub use lookup::LookupTable;
+pub use ports::{KernelFlow, PortError, PortTable};
+
+use crate::bpf::{Error, Ingress, Link, Mode, Program, ProgramKind, Tested};
+use maps::Maps;
+
+/// Settings of an [`XdpProgram`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Receive queues that may have a socket: 0 to this, exclusive.
+    pub queues: u32,
+    /// Packets that one sender may send per second to ports that are not connected; no limit if `None`. A sender is an
+    /// IPv4 address or an IPv6 /64.
+    pub flood_limit: Option<u32>,
+    /// How many senders are counted; those not heard for longest are forgotten first.
+    pub flood_sources: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { queues: 64, flood_limit: None, flood_sources: 16_384 }
+    }
+}
+
+/// The XDP program with its tables, loaded and not attached.
+#[derive(Debug)]
+pub struct XdpProgram {
+    program: Program,
+    maps: Maps,
+}
+
+impl XdpProgram {
+    /// Makes the tables (9 MB of kernel memory) and loads the program.
+    ///
+    /// # Errors
+    /// [`Error`], a sentence for the log.
+    pub fn load(options: Options) -> Result<Self, Error> {
+        let maps = Maps::new(&options)?;
+        let limit = options.flood_limit.map(|limit| i32::try_from(limit).unwrap_or(i32::MAX));
+        let program = Program::load("sidetone_xdp", ProgramKind::Xdp, &text::text(&maps, limit)?)?;
+        Ok(Self { program, maps })
+    }
+
+    /// The port table, to be shared by the workers.
+    #[must_use]
+    pub const fn ports(&self) -> &Arc<PortTable> {
+        &self.maps.ports
+    }
+
+    /// Has frames of a receive queue go to this AF_XDP socket, which is bound to that queue.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_socket(&self, queue: u32, socket: BorrowedFd<'_>) -> io::Result<()> {
+        self.maps.sockets.set(queue, socket)
+    }
+
+    /// Has frames of a receive queue go to the kernel. Closing the socket does the same.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn clear_socket(&self, queue: u32) -> io::Result<()> {
+        self.maps.sockets.remove(queue).map(drop)
+    }
+
+    /// Tells the program an address of this host, with the MAC of the interface that it is on; again when that has
+    /// changed. Only what is sent to both is taken.
+    ///
+    /// # Errors
+    /// The kernel's; `StorageFull` beyond 255 addresses.
+    pub fn set_address(&self, ip: IpAddr, mac: [u8; 6]) -> io::Result<()> {
+        self.maps.ports.set_address(ip, mac)
+    }
+
+    /// Has what is sent to an address go to the kernel from now on, whatever ports are open.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn remove_address(&self, ip: IpAddr) -> io::Result<()> {
+        self.maps.ports.remove_address(ip)
+    }
+
+    /// Attaches the program to an interface. It may be attached to several.
+    ///
+    /// # Errors
+    /// [`Error::Attach`], a sentence for the log.
+    pub fn attach(&self, interface: u32, mode: Mode) -> Result<Link, Error> {
+        self.program.attach(interface, mode)
+    }
+
+    /// What became of all frames so far.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn counters(&self) -> io::Result<ProgramCounters> {
+        let events = Event::ALL
+            .iter()
+            .map(|event| Ok(self.maps.events.values(*event as u32)?.iter().sum()))
+            .collect::<io::Result<_>>()?;
+        Ok(ProgramCounters { events, forwarded: self.maps.ports.forwarded() })
+    }
+
+    /// Runs the program on one frame, as if it came from `ingress` (or from nowhere): for tests. Frames that would go to
+    /// a socket pass, unless there is one.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn test(&self, frame: &[u8], ingress: Option<Ingress>) -> io::Result<Tested> {
+        match ingress {
+            Some(ingress) => self.program.test_from(frame, ingress),
+            None => self.program.test(frame, 1),
+        }
+    }
+}
