@@ -399,23 +399,3 @@ fn two_workers_on_one_cpu_are_refused() {
     let refused = Engine::start(config).map(|_| ()).expect_err("one CPU for two");
     assert!(matches!(refused, StartError::SharedCpu { cpu: 0 }));
 }
-
-#[test]
-fn a_loaded_worker_that_may_sleep_ticks_instead_of_waking_for_every_packet() {
-    let ticks = |wait| {
-        let (engine, mut events) = start(EngineConfig { wait, ..config(64) }, Network::Udp.device());
-        let locals: Vec<_> = (0..16).map(|_| add(&engine, &mut events, idle_stream()).1).collect();
-        let sender = std::net::UdpSocket::bind((IP, 0)).expect("a port");
-        let counters = engine.worker_counters().remove(0);
-        let until = Instant::now() + Duration::from_secs(5);
-        while counters.ticks.value() == 0 && counters.packets.value() < 20_000 && Instant::now() < until {
-            for local in &locals {
-                let _ = sender.send_to(b"many", local);
-            }
-        }
-        assert!(counters.packets.value() > 0);
-        counters.ticks.value()
-    };
-    assert!(ticks(WaitPolicy::Sleep) > 0);
-    assert_eq!(ticks(WaitPolicy::Busy), 0);
-}

@@ -6,8 +6,12 @@ mod cable;
 mod corpus;
 mod forward;
 mod frames;
+mod golden;
 #[path = "../netns/mod.rs"]
 mod netns;
+#[path = "../object/mod.rs"]
+mod object;
+mod property;
 
 use frames::OURS;
 
