@@ -51,7 +51,7 @@ pub(super) struct SearchOptions {
     /// Where to begin; --calls, or --rate-of, is the most that is tried. Default: half of it.
     #[arg(long, value_name = "N")]
     pub(super) guess: Option<u32>,
-    /// The share of packets that is too much of those that are lost, or come 20 ms late and more.
+    /// The share of packets that is too much of those that are lost, or come 40 ms late and more.
     #[arg(long, value_name = "PERCENT", default_value_t = 0.1)]
     pub(super) loss: f64,
     /// How close the answer is to be.

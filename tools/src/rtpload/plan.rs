@@ -143,9 +143,9 @@ impl Outcome {
     }
 }
 
-/// Who gets a packet one packet time late has no use for it. A relay that lags behind what is offered shows by this long
-/// before its buffers overflow.
-const USELESS_US: u64 = 20_000;
+/// A packet two packet times late is of no use to a jitter buffer of that length. A relay that lags behind what is offered
+/// shows by this long before its buffers overflow. (rtpengine holds some flows back by one packet time when it transcodes.)
+const USELESS_US: u64 = 40_000;
 /// A packet that leaves later than this is late: those behind it come in a burst that a queue may not hold.
 const LATE_US: u64 = 2_000;
 
