@@ -3,6 +3,7 @@
 mod cli;
 mod doctor;
 mod metrics;
+mod placing;
 mod run;
 mod signals;
 

@@ -19,15 +19,24 @@ use signaling::route::UserPattern;
 use signaling::sip::SipEndpoint;
 use signaling::telemetry::{Phase, Readiness, Registry, raise_open_files_limit, start_log};
 use tokio::runtime::Runtime;
+use xdp::host::{Interface, Machine};
 
 use crate::metrics;
+use crate::placing::{self, Placing};
 use crate::signals::Signals;
 
 /// Runs until a signal ends it.
-pub(crate) fn run(plan: Plan) -> ExitCode {
+pub(crate) fn run(mut plan: Plan) -> ExitCode {
     if let Err(error) = start_log(&plan.log.level, plan.log.format) {
         eprintln!("error: {error}");
         return ExitCode::FAILURE;
+    }
+    let placing = place(&mut plan);
+    if !placing.rest.is_empty() {
+        // Everything but media starts from this thread, and is where it is.
+        if let Err(error) = xdp::thread::pin(&placing.rest) {
+            tracing::warn!(%error, "signalling cannot keep away from the media CPUs");
+        }
     }
     match control_runtime(&plan.signaling_cpus) {
         Ok(runtime) => match runtime.block_on(serve(plan)) {
@@ -48,15 +57,28 @@ pub(crate) fn run(plan: Plan) -> ExitCode {
     }
 }
 
+/// Chooses the CPUs of threads and says which.
+fn place(plan: &mut Plan) -> Placing {
+    let machine = Machine::read();
+    let interface = plan.engine.af_xdp.interface.as_deref();
+    let node = interface.and_then(|name| Interface::read(name).ok()).and_then(|interface| interface.node);
+    let placing = placing::place(&plan.engine, &plan.signaling_cpus, &machine, node);
+    plan.engine.media_cpus.clone_from(&placing.media);
+    for note in &placing.notes {
+        tracing::info!("{note}");
+    }
+    for warning in &placing.warnings {
+        tracing::warn!("{warning}");
+    }
+    placing
+}
+
 /// The threads for everything but media: on `cpus`, one each, or wherever there is room.
 fn control_runtime(cpus: &[usize]) -> Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.enable_all().thread_name("control");
     if !cpus.is_empty() {
-        let allowed = xdp::thread::allowed_cpus();
-        if let Some(cpu) = cpus.iter().find(|cpu| !allowed.contains(cpu)) {
-            anyhow::bail!("CPU {cpu} does not exist or this process may not use it; see --signaling-cpus");
-        }
+        check_cpus(cpus).context("cannot use the CPUs of --signaling-cpus")?;
         builder.worker_threads(cpus.len());
         let (cpus, next) = (cpus.to_vec(), AtomicUsize::new(0));
         builder.on_thread_start(move || {
@@ -68,6 +90,21 @@ fn control_runtime(cpus: &[usize]) -> Result<Runtime> {
         });
     }
     builder.build().context("no threads")
+}
+
+/// Whether all of `cpus` can be used, by a thread that only tries.
+fn check_cpus(cpus: &[usize]) -> Result<()> {
+    let cpus = cpus.to_vec();
+    let tried = std::thread::spawn(move || {
+        cpus.iter().find_map(|&cpu| xdp::thread::pin(&[cpu]).err().map(|error| (cpu, error)))
+    });
+    match tried.join() {
+        Ok(None) => Ok(()),
+        Ok(Some((cpu, error))) => {
+            Err(error).with_context(|| format!("CPU {cpu} does not exist or this process may not use it"))
+        }
+        Err(_) => anyhow::bail!("no thread to try them with"),
+    }
 }
 
 async fn serve(mut plan: Plan) -> Result<()> {
@@ -95,6 +132,9 @@ async fn serve(mut plan: Plan) -> Result<()> {
     let (engine, events) = Engine::start_with(plan.engine.clone(), ai.doorbells())
         .context("cannot start the media engine; see --media-cpus, --media-ports and --device")?;
     log_device(&engine);
+    for warning in engine.warnings() {
+        tracing::warn!("{warning}");
+    }
     // Not before the media threads have started from this one: who is not pinned may be where its parent may.
     if !plan.signaling_cpus.is_empty() {
         xdp::thread::pin(&plan.signaling_cpus).context("cannot use the CPUs of --signaling-cpus")?;

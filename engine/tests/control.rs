@@ -374,3 +374,28 @@ impl Device for Gated {
         "gated"
     }
 }
+
+#[test]
+fn a_priority_is_given_or_its_refusal_is_told() {
+    let config = EngineConfig { priority: Some(1), ..config(8) };
+    let (engine, _events) = Engine::start(config).expect("a refused priority is no error");
+    let tasks = std::fs::read_dir("/proc/self/task").expect("procfs");
+    let stats = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
+    // Field 41 of proc_pid_stat(5) is the policy, counted from the name in brackets, which is field 2; 1 is SCHED_FIFO.
+    let policies = stats.filter_map(|stat| {
+        let (name, fields) = stat.split_once('(')?.1.split_once(')')?;
+        let policy = fields.split_whitespace().nth(38)?.to_owned();
+        name.starts_with("media-").then_some(policy)
+    });
+    // Other tests' workers have the ordinary one.
+    let is_real_time = policies.into_iter().any(|policy| policy == "1");
+    let warned = engine.warnings().iter().any(|warning| warning.contains("LimitRTPRIO=1"));
+    assert!(is_real_time != warned, "{:?}", engine.warnings());
+}
+
+#[test]
+fn two_workers_on_one_cpu_are_refused() {
+    let config = EngineConfig { media_cpus: vec![0, 0], ..config(8) };
+    let refused = Engine::start(config).map(|_| ()).expect_err("one CPU for two");
+    assert!(matches!(refused, StartError::SharedCpu { cpu: 0 }));
+}

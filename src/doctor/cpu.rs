@@ -22,22 +22,26 @@ fn media_cpus(facts: &Facts) -> Check {
         let found = format!("not pinned: {} workers on {} CPUs", facts.workers(), machine.allowed.len());
         let last = machine.allowed.iter().skip(1).copied().collect::<Vec<_>>();
         return Check::new("media_cpus", why, Status::Warning, found)
-            .fix(format!(
-                "sidetone --media-cpus {}",
+            .note(format!(
+                "pin them, such as by --media-cpus {}",
                 if last.is_empty() { "0".to_owned() } else { numbers(&last) }
             ))
             .for_bare_metal(true);
     }
     let named = facts.engine.stream_cpus.iter().chain(&facts.signaling_cpus).chain(media);
-    let missing: Vec<usize> = named.copied().filter(|cpu| !machine.allowed.contains(cpu)).collect();
+    let missing: Vec<usize> = named.copied().filter(|cpu| !may_use(facts, *cpu)).collect();
     if missing.is_empty() {
         return Check::new("media_cpus", why, Status::Ok, format!("CPU {}", numbers(media)));
     }
     let found = format!("CPU {} does not exist or this process may not use it", numbers(&missing));
-    Check::new("media_cpus", why, Status::Problem, found).fix(format!(
-        "sidetone --media-cpus with some of {}   (or widen the cpuset)",
-        numbers(&machine.allowed)
-    ))
+    Check::new("media_cpus", why, Status::Problem, found)
+        .note(format!("name some of {} with --media-cpus, or widen the cpuset", numbers(&machine.allowed)))
+}
+
+/// Isolated CPUs are not among those that a process begins with, but it may go there.
+fn may_use(facts: &Facts, cpu: usize) -> bool {
+    let machine = &facts.machine;
+    machine.allowed.contains(&cpu) || machine.isolated.contains(&cpu) && machine.cpus.contains(&cpu)
 }
 
 fn sharing(facts: &Facts) -> Option<Check> {
@@ -49,7 +53,7 @@ fn sharing(facts: &Facts) -> Option<Check> {
     let others: Vec<usize> =
         facts.machine.allowed.iter().copied().filter(|cpu| !media.contains(cpu)).collect();
     let fix = |list: &[usize]| {
-        format!("sidetone --signaling-cpus {} --stream-cpus {}", numbers(list), numbers(list))
+        format!("name other CPUs: --signaling-cpus {} --stream-cpus {}", numbers(list), numbers(list))
     };
     let shared: Vec<usize> = facts
         .signaling_cpus
@@ -61,11 +65,11 @@ fn sharing(facts: &Facts) -> Option<Check> {
     let check = |status, found: String| Some(Check::new("cpu_sharing", why, status, found));
     if others.is_empty() {
         let found = "all CPUs are media CPUs: signalling and AI streams run there, too".to_owned();
-        return check(Status::Warning, found).map(|check| check.fix("sidetone --media-cpus with fewer CPUs"));
+        return check(Status::Warning, found).map(|check| check.note("name fewer CPUs with --media-cpus"));
     }
     if !shared.is_empty() {
         let found = format!("CPU {} also for signalling or AI streams", numbers(&shared));
-        return check(Status::Warning, found).map(|check| check.fix(fix(&others)));
+        return check(Status::Warning, found).map(|check| check.note(fix(&others)));
     }
     check(Status::Ok, format!("signalling and AI streams have CPU {}", numbers(&others)))
 }
@@ -86,7 +90,7 @@ fn isolation(facts: &Facts) -> Check {
     };
     let wanted = if apart { "MEDIA-CPUS".to_owned() } else { numbers(media) };
     Check::new("isolation", why, Status::Warning, found)
-        .fix(format!("add isolcpus=managed_irq,domain,{wanted} to the kernel command line and boot"))
+        .note(format!("add isolcpus=managed_irq,domain,{wanted} to the kernel command line and boot"))
         // Nothing that a running system can change, and media works without.
         .for_bare_metal(apart || !facts.is_busy())
 }
@@ -105,7 +109,7 @@ fn tickless(facts: &Facts) -> Check {
     };
     let wanted = if apart { "MEDIA-CPUS".to_owned() } else { numbers(media) };
     Check::new("tickless", why, Status::Warning, found)
-        .fix(format!("add nohz_full={wanted} rcu_nocbs={wanted} to the kernel command line and boot"))
+        .note(format!("add nohz_full={wanted} rcu_nocbs={wanted} to the kernel command line and boot"))
         .for_bare_metal(true)
 }
 
@@ -145,7 +149,7 @@ fn siblings(facts: &Facts) -> Option<Check> {
     let found = format!("media CPU {} share cores", numbers(&shared));
     Some(
         Check::new("siblings", why, Status::Warning, found)
-            .fix(format!("sidetone --media-cpus with some of {}", numbers(&cores))),
+            .note(format!("name only some of {} with --media-cpus", numbers(&cores))),
     )
 }
 
@@ -182,8 +186,7 @@ fn clock(facts: &Facts) -> Check {
         }
         Some(slow) => (Status::Warning, slow),
     };
-    Check::new("clock", why, status, found).fix(
-        "echo tsc > /sys/devices/system/clocksource/clocksource0/current_clocksource   \
-         (if the kernel found it unstable: tsc=reliable on its command line)",
-    )
+    Check::new("clock", why, status, found)
+        .fix("echo tsc > /sys/devices/system/clocksource/clocksource0/current_clocksource")
+        .note("if that fails, the kernel found it unstable: tsc=reliable on its command line")
 }

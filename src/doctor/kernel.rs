@@ -31,7 +31,7 @@ fn kernel(facts: &Facts) -> Check {
         Some(_) => Status::Ok,
     };
     Check::new("kernel", why, status, format!("Linux {}{on}", machine.kernel))
-        .fix("install a kernel of your distribution that is 6.1 or later, and boot it")
+        .note("install a kernel of your distribution that is 6.1 or later, and boot it")
 }
 
 fn device(facts: &Facts) -> Check {
@@ -40,7 +40,7 @@ fn device(facts: &Facts) -> Check {
     match ladder::refusal(facts, wanted) {
         Some(reason) => {
             Check::new("device", why, Status::Problem, format!("{wanted} cannot be used: {reason}"))
-                .fix("sidetone --device auto")
+                .note("`--device auto` takes the best that can be had")
         }
         None => {
             let (taken, _) = ladder::choose(facts);
@@ -61,6 +61,7 @@ fn capabilities(facts: &Facts) -> Check {
     };
     Check::new("capabilities", why, status, found)
         .fix("setcap cap_bpf,cap_net_admin,cap_net_raw,cap_sys_nice,cap_ipc_lock+ep \"$(command -v sidetone)\"")
+        .note("or AmbientCapabilities= in its systemd unit: deploy/systemd/sidetone.service")
         .for_bare_metal(!facts.wants_bpf())
 }
 
@@ -117,7 +118,7 @@ fn open_files(facts: &Facts) -> Check {
             let found = format!("{limit}, {wanted} for calls.max {}", facts.max_calls);
             // Still enough for a laptop.
             Check::new("open_files", why, Status::Warning, found)
-                .fix(format!("ulimit -n {wanted}   (systemd: LimitNOFILE={wanted})"))
+                .fix(format!("ulimit -n {wanted}"))
                 .for_bare_metal(!facts.is_server())
         }
         limit => Check::new(
@@ -140,20 +141,22 @@ fn locked_memory(facts: &Facts) -> Option<Check> {
             (Status::Ok, "any amount (CAP_IPC_LOCK)".to_owned())
         }
         None => (Status::Ok, "no limit".to_owned()),
+        // Rings, besides frames.
+        Some(bytes) if facts.interface.is_some() && bytes < facts.frame_bytes() + (8 << 20) => {
+            // `auto` takes another device then.
+            let named = facts.engine.device == DeviceKind::AfXdp;
+            let status = if named { Status::Problem } else { Status::Warning };
+            (status, format!("{} KiB, frames take {} KiB", bytes / 1024, facts.frame_bytes() / 1024))
+        }
         Some(bytes) if facts.engine.lock_memory => {
             (Status::Warning, format!("{} KiB; media.lock_memory wants no limit", bytes / 1024))
         }
-        // Rings, besides frames.
-        Some(bytes) if bytes >= facts.frame_bytes() + (8 << 20) => {
-            (Status::Ok, format!("{} KiB", bytes / 1024))
-        }
-        Some(bytes) => {
-            (Status::Problem, format!("{} KiB, frames take {} KiB", bytes / 1024, facts.frame_bytes() / 1024))
-        }
+        Some(bytes) => (Status::Ok, format!("{} KiB", bytes / 1024)),
     };
     Some(
         Check::new("locked_memory", why, status, found)
-            .fix("ulimit -l unlimited   (systemd: LimitMEMLOCK=infinity)"),
+            .fix("ulimit -l unlimited")
+            .note("systemd: LimitMEMLOCK=infinity"),
     )
 }
 
@@ -169,10 +172,7 @@ fn real_time(facts: &Facts) -> Vec<Check> {
     } else {
         format!("SCHED_FIFO {priority} is not allowed")
     };
-    let mut checks = vec![
-        Check::new("real_time", why, status, found)
-            .fix(format!("ulimit -r {priority}   (systemd: LimitRTPRIO={priority}, or CAP_SYS_NICE)")),
-    ];
+    let mut checks = vec![Check::new("real_time", why, status, found).fix(format!("ulimit -r {priority}"))];
     if facts.is_busy() {
         let why = "real-time threads that never sleep are stopped for the rest of each period";
         let runtime = machine.settings.rt_runtime_us;

@@ -14,16 +14,22 @@ use xdp::host::machine::Capability;
 use xdp::host::{Interface, Machine};
 
 use self::report::Report;
+use crate::placing;
 
 /// Looks at everything and prints it.
 pub(crate) fn run(plan: &Plan, json: bool) -> ExitCode {
     let interface = plan.engine.af_xdp.interface.as_deref();
+    let interface = interface.map(|name| Interface::read(name).map_err(|error| error.to_string()));
+    let machine = Machine::read();
+    // As a run would have it.
+    let node = interface.as_ref().and_then(|interface| interface.as_ref().ok()?.node);
+    let placing = placing::place(&plan.engine, &plan.signaling_cpus, &machine, node);
     let facts = Facts {
-        engine: plan.engine.clone(),
+        engine: EngineConfig { media_cpus: placing.media, ..plan.engine.clone() },
         signaling_cpus: plan.signaling_cpus.clone(),
         max_calls: plan.call.max_calls,
-        machine: Machine::read(),
-        interface: interface.map(|name| Interface::read(name).map_err(|error| error.to_string())),
+        machine,
+        interface,
     };
     let report = facts.report();
     if json {
@@ -101,3 +107,6 @@ impl Facts {
 fn numbers<T: ToString>(numbers: &[T]) -> String {
     numbers.iter().map(T::to_string).collect::<Vec<_>>().join(",")
 }
+
+#[cfg(test)]
+mod tests;

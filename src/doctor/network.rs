@@ -14,13 +14,13 @@ pub(super) fn checks(facts: &Facts) -> Vec<Check> {
             let found = "none is named, so there is no AF_XDP";
             let check = Check::new("interface", why, Status::Warning, found);
             return vec![
-                check.fix("sidetone --interface NAME   (`ip -brief link` lists them)").for_bare_metal(true),
+                check.note("name it with --interface NAME; `ip -brief link` lists them").for_bare_metal(true),
             ];
         }
         Some(Err(error)) => {
             let named = facts.engine.af_xdp.interface.as_deref().unwrap_or_default();
             let check = Check::new("interface", why, Status::Problem, format!("{named}: {error}"));
-            return vec![check.fix("sidetone --interface NAME   (`ip -brief link` lists them)")];
+            return vec![check.note("name it with --interface NAME; `ip -brief link` lists them")];
         }
         Some(Ok(interface)) => interface,
     };
@@ -96,7 +96,7 @@ fn xdp_mode(facts: &Facts, interface: &Interface) -> Check {
         (Some(_), XdpMode::Auto) => (Status::Warning, "the driver runs no XDP programs: generic"),
     };
     Check::new("xdp_mode", why, status, found)
-        .fix("sidetone with media.xdp_mode = \"auto\"; see docs/tuning.md for drivers that can")
+        .note("media.xdp_mode = \"auto\"; docs/tuning.md names drivers that run them")
 }
 
 fn zero_copy(facts: &Facts, interface: &Interface) -> Check {
@@ -109,7 +109,7 @@ fn zero_copy(facts: &Facts, interface: &Interface) -> Check {
         // Nothing is to be done about it: no driver of a virtual cable ever can.
         (Some(_), Want::Auto) => (Status::Ok, "the driver cannot: frames are copied"),
     };
-    Check::new("zero_copy", why, status, found).fix("sidetone with media.zero_copy = \"auto\"")
+    Check::new("zero_copy", why, status, found).note("media.zero_copy = \"auto\"")
 }
 
 fn mtu(facts: &Facts, interface: &Interface) -> Check {
@@ -161,7 +161,7 @@ fn queues(facts: &Facts, interface: &Interface) -> Check {
         if status != Status::Ok && wanted == queues.len() {
             let found = format!("{shown}: no more queues to be had");
             return Check::new("queues", why, status, found)
-                .fix(format!("sidetone with {} CPUs in --media-cpus", channels.receive_max));
+                .note(format!("name {} CPUs with --media-cpus", channels.receive_max));
         }
         return Check::new("queues", why, status, shown).fix(fix(wanted));
     }
@@ -171,12 +171,14 @@ fn queues(facts: &Facts, interface: &Interface) -> Check {
         "{shown}; media only from queue {} (media.queues), the kernel has {others}",
         numbers(&queues)
     );
-    Check::new("queues", why, Status::Warning, found).fix(format!(
-        "ethtool -X {} start {} equal {}   (or n-tuple rules that send media ports to those queues)",
-        interface.name,
-        queues.iter().min().copied().unwrap_or(0),
-        queues.len()
-    ))
+    Check::new("queues", why, Status::Warning, found)
+        .fix(format!(
+            "ethtool -X {} start {} equal {}",
+            interface.name,
+            queues.iter().min().copied().unwrap_or(0),
+            queues.len()
+        ))
+        .note("or rules that send media ports to those queues: ethtool -N")
 }
 
 fn queue_numbers(facts: &Facts, interface: &Interface) -> Option<Check> {
@@ -268,10 +270,9 @@ fn checksums(interface: &Interface) -> Option<Check> {
         (Status::Ok, "complete")
     };
     Some(
-        Check::new("checksums", why, status, found).fix(format!(
-            "ethtool -K {} tx off   (and the same on the other end of the cable)",
-            interface.name
-        )),
+        Check::new("checksums", why, status, found)
+            .fix(format!("ethtool -K {} tx off", interface.name))
+            .note("and the same for the other end of the cable"),
     )
 }
 
@@ -374,7 +375,8 @@ fn interrupts(facts: &Facts, interface: &Interface) -> Option<Check> {
     let status = if wrong.is_empty() { Status::Ok } else { Status::Warning };
     Some(
         Check::new("interrupts", why, status, shown)
-            .fix(format!("systemctl stop irqbalance; {}", wrong.join("; "))),
+            .fix(wrong.join("; "))
+            .note("and stop irqbalance, which would move them again: systemctl disable --now irqbalance"),
     )
 }
 
@@ -399,5 +401,5 @@ fn node(facts: &Facts, interface: &Interface) -> Option<Check> {
         let found = format!("{} is on node {node}, media CPU {} are not", interface.name, numbers(&far));
         Check::new("numa", why, Status::Warning, found)
     };
-    Some(check.fix(format!("sidetone --media-cpus with CPUs of {cpus}")))
+    Some(check.note(format!("name CPUs of {cpus} with --media-cpus")))
 }

@@ -38,21 +38,30 @@ pub(crate) struct Check {
     pub(crate) found: String,
     /// Why it matters for media.
     pub(crate) why: &'static str,
-    /// The command that changes it.
+    /// The command that changes it, as a shell takes it.
     pub(crate) fix: Option<String>,
+    /// What else there is to do, or to do instead.
+    pub(crate) note: Option<String>,
     /// Whether it only pays on a server that does nothing else.
     pub(crate) bare_metal: bool,
 }
 
 impl Check {
     pub(crate) fn new(id: &'static str, why: &'static str, status: Status, found: impl Into<String>) -> Self {
-        Self { id, status, found: found.into(), why, fix: None, bare_metal: false }
+        Self { id, status, found: found.into(), why, fix: None, note: None, bare_metal: false }
     }
 
     pub(crate) fn fix(mut self, command: impl Into<String>) -> Self {
         // What is well needs no cure.
         if self.status != Status::Ok {
             self.fix = Some(command.into());
+        }
+        self
+    }
+
+    pub(crate) fn note(mut self, advice: impl Into<String>) -> Self {
+        if self.status != Status::Ok {
+            self.note = Some(advice.into());
         }
         self
     }
@@ -95,6 +104,7 @@ impl Report {
                 "found": check.found,
                 "why": check.why,
                 "fix": check.fix,
+                "note": check.note,
                 "bare_metal": check.bare_metal,
             })
         });
@@ -152,6 +162,10 @@ impl Report {
             if let Some(fix) = &check.fix {
                 let _ = writeln!(out, "           {:<width$}  fix: {fix}", "");
             }
+            if let Some(note) = &check.note {
+                let label = if check.fix.is_some() { "     " } else { "do:  " };
+                let _ = writeln!(out, "           {:<width$}  {label}{note}", "");
+            }
         }
     }
 }
@@ -162,7 +176,9 @@ mod tests {
 
     fn report() -> Report {
         let good = Check::new("kernel", "old ones lack much", Status::Ok, "6.12").fix("upgrade");
-        let bad = Check::new("ports", "others take them", Status::Problem, "taken").fix("sysctl -w a=b");
+        let bad = Check::new("ports", "others take them", Status::Problem, "taken")
+            .fix("sysctl -w a=b")
+            .note("now and at every boot");
         let apart = Check::new("isolation", "others run there", Status::Warning, "none").for_bare_metal(true);
         Report {
             device: "udp",
@@ -182,6 +198,7 @@ this host
   problem  ports   taken
                    why: others take them
                    fix: sysctl -w a=b
+                        now and at every boot
 
 for bare metal: worth it on a server that does nothing else
   hint     isolation  none
@@ -200,7 +217,7 @@ for bare metal: worth it on a server that does nothing else
         assert_eq!(json["device"], "udp");
         assert_eq!(json["refused"][0], json!({ "device": "af_xdp", "reason": "no interface" }));
         let kernel = json!({
-            "id": "kernel", "status": "ok", "found": "6.12", "why": "old ones lack much", "fix": null, "bare_metal": false
+            "id": "kernel", "status": "ok", "found": "6.12", "why": "old ones lack much", "fix": null, "note": null, "bare_metal": false
         });
         assert_eq!(json["checks"][0], kernel);
         assert_eq!(json["checks"][1]["fix"], "sysctl -w a=b");

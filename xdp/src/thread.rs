@@ -4,7 +4,10 @@ use std::io;
 use std::num::NonZeroU64;
 
 use rustix::mm::{MlockAllFlags, mlockall};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity, set_current_timer_slack};
+use rustix::process::{Resource, getrlimit};
+use rustix::thread::{
+    CapabilitySet, CpuSet, capabilities, sched_getaffinity, sched_setaffinity, set_current_timer_slack,
+};
 
 /// Pins the calling thread to `cpus`; threads that it starts are there, too, until they pin themselves.
 ///
@@ -45,7 +48,13 @@ pub fn be_real_time(priority: u8) -> io::Result<()> {
 /// Keeps all memory of the process in RAM, also what it takes later.
 ///
 /// # Errors
-/// `PermissionDenied` or `OutOfMemory` without CAP_IPC_LOCK and with a too low RLIMIT_MEMLOCK.
+/// `PermissionDenied` without CAP_IPC_LOCK and with any limit of locked memory (RLIMIT_MEMLOCK).
 pub fn lock_memory() -> io::Result<()> {
+    let limit = getrlimit(Resource::Memlock).current;
+    let is_privileged = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
+    // Below a limit it would succeed now, and allocations fail later.
+    if limit.is_some() && !is_privileged {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
     Ok(mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE)?)
 }

@@ -5,6 +5,7 @@ mod netns;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -12,10 +13,12 @@ use xdp::af_xdp::ModeWanted;
 use xdp::io_uring::{self, UringDevice};
 use xdp::loopback::LoopbackNetwork;
 use xdp::netem::{Conditions, Netem, NetemClock};
+use xdp::sk_lookup::{self, SkLookupDevice};
 use xdp::udp::{Options, UdpDevice};
 
 use xdp::{Device, Full, MAX_DATAGRAM_BYTES, Outgoing, Path, PortIndex};
 
+use inside::{Inside, open_again};
 use netns::Cable;
 
 /// Two devices of one kind that reach each other.
@@ -27,7 +30,7 @@ struct Pair {
     /// Whether an address of one is an address of the other, too.
     one_host: bool,
     /// What they live in, if not in the machine's own network. Dropped behind them.
-    _cable: Option<Cable>,
+    _cable: Option<Rc<Cable>>,
 }
 
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -73,48 +76,95 @@ fn good_netem(ip: IpAddr) -> Pair {
 }
 
 /// An AF_XDP device at each end of a cable.
-fn af_xdp(cable: Cable, mode: ModeWanted, ipv6: bool) -> Pair {
+fn af_xdp(cable: &Rc<Cable>, mode: ModeWanted, ipv6: bool) -> Pair {
+    inside::introduce(cable, ipv6);
     let end = |host| Box::new(inside::one(host, mode)) as Box<dyn Device>;
     let (near, far) = (end(&cable.near), end(&cable.far));
     let ip = [cable.near.ip(ipv6), cable.far.ip(ipv6)];
-    Pair { near, far, ip, one_host: false, _cable: Some(cable) }
+    Pair { near, far, ip, one_host: false, _cable: Some(Rc::clone(cable)) }
 }
 
 /// Two workers of one interface.
-fn af_xdp_workers(cable: Cable) -> Pair {
+fn af_xdp_workers(cable: &Rc<Cable>) -> Pair {
     let mut devices = inside::af_xdp(&cable.near, 2, |_| ()).expect("the machine has AF_XDP").into_iter();
     let mut device = || Box::new(devices.next().expect("two of them")) as Box<dyn Device>;
     let ip = [cable.near.ip(false); 2];
-    Pair { near: device(), far: device(), ip, one_host: true, _cable: Some(cable) }
+    Pair { near: device(), far: device(), ip, one_host: true, _cable: Some(Rc::clone(cable)) }
 }
 
-fn every_kind() -> Vec<(&'static str, Pair)> {
-    let mut kinds = unprivileged();
-    let cable = || Cable::or_skip("the AF_XDP devices among all devices", netns::Options::default());
-    for (kind, mode, ipv6) in [
-        ("AF_XDP native IPv4", ModeWanted::Native, false),
-        ("AF_XDP native IPv6", ModeWanted::Native, true),
-        ("AF_XDP generic IPv4", ModeWanted::Generic, false),
-        ("AF_XDP generic IPv6", ModeWanted::Generic, true),
-    ] {
-        kinds.extend(cable().map(|cable| (kind, af_xdp(cable, mode, ipv6))));
+/// An sk_lookup device at each end of a cable.
+fn sk_lookup(cable: &Rc<Cable>, ipv6: bool) -> Pair {
+    let end = |host| Box::new(lookup_workers(host, 1).remove(0)) as Box<dyn Device>;
+    let (near, far) = (end(&cable.near), end(&cable.far));
+    let ip = [cable.near.ip(ipv6), cable.far.ip(ipv6)];
+    Pair { near, far, ip, one_host: false, _cable: Some(Rc::clone(cable)) }
+}
+
+/// Two workers of one host.
+fn sk_lookup_workers(cable: &Rc<Cable>, ip: IpAddr) -> Pair {
+    let mut devices = lookup_workers(&cable.near, 2).into_iter();
+    let mut device = || Box::new(devices.next().expect("two of them")) as Box<dyn Device>;
+    Pair { near: device(), far: device(), ip: [ip; 2], one_host: true, _cable: Some(Rc::clone(cable)) }
+}
+
+fn lookup_workers(host: &netns::Host, workers: usize) -> Vec<Inside<SkLookupDevice>> {
+    let options = sk_lookup::Options { ports: 64, transmit_queue: 8, ..sk_lookup::Options::default() };
+    let devices = host.run(|| sk_lookup::open(&options, workers)).expect("root may");
+    devices.into_iter().map(|device| Inside::new(host, device)).collect()
+}
+
+/// Has the hosts learn each other's MAC: until then, the kernel keeps what it is to send.
+fn meet(cable: &Cable) {
+    for ipv6 in [false, true] {
+        let bind = |host: &netns::Host| {
+            let socket = host.run(|| std::net::UdpSocket::bind((host.ip(ipv6), 0)).expect("free"));
+            socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+            socket
+        };
+        let (near, far) = (bind(&cable.near), bind(&cable.far));
+        for (from, to) in [(&near, &far), (&far, &near)] {
+            from.send_to(b"hello", to.local_addr().expect("bound")).expect("sent");
+            // A wait may be interrupted.
+            while to.recv(&mut [0; 8]).is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {}
+        }
     }
-    kinds.extend(cable().map(|cable| ("AF_XDP two workers", af_xdp_workers(cable))));
-    kinds
+}
+
+type Make = fn(&Rc<Cable>) -> Pair;
+
+/// One after the other: the pairs on a cable take turns.
+fn every_kind() -> impl Iterator<Item = (&'static str, Pair)> {
+    let kinds: [(&str, Make); 9] = [
+        ("AF_XDP native IPv4", |cable| af_xdp(cable, ModeWanted::Native, false)),
+        ("AF_XDP native IPv6", |cable| af_xdp(cable, ModeWanted::Native, true)),
+        ("AF_XDP generic IPv4", |cable| af_xdp(cable, ModeWanted::Generic, false)),
+        ("AF_XDP generic IPv6", |cable| af_xdp(cable, ModeWanted::Generic, true)),
+        ("AF_XDP two workers", af_xdp_workers),
+        ("sk_lookup IPv4", |cable| sk_lookup(cable, false)),
+        ("sk_lookup IPv6", |cable| sk_lookup(cable, true)),
+        ("sk_lookup two workers IPv4", |cable| sk_lookup_workers(cable, V4)),
+        ("sk_lookup two workers IPv6", |cable| sk_lookup_workers(cable, V6)),
+    ];
+    let cable = Cable::or_skip("the privileged devices among all devices", netns::Options::default());
+    let cable = cable.inspect(meet).map(Rc::new);
+    let privileged = kinds.into_iter().filter_map(move |(kind, make)| Some((kind, make(cable.as_ref()?))));
+    // Last, because the end of a ring interrupts a later wait of its thread.
+    unprivileged().into_iter().chain(privileged).chain(urings())
+}
+
+fn urings() -> Vec<(&'static str, Pair)> {
+    let kinds = [("io_uring IPv4", V4), ("io_uring IPv6", V6)];
+    kinds.into_iter().filter_map(|(name, ip)| Some((name, uring(ip)?))).collect()
 }
 
 fn unprivileged() -> Vec<(&'static str, Pair)> {
-    let mut kinds = vec![
+    vec![
         ("udp IPv4", udp(V4)),
         ("udp IPv6", udp(V6)),
         ("loopback IPv4", loopback(V4)),
         ("loopback IPv6", loopback(V6)),
         ("netem", good_netem(V4)),
-    ];
-    for (name, ip) in [("io_uring IPv4", V4), ("io_uring IPv6", V6)] {
-        kinds.extend(uring(ip).map(|pair| (name, pair)));
-    }
-    kinds
+    ]
 }
 
 /// The kinds that hear other programs on this host.
@@ -242,7 +292,7 @@ fn an_address_is_opened_once() {
         assert_eq!(far.open(local).map_err(|error| error.kind()), Err(io::ErrorKind::AddrInUse), "{kind}");
         near.close(port);
         assert_eq!(near.local_address(port), None);
-        assert_eq!(far.open(local).map(|_| ()).map_err(|error| error.kind()), Ok(()), "{kind}");
+        open_again(&mut *far, local);
     }
 }
 
@@ -322,7 +372,7 @@ fn a_closed_remote_port_costs_a_connected_port_nothing_else() {
             send(&mut *near, port, gone_local, b"anybody there");
             assert_eq!(receive(&mut *near, 8), [], "{kind}");
         }
-        let back = far.open(gone_local).expect("still free");
+        let back = open_again(&mut *far, gone_local);
         send(&mut *far, back, local, b"yes");
         assert_eq!(receive_all(&mut *near, 1), [(port, gone_local, b"yes".to_vec())], "{kind}");
         send(&mut *near, port, gone_local, b"good");
@@ -466,7 +516,7 @@ fn what_has_no_buffer_yet_is_not_lost() {
 
 #[test]
 fn a_device_works_on_another_thread_than_its_makers_and_its_end_frees_its_ports() {
-    for (kind, Pair { mut near, mut far, ip, .. }) in unprivileged() {
+    for (kind, Pair { mut near, mut far, ip, .. }) in unprivileged().into_iter().chain(urings()) {
         let (port, remote) = open(&mut *far, ip[1]);
         let local = std::thread::spawn(move || {
             let (port, local) = open(&mut *near, ip[0]);
@@ -476,7 +526,7 @@ fn a_device_works_on_another_thread_than_its_makers_and_its_end_frees_its_ports(
         });
         let local = local.join().expect("no panic");
         assert_eq!(receive_all(&mut *far, 1), [(port, local, b"hello".to_vec())], "{kind}");
-        assert_eq!(far.open(local).map_err(|error| error.kind()).map(|_| ()), Ok(()), "{kind}");
+        open_again(&mut *far, local);
     }
 }
 
@@ -568,7 +618,7 @@ fn play(pair: Pair, steps: &[Step]) -> Vec<Vec<(usize, Vec<u8>)>> {
                 devices.iter_mut().for_each(|device| device.flush());
                 collect(&mut devices, &ports);
                 devices[port % 2].close(ports[*port].0);
-                ports[*port].0 = devices[port % 2].open(ports[*port].1).expect("just closed");
+                ports[*port].0 = open_again(&mut *devices[port % 2], ports[*port].1);
             }
         }
         collect(&mut devices, &ports);
@@ -592,6 +642,19 @@ proptest! {
             if let Some(pair) = uring(ip) {
                 prop_assert_eq!(&play(pair, &steps), &expected);
             }
+        }
+    }
+}
+
+proptest! {
+    // Hosts take long to make.
+    #![proptest_config(ProptestConfig { cases: 1, ..ProptestConfig::default() })]
+    #[test]
+    fn sk_lookup_does_the_same(runs in prop::collection::vec(prop::collection::vec(step(), 1..60), 6)) {
+        let cable = Cable::or_skip("sk_lookup_does_the_same", netns::Options::default());
+        let Some(cable) = cable.inspect(meet).map(Rc::new) else { return Ok(()) };
+        for (steps, ip) in runs.iter().zip([V4, V6].into_iter().cycle()) {
+            prop_assert_eq!(&play(sk_lookup_workers(&cable, ip), steps), &play(loopback(V4), steps));
         }
     }
 }

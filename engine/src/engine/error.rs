@@ -41,6 +41,12 @@ pub enum StartError {
         /// The operating system's error.
         source: io::Error,
     },
+    /// Two workers would run on one CPU.
+    #[error("media CPU {cpu} is named twice; each worker needs one of its own")]
+    SharedCpu {
+        /// The CPU.
+        cpu: usize,
+    },
     /// A worker's thread did not start.
     #[error("the thread of worker {worker} did not start: {source}")]
     Thread {

@@ -38,6 +38,7 @@ pub struct Engine {
     silent_peer_limit: Duration,
     inband_dtmf: InbandDtmf,
     device: DeviceChoice,
+    warnings: Vec<String>,
 }
 
 /// What the workers report. One consumer polls it.
@@ -134,7 +135,12 @@ impl Engine {
         let ports = placement.description.clone();
         let control = Arc::new(Mutex::new(Control { workers: Vec::new(), placement }));
         // Dropped on an early return, it stops the workers that did start.
-        let engine = Self {
+        let mut engine = Self {
+            warnings: if config.lock_memory {
+                worker::lock_memory().into_iter().collect()
+            } else {
+                Vec::new()
+            },
             control: Arc::clone(&control),
             stop: Arc::default(),
             threads: Mutex::default(),
@@ -169,8 +175,14 @@ impl Engine {
                 relays: config.relays_per_worker,
                 receive_budget: config.receive_budget,
                 wait: config.wait,
+                tick: config.tick,
             });
-            let thread = worker::spawn(index, config.media_cpus.get(index).copied(), worker)?;
+            let seat = worker::Seat { cpu: config.media_cpus.get(index).copied(), priority: config.priority };
+            let (thread, warning) = worker::spawn(index, seat, worker)?;
+            // Refused to one, it is refused to all.
+            if index == 0 {
+                engine.warnings.extend(warning);
+            }
             engine.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
             rings.push(event_consumer);
         }
@@ -344,6 +356,12 @@ impl Engine {
         lock(&self.control).placement.counters()
     }
 
+    /// What was configured and could not be had, and what to do about it, in sentences for a log.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
     fn stop(&self) {
         self.stop.store(true, Ordering::Release);
         for worker in &lock(&self.control).workers {
@@ -431,7 +449,15 @@ fn lock(control: &Mutex<Control>) -> MutexGuard<'_, Control> {
     control.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Longer than this a packet of 20 ms would miss its turn.
+const LONGEST_TICK: Duration = Duration::from_millis(10);
+
 fn check(config: &EngineConfig) -> Result<(), StartError> {
+    let cpus = &config.media_cpus;
+    let twice = (1..cpus.len()).find(|&index| cpus[..index].contains(&cpus[index]));
+    if let Some(index) = twice {
+        return Err(StartError::SharedCpu { cpu: cpus[index] });
+    }
     let limits = [
         ("streams_per_worker", config.streams_per_worker, 1 << 20),
         ("relays_per_worker", config.relays_per_worker, 1 << 20),
@@ -439,6 +465,10 @@ fn check(config: &EngineConfig) -> Result<(), StartError> {
         ("event_ring", config.event_ring, 1 << 20),
         ("receive_budget", config.receive_budget, 1 << 16),
     ];
+    if config.tick > LONGEST_TICK {
+        let most = LONGEST_TICK.as_millis() as usize;
+        return Err(StartError::OutOfRange { name: "tick", least: 0, most });
+    }
     for (name, value, most) in limits {
         if !(1..=most).contains(&value) {
             return Err(StartError::OutOfRange { name, least: 1, most });

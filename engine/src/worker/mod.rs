@@ -13,6 +13,7 @@
 //!
 //! After its start the loop neither allocates nor frees, but for a stream that panicked.
 
+mod affinity;
 mod clock;
 mod counters;
 mod demux;
@@ -38,6 +39,7 @@ use crate::engine::StartError;
 use crate::event::Event;
 use crate::time::Duration;
 
+pub(crate) use self::affinity::{Seat, lock_memory};
 pub use self::counters::WorkerCounters;
 
 /// What a worker is made of.
@@ -53,6 +55,7 @@ pub(crate) struct Parts {
     pub(crate) relays: usize,
     pub(crate) receive_budget: usize,
     pub(crate) wait: WaitPolicy,
+    pub(crate) tick: Duration,
 }
 
 /// See the module's documentation.
@@ -65,22 +68,28 @@ pub(crate) struct Worker {
     pace: Pace,
 }
 
-/// Starts a worker's thread and waits until it runs on its CPU.
-pub(crate) fn spawn(index: usize, cpu: Option<usize>, worker: Worker) -> Result<JoinHandle<()>, StartError> {
+/// Starts a worker's thread and waits until it runs on its seat; also says what of the seat was refused.
+pub(crate) fn spawn(
+    index: usize,
+    seat: Seat,
+    worker: Worker,
+) -> Result<(JoinHandle<()>, Option<String>), StartError> {
     let (started, start) = mpsc::sync_channel(1);
     let thread = std::thread::Builder::new()
         .name(format!("media-{index}"))
         .spawn(move || {
-            let pinned = cpu.map_or(Ok(()), |cpu| xdp::thread::pin(&[cpu]));
-            let runs = pinned.is_ok();
-            xdp::thread::be_punctual();
-            if started.send(pinned).is_ok() && runs {
+            let seated = seat.take();
+            let runs = seated.is_ok();
+            if started.send(seated).is_ok() && runs {
                 worker.run();
             }
         })
         .map_err(|source| StartError::Thread { worker: index, source })?;
-    match (start.recv(), cpu) {
-        (Ok(Ok(())), _) => Ok(thread),
+    match (start.recv(), seat.cpu) {
+        (Ok(Ok(refused)), _) => {
+            let warning = refused.zip(seat.priority);
+            Ok((thread, warning.map(|(error, priority)| affinity::refused_priority(priority, &error))))
+        }
         (Ok(Err(source)), Some(cpu)) => Err(StartError::NoSuchCpu { cpu, source }),
         (Ok(Err(source)), None) => Err(StartError::Thread { worker: index, source }),
         (Err(_), _) => Err(StartError::Thread { worker: index, source: std::io::ErrorKind::Other.into() }),
@@ -89,7 +98,7 @@ pub(crate) fn spawn(index: usize, cpu: Option<usize>, worker: Worker) -> Result<
 
 impl Worker {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { commands, stop, receive_budget, wait, .. } = parts;
+        let Parts { commands, stop, receive_budget, wait, tick, .. } = parts;
         let streams = Streams::new(streams::Parts {
             device: parts.device,
             events: parts.events,
@@ -100,7 +109,7 @@ impl Worker {
             relays: parts.relays,
             now: clock::now(),
         });
-        Self { streams, commands, stop, receive_budget, wait, pace: Pace::new(clock::now()) }
+        Self { streams, commands, stop, receive_budget, wait, pace: Pace::new(clock::now(), tick) }
     }
 
     fn run(mut self) {

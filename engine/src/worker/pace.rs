@@ -9,11 +9,13 @@ pub(super) struct Pace {
     since: Instant,
     datagrams: u64,
     is_loaded: bool,
+    /// Zero never ticks.
+    tick: Duration,
 }
 
 impl Pace {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { since: now, datagrams: 0, is_loaded: false }
+    pub(super) fn new(now: Instant, tick: Duration) -> Self {
+        Self { since: now, datagrams: 0, is_loaded: false, tick }
     }
 
     /// A turn has taken so many datagrams.
@@ -21,31 +23,31 @@ impl Pace {
         self.datagrams += datagrams as u64;
         let elapsed = now.saturating_duration_since(self.since);
         if elapsed >= WINDOW {
-            let per_tick = u128::from(self.datagrams) * TICK.as_nanos() / elapsed.as_nanos();
-            self.is_loaded = per_tick >= if self.is_loaded { QUIET_PER_TICK } else { LOADED_PER_TICK };
+            let per_ms = u128::from(self.datagrams) * 1_000_000 / elapsed.as_nanos();
+            self.is_loaded = per_ms >= if self.is_loaded { QUIET_PER_MS } else { LOADED_PER_MS };
             (self.since, self.datagrams) = (now, 0);
         }
     }
 
     /// When to look next, whatever comes before; `None` if a packet is to wake the worker.
     pub(super) fn next_tick(&self, now: Instant) -> Option<Instant> {
-        let tick = TICK.as_nanos() as u64;
+        let tick = self.tick.as_nanos() as u64;
         // On a grid, so that what a turn takes does not add up.
-        self.is_loaded.then(|| Instant::from_nanos((now.as_nanos() / tick + 1) * tick))
+        (self.is_loaded && tick > 0).then(|| Instant::from_nanos((now.as_nanos() / tick + 1) * tick))
     }
 }
 
-/// What a packet may wait for in a loaded worker.
-const TICK: Duration = Duration::from_millis(1);
 /// How long is looked at to tell how loaded a worker is.
 const WINDOW: Duration = Duration::from_millis(4);
-/// From so many datagrams per tick on a worker is loaded, until there are fewer than the other.
-const LOADED_PER_TICK: u128 = 32;
-const QUIET_PER_TICK: u128 = 16;
+/// From so many datagrams per millisecond on a worker is loaded, until there are fewer than the other.
+const LOADED_PER_MS: u128 = 32;
+const QUIET_PER_MS: u128 = 16;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const TICK: Duration = Duration::from_millis(1);
 
     /// Turns of 100 us, for so many milliseconds.
     fn run(pace: &mut Pace, start_ms: u64, milliseconds: u64, datagrams_per_ms: usize) {
@@ -57,7 +59,7 @@ mod tests {
 
     #[test]
     fn a_loaded_worker_ticks_and_a_quiet_one_is_woken() {
-        let mut pace = Pace::new(Instant::ZERO);
+        let mut pace = Pace::new(Instant::ZERO, TICK);
         let ticks = |pace: &Pace| pace.next_tick(Instant::from_nanos(7_300_000));
         run(&mut pace, 0, 20, 20);
         assert_eq!(ticks(&pace), None);
@@ -72,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_single_burst_does_not_make_a_worker_tick() {
-        let mut pace = Pace::new(Instant::ZERO);
+        let mut pace = Pace::new(Instant::ZERO, TICK);
         pace.note(Instant::from_millis(4), 100);
         assert_eq!(pace.next_tick(Instant::from_millis(4)), None);
         pace.note(Instant::from_millis(4000), 1000);

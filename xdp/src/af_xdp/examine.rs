@@ -6,9 +6,9 @@ use std::ops::Range;
 
 use super::Shared;
 use super::handover::{Handover, Record};
-use super::ports::{Owner, Seen};
+use super::ports::Owner;
 use super::ways::Ways;
-use crate::wire::{Hop, MacAddress, Reject, UdpFrame};
+use crate::wire::{Reject, UdpFrame};
 use crate::{DeviceCounters, PortIndex};
 
 /// What becomes of a frame.
@@ -24,9 +24,7 @@ pub(super) enum Verdict {
 pub(super) struct Examination<'a> {
     pub(super) worker: usize,
     pub(super) shared: &'a Shared,
-    /// The MAC address that frames must be sent to.
-    pub(super) mac: Option<MacAddress>,
-    pub(super) ways: &'a mut Ways,
+    pub(super) ways: &'a Ways,
     pub(super) handover: &'a mut Handover,
     pub(super) counters: &'a DeviceCounters,
 }
@@ -34,7 +32,7 @@ pub(super) struct Examination<'a> {
 impl Examination<'_> {
     #[inline]
     pub(super) fn examine(self, frame: &[u8]) -> Verdict {
-        let Self { worker, shared, mac, ways, handover, counters } = self;
+        let Self { worker, shared, ways, handover, counters } = self;
         let parsed = match UdpFrame::parse(frame) {
             Ok(parsed) => parsed,
             Err(Reject::BadChecksum) => {
@@ -47,7 +45,7 @@ impl Examination<'_> {
             }
         };
         // A card that listens to everything, and a veth always, passes on what is for others.
-        if mac.is_some_and(|mac| mac != parsed.destination_mac) {
+        if parsed.destination_mac != shared.hops.mac() {
             counters.receive_other_mac.increment();
             return Verdict::Done;
         }
@@ -57,8 +55,7 @@ impl Examination<'_> {
             return Verdict::Done;
         };
         if owner != worker {
-            let seen = Seen(way_back(&parsed));
-            let record = Record::Datagram { port: number, remote: parsed.source, seen };
+            let record = Record::Datagram { port: number, remote: parsed.source, mac: parsed.source_mac };
             handover.send(owner, record, frame.get(parsed.payload).unwrap_or_default(), counters);
             return Verdict::Done;
         }
@@ -71,13 +68,13 @@ impl Examination<'_> {
             counters.receive_closed_port.increment();
             return Verdict::Done;
         }
-        let remote = scoped(parsed.source, shared.interface);
+        let remote = scoped(parsed.source, shared.hops.interface());
         if known.connected.is_some_and(|connected| connected != remote) {
             counters.receive_strangers.increment();
             return Verdict::Done;
         }
         if known.wants_mac {
-            ways.learn(port, remote, Seen(way_back(&parsed)));
+            ways.learn(port, remote, parsed.source_mac);
         }
         Verdict::Ours { port, remote, payload: parsed.payload }
     }
@@ -92,8 +89,4 @@ pub(super) fn scoped(remote: SocketAddr, interface: u32) -> SocketAddr {
         }
         remote => remote,
     }
-}
-
-fn way_back(frame: &UdpFrame) -> Hop {
-    Hop { source_mac: frame.destination_mac, destination_mac: frame.source_mac, vlan: frame.vlan }
 }

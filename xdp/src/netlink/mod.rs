@@ -197,8 +197,11 @@ impl Subscription {
     /// The operating system's.
     pub fn new() -> io::Result<Self> {
         let socket = open(message::GROUPS)?;
-        // A burst of routes; what does not fit is told by `Event::Lost`. Beyond the system's limit it is cut.
-        let _ = sockopt::set_socket_recv_buffer_size(&socket, EVENT_BUFFER_BYTES);
+        // A burst of routes; what does not fit is told by `Event::Lost`. Without the privilege it is cut to the
+        // system's limit.
+        if sockopt::set_socket_recv_buffer_size_force(&socket, EVENT_BUFFER_BYTES).is_err() {
+            let _ = sockopt::set_socket_recv_buffer_size(&socket, EVENT_BUFFER_BYTES);
+        }
         Ok(Self { socket, buffer: vec![0; BUFFER_BYTES].into() })
     }
 

@@ -26,7 +26,7 @@ mod text;
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 pub use counters::{Event, ProgramCounters};
@@ -34,6 +34,7 @@ pub use lookup::LookupTable;
 pub use ports::{KernelFlow, PortError, PortTable};
 
 use crate::bpf::{Error, Ingress, Link, Mode, Program, ProgramKind, Tested};
+use counters::EVENTS;
 use maps::Maps;
 
 /// Settings of an [`XdpProgram`].
@@ -125,11 +126,26 @@ impl XdpProgram {
     /// # Errors
     /// The kernel's.
     pub fn counters(&self) -> io::Result<ProgramCounters> {
-        let events = Event::ALL
-            .iter()
-            .map(|event| Ok(self.maps.events.values(*event as u32)?.iter().sum()))
-            .collect::<io::Result<_>>()?;
+        let mut events = [0; EVENTS];
+        for cpu in self.maps.events.values(0)? {
+            events.iter_mut().zip(cpu).for_each(|(sum, count)| *sum += count);
+        }
         Ok(ProgramCounters { events, forwarded: self.maps.ports.forwarded() })
+    }
+
+    /// The tables by the names that `xdp/bpf/xdp.c` has for them: for tools that look into them, and for other programs
+    /// on the same tables.
+    #[must_use]
+    pub fn maps(&self) -> [(&'static str, BorrowedFd<'_>); 6] {
+        let maps = &self.maps;
+        [
+            ("ports", maps.ports.entries.as_fd()),
+            ("addresses", maps.ports.addresses.as_fd()),
+            ("numbers", maps.ports.numbers.as_fd()),
+            ("sockets", maps.sockets.as_fd()),
+            ("events", maps.events.as_fd()),
+            ("floods", maps.floods.as_fd()),
+        ]
     }
 
     /// Runs the program on one frame, as if it came from `ingress` (or from nowhere): for tests. Frames that would go to

@@ -2,11 +2,16 @@
 
 use xdp::program::{Event, Options, XdpProgram};
 
+mod cable;
 mod corpus;
 mod forward;
 mod frames;
+mod golden;
 #[path = "../netns/mod.rs"]
 mod netns;
+#[path = "../object/mod.rs"]
+mod object;
+mod property;
 
 use frames::OURS;
 

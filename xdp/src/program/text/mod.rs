@@ -319,13 +319,13 @@ impl<'m> Text<'m> {
         self.code.mov(R0, R8).exit();
     }
 
-    /// Adds one to the event in `R7`.
+    /// Adds one to the event in `R7`, which is lost.
     fn count(&mut self) {
         let code = &mut self.code;
         let uncounted = code.label();
-        code.store(Size::Word, R10, KEY, R7).address(R2, R10, KEY);
+        code.store(Size::Word, R10, KEY, 0).address(R2, R10, KEY);
         code.load_map(R1, &self.maps.events).call(Helper::MapLookup);
-        code.branch(Condition::Equal, R0, 0, uncounted);
+        code.branch(Condition::Equal, R0, 0, uncounted).shl(R7, 3).add(R0, R7);
         code.load(Size::Double, R1, R0, 0).add(R1, 1).store(Size::Double, R0, 0, R1).bind(uncounted);
     }
 
