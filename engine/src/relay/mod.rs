@@ -406,9 +406,11 @@ impl Relay {
         self.handle_heard(side, now, remote);
         self.listen(now, side, &header, known, &datagram[payload.clone()]);
         let route = &mut self.directions[side.index()].route;
-        let is_other = known.action != Action::Event && route.receive != known.receive;
+        let party = &mut self.parties[side.index()];
+        let is_other =
+            known.action != Action::Event && (route.receive != known.receive || party.flow.is_some());
         // A single packet that the kernel leaves to us, such as comfort noise, does not end its work.
-        if is_other && self.parties[side.index()].changes_payload_type(known.receive) {
+        if is_other && party.changes_payload_type(known.receive) {
             (route.receive, route.send, route.action) = (known.receive, known.send, known.action);
             route.has_news = true;
         }
