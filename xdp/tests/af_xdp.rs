@@ -100,7 +100,7 @@ fn hostile_frames_reach_no_stream_and_harm_nobody() {
         inside::introduce(&cable, ipv6);
         let wire = Wire::new(&cable);
         let mut near = inside::one(&cable.near, mode);
-        let (port, local) = open(&mut near, SocketAddr::new(cable.near.ip(ipv6), 6000));
+        let (_, local) = open(&mut near, SocketAddr::new(cable.near.ip(ipv6), 6000));
         let good = frame(&cable, ipv6, local.port(), b"good");
         wire.send(&cable, &good.bytes(), 1);
         assert_eq!(receive(&mut near, 1).len(), 1, "{mode:?} IPv6 {ipv6}: the wire works");
@@ -325,7 +325,7 @@ fn without_the_program_traffic_goes_on_through_sockets() {
     let far = cable.far.run(|| UdpSocket::bind((cable.far.ipv4, 0)).expect("a socket"));
     far.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
     let remote = far.local_addr().expect("bound");
-    let mut exchange = |near: &mut Inside<AfXdpDevice>, number: u8| {
+    let exchange = |near: &mut Inside<AfXdpDevice>, number: u8| {
         far.send_to(&[number], local).expect("sent");
         assert_eq!(receive(near, 1), [(port, remote, vec![number])]);
         send(near, Path { port, remote }, &[number]);
@@ -334,7 +334,7 @@ fn without_the_program_traffic_goes_on_through_sockets() {
         assert_eq!(buffer[0], number);
     };
     exchange(&mut near, 1);
-    near.device.detach().expect("attached until now");
+    near.device.interface().detach().expect("attached until now");
     for number in 2..30 {
         exchange(&mut near, number);
         near.wait(Duration::from_millis(10));

@@ -402,6 +402,33 @@ fn link_local_hosts_and_gateways_are_found_on_the_interface() {
 }
 
 #[test]
+fn a_way_that_depends_on_the_source_is_known_if_all_sources_agree() {
+    let test = "a_way_that_depends_on_the_source_is_known_if_all_sources_agree";
+    let Some(cable) = Cable::or_skip(test, Options::default()) else { return };
+    let (near, remote) = (&cable.near, ip("203.0.113.7"));
+    command(near, &format!("ip neigh add 198.18.0.9 lladdr 02:00:00:00:00:09 dev {}", near.interface));
+    command(near, &format!("ip route add default via {}", cable.far.ipv4));
+    command(near, "ip route add default via 198.18.0.9 table 100");
+    let hops = start(near);
+    until_known(&hops, remote, cable.far.mac);
+    assert!(!hops.is_by_source());
+    command(near, &format!("ip rule add from {} table 100", near.ipv4));
+    let hop = until_known(&hops, remote, [2, 0, 0, 0, 0, 9]);
+    // Of no use for a port on all addresses: the kernel would send from there by another way.
+    assert_eq!(hop.source, None);
+    assert!(hops.is_by_source());
+    // Another source goes another way.
+    command(near, &format!("ip addr add 198.18.0.77/24 dev {}", near.interface));
+    until_elsewhere(&hops, remote);
+    command(near, "ip rule add from 198.18.0.77 table 100");
+    until_known(&hops, remote, [2, 0, 0, 0, 0, 9]);
+    command(near, "ip rule del from 198.18.0.77 table 100");
+    command(near, &format!("ip rule del from {} table 100", near.ipv4));
+    until_known(&hops, remote, cable.far.mac);
+    assert!(!hops.is_by_source());
+}
+
+#[test]
 fn a_storm_of_routes_is_survived_and_the_last_word_counts() {
     let test = "a_storm_of_routes_is_survived_and_the_last_word_counts";
     let Some(cable) = Cable::or_skip(test, Options::default()) else { return };

@@ -48,10 +48,10 @@ pub(super) struct RunOptions {
 pub(super) struct SearchOptions {
     #[command(flatten)]
     pub(super) load: Load,
-    /// Where to begin; --calls is the most that is tried. Default: half of it.
+    /// Where to begin; --calls, or --rate-of, is the most that is tried. Default: half of it.
     #[arg(long, value_name = "N")]
     pub(super) guess: Option<u32>,
-    /// The share of packets that is too much of those that are lost, or come 20 ms late and more.
+    /// The share of packets that is too much of those that are lost, or come 40 ms late and more.
     #[arg(long, value_name = "PERCENT", default_value_t = 0.1)]
     pub(super) loss: f64,
     /// How close the answer is to be.
@@ -77,6 +77,10 @@ pub(super) struct Load {
     /// Calls to set up by --ng; each is two flows of 50 packets/s.
     #[arg(long, short = 'n', value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=32_000))]
     pub(super) calls: u32,
+    /// Offer the packets of so many calls. What is more than --calls comes from these at a higher rate: ports and files
+    /// are limited. Default: --calls.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(super) rate_of: Option<u32>,
     /// What the parties of a call speak.
     #[arg(long, value_enum, default_value = "pcmu")]
     pub(super) codecs: Codecs,

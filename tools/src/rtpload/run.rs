@@ -122,14 +122,17 @@ impl Session {
         Ok(Self { load: load.clone(), ng, flows, sender, next_index: 0 })
     }
 
+    /// What a run offers at most.
     fn most_calls(&self) -> u32 {
-        self.flows.len() as u32 / 2
+        self.load.rate_of.unwrap_or(self.flows.len() as u32 / 2)
     }
 
     fn plan(&self, calls: u32, warm_rounds: u32, rounds: u32) -> Plan {
+        let active = calls.min(self.flows.len() as u32 / 2);
         Plan {
-            flows: calls * 2,
-            interval_ns: (self.load.interval * 1e6) as u64,
+            flows: active * 2,
+            calls,
+            interval_ns: (self.load.interval * 1e6 * f64::from(active) / f64::from(calls)) as u64,
             payload_bytes: self.load.payload,
             first_index: self.next_index,
             warm_rounds,
@@ -138,7 +141,8 @@ impl Session {
     }
 
     fn run(&mut self, calls: u32, warmup: Duration, duration: Duration) -> anyhow::Result<Outcome> {
-        let rounds = |time: Duration| (time.as_secs_f64() * 1e3 / self.load.interval).round() as u32;
+        let interval_ns = self.plan(calls, 0, 1).interval_ns as f64;
+        let rounds = |time: Duration| (time.as_nanos() as f64 / interval_ns).round() as u32;
         let plan = self.plan(calls, rounds(warmup), rounds(duration).max(1));
         // What of this run is still on its way during the next is told from it by its index.
         self.next_index += plan.warm_rounds + plan.rounds;

@@ -54,13 +54,14 @@ impl Core {
             counters: &self.counters,
         }
         .examine(frame);
-        let Verdict::Ours { port, remote, payload } = verdict else {
+        let Verdict::Ours { port, source, payload } = verdict else {
             return rings.give(packet.frame);
         };
         self.tally.received += 1;
         self.tally.received_bytes += payload.len() as u64;
         let payload = packet.offset + payload.start..packet.offset + payload.end;
         let bytes = &mut rings.umem.bytes(&mut packet.frame)[payload.clone()];
+        let remote = scoped(source, self.shared.hops.interface());
         match handle(Datagram { port, remote, payload: bytes }) {
             None => rings.give(packet.frame),
             Some(outgoing) => self.send_on(inner, packet, payload, outgoing),

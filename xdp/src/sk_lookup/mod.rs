@@ -521,3 +521,6 @@ const TRANSMIT_BUFFER_BYTES: usize = 1 << 20;
 
 const LOCALHOST_V4: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 const LOCALHOST_V6: SocketAddr = SocketAddr::new(std::net::IpAddr::V6(std::net::Ipv6Addr::LOCALHOST), 0);
+
+#[cfg(test)]
+mod tests;

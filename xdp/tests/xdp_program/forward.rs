@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use xdp::bpf::Mode;
 use xdp::program::{Event, KernelFlow, Options};
 use xdp::{FlowCounters, PayloadTypes, Rewriting, Unpromoted};
 
-use crate::frames::{Checksum, Frame, Read, read, rtp};
+use crate::frames::{Checksum, Frame, Read, checksums, complete, read, rtp};
 use crate::{Bench, PASS, REDIRECT};
 
 pub(crate) const NEXT_HOP: [u8; 6] = [2, 0, 0, 0, 0, 0x22];
@@ -119,10 +120,29 @@ fn everything_that_the_flow_says_is_rewritten() {
         for (flow, frames) in cases(ipv6) {
             bench.program.ports().promote(30_000, &flow).unwrap();
             for (sent, expected) in frames {
-                let outcome = bench.program.test(&sent.bytes(), None).unwrap();
+                let outcome = bench.program.test(Mode::Native, &sent.bytes(), None).unwrap();
                 let context = format!("{sent:?} {flow:?}");
                 assert_eq!(outcome.verdict, REDIRECT, "{context}");
                 assert_eq!(read(&outcome.frame), expected, "{context}");
+            }
+        }
+    }
+}
+
+#[test]
+fn behind_the_driver_a_partial_checksum_stays_partial() {
+    let test = "behind_the_driver_a_partial_checksum_stays_partial";
+    for ipv6 in [false, true] {
+        let Some(bench) = promoted(test, &flow(ipv6)) else { return };
+        for (flow, frames) in cases(ipv6) {
+            bench.program.ports().promote(30_000, &flow).unwrap();
+            for (sent, expected) in frames {
+                let mut frame = bench.program.test(Mode::Generic, &sent.bytes(), None).unwrap().frame;
+                if sent.checksum == Checksum::Partial {
+                    assert!(checksums(&frame).partial, "{sent:?} {flow:?}");
+                    complete(&mut frame);
+                }
+                assert_eq!(read(&frame), expected, "{sent:?} {flow:?}");
             }
         }
     }

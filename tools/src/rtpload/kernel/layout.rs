@@ -1,9 +1,10 @@
 //! What the two programs and user space share: maps, and where what lies in them and in a frame.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use xdp::bpf::SharedArray;
 
 use crate::callload::g711::Law;
@@ -247,7 +248,7 @@ pub(super) fn fixed_digits(payload_bytes: usize) -> Vec<u64> {
 fn v4(address: SocketAddr) -> anyhow::Result<SocketAddrV4> {
     match address {
         SocketAddr::V4(address) => Ok(address),
-        SocketAddr::V6(_) => anyhow::bail!("--via kernel sends IPv4 only, not to {address}"),
+        SocketAddr::V6(_) => bail!("--via kernel sends IPv4 only, not to {address}"),
     }
 }
 
@@ -275,14 +276,20 @@ fn fold(mut sum: u32) -> u16 {
     sum as u16
 }
 
-/// The link-layer address of a neighbour that has been talked to, from the kernel's table.
+/// The link-layer address of a neighbour, from the kernel's table. A datagram has the kernel look for it.
 pub(super) fn neighbour(ip: Ipv4Addr) -> anyhow::Result<[u8; 6]> {
-    let table = std::fs::read_to_string("/proc/net/arp").context("cannot read /proc/net/arp")?;
-    let line = table.lines().find(|line| line.split_whitespace().next() == Some(&ip.to_string()));
-    let mac = line.and_then(|line| parse_mac(line.split_whitespace().nth(3)?));
-    mac.with_context(|| {
-        format!("{ip} is no neighbour of this host; is it on the other end of the interface?")
-    })
+    let name = ip.to_string();
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).context("cannot open a UDP socket")?;
+    for _ in 0..50 {
+        let table = std::fs::read_to_string("/proc/net/arp").context("cannot read /proc/net/arp")?;
+        let line = table.lines().find(|line| line.split_whitespace().next() == Some(&name));
+        if let Some(mac) = line.and_then(|line| parse_mac(line.split_whitespace().nth(3)?)) {
+            return Ok(mac);
+        }
+        socket.send_to(&[], (ip, DISCARD)).with_context(|| format!("no route to {ip}"))?;
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    bail!("{ip} is no neighbour of this host; is it on the other end of the interface?")
 }
 
 pub(super) fn parse_mac(text: &str) -> Option<[u8; 6]> {
@@ -309,6 +316,7 @@ pub(super) fn interface(name: &str) -> anyhow::Result<(u32, [u8; 6])> {
 pub(super) const BUCKETS: usize = 1_024;
 pub(super) const FRACTION_BITS: u32 = 12;
 pub(super) const PROTOCOL_UDP: u8 = 17;
+const DISCARD: u16 = 9;
 
 #[cfg(test)]
 mod tests {

@@ -89,10 +89,10 @@ impl Kernel {
         Ok(self.outcome(plan, cores.cores()))
     }
 
-    /// Waits until nothing has come for a while.
+    /// Waits until nothing has come for a while: a relay that lagged behind has seconds of packets in its buffers.
     fn drain(&self) {
         let (mut last, mut quiet) = (0, 0);
-        for _ in 0..150 {
+        for _ in 0..800 {
             std::thread::sleep(Duration::from_millis(10));
             let now = self.maps.count(counts::UNIQUE) + self.maps.count(counts::WRONG);
             quiet = if now == last { quiet + 1 } else { 0 };
