@@ -4,7 +4,7 @@ use xdp::Device;
 use xdp::io_uring::UringDevice;
 use xdp::udp::UdpDevice;
 
-use super::StartError;
+use super::{StartError, af_xdp};
 use crate::config::{DeviceKind, EngineConfig};
 
 /// The devices of all workers, and the better ones with the reasons that they were refused for, best first.
@@ -41,10 +41,11 @@ fn open_kind(
     let range = usize::from(config.media_ports.end().saturating_sub(*config.media_ports.start())) + 1;
     let ports = (2 * config.streams_per_worker + 4 * config.relays_per_worker).min(range.div_ceil(workers));
     match device {
-        DeviceKind::AfXdp => Err(match &config.af_xdp.interface {
-            Some(_) => "this version does not have it".to_owned(),
-            None => "no interface is named (media.interface)".to_owned(),
-        }),
+        DeviceKind::AfXdp => {
+            let (devices, taken) = af_xdp::open(&config.af_xdp, workers, ports)?;
+            tracing::info!("{taken}");
+            Ok(devices)
+        }
         DeviceKind::SkLookup => Err("this version does not have it".to_owned()),
         DeviceKind::IoUring => each(workers, || {
             UringDevice::new(&xdp::io_uring::Options { ports, ..xdp::io_uring::Options::default() })
