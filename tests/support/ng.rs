@@ -263,7 +263,8 @@ pub(crate) struct Process(pub(crate) Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.0.id())]).status();
+        let kill = format!("kill -TERM {} 2>/dev/null", self.0.id());
+        let _ = Command::new("sh").args(["-c", &kill]).status();
         let end = Instant::now() + Duration::from_secs(5);
         while Instant::now() < end && matches!(self.0.try_wait(), Ok(None)) {
             std::thread::sleep(Duration::from_millis(20));

@@ -13,11 +13,12 @@ use xdp::af_xdp::ModeWanted;
 use xdp::io_uring::{self, UringDevice};
 use xdp::loopback::LoopbackNetwork;
 use xdp::netem::{Conditions, Netem, NetemClock};
+use xdp::sk_lookup::{self, SkLookupDevice};
 use xdp::udp::{Options, UdpDevice};
 
 use xdp::{Device, Full, MAX_DATAGRAM_BYTES, Outgoing, Path, PortIndex};
 
-use inside::open_again;
+use inside::{Inside, open_again};
 use netns::Cable;
 
 /// Two devices of one kind that reach each other.
@@ -91,33 +92,79 @@ fn af_xdp_workers(cable: &Rc<Cable>) -> Pair {
     Pair { near: device(), far: device(), ip, one_host: true, _cable: Some(Rc::clone(cable)) }
 }
 
+/// An sk_lookup device at each end of a cable.
+fn sk_lookup(cable: &Rc<Cable>, ipv6: bool) -> Pair {
+    let end = |host| Box::new(lookup_workers(host, 1).remove(0)) as Box<dyn Device>;
+    let (near, far) = (end(&cable.near), end(&cable.far));
+    let ip = [cable.near.ip(ipv6), cable.far.ip(ipv6)];
+    Pair { near, far, ip, one_host: false, _cable: Some(Rc::clone(cable)) }
+}
+
+/// Two workers of one host.
+fn sk_lookup_workers(cable: &Rc<Cable>, ip: IpAddr) -> Pair {
+    let mut devices = lookup_workers(&cable.near, 2).into_iter();
+    let mut device = || Box::new(devices.next().expect("two of them")) as Box<dyn Device>;
+    Pair { near: device(), far: device(), ip: [ip; 2], one_host: true, _cable: Some(Rc::clone(cable)) }
+}
+
+fn lookup_workers(host: &netns::Host, workers: usize) -> Vec<Inside<SkLookupDevice>> {
+    let options = sk_lookup::Options { ports: 64, transmit_queue: 8, ..sk_lookup::Options::default() };
+    let devices = host.run(|| sk_lookup::open(&options, workers)).expect("root may");
+    devices.into_iter().map(|device| Inside::new(host, device)).collect()
+}
+
+/// Has the hosts learn each other's MAC: until then, the kernel keeps what it is to send.
+fn meet(cable: &Cable) {
+    for ipv6 in [false, true] {
+        let bind = |host: &netns::Host| {
+            let socket = host.run(|| std::net::UdpSocket::bind((host.ip(ipv6), 0)).expect("free"));
+            socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+            socket
+        };
+        let (near, far) = (bind(&cable.near), bind(&cable.far));
+        for (from, to) in [(&near, &far), (&far, &near)] {
+            from.send_to(b"hello", to.local_addr().expect("bound")).expect("sent");
+            // A wait may be interrupted.
+            while to.recv(&mut [0; 8]).is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {}
+        }
+    }
+}
+
+type Make = fn(&Rc<Cable>) -> Pair;
+
 /// One after the other: the pairs on a cable take turns.
 fn every_kind() -> impl Iterator<Item = (&'static str, Pair)> {
-    let kinds: [(&str, fn(&Rc<Cable>) -> Pair); 5] = [
+    let kinds: [(&str, Make); 9] = [
         ("AF_XDP native IPv4", |cable| af_xdp(cable, ModeWanted::Native, false)),
         ("AF_XDP native IPv6", |cable| af_xdp(cable, ModeWanted::Native, true)),
         ("AF_XDP generic IPv4", |cable| af_xdp(cable, ModeWanted::Generic, false)),
         ("AF_XDP generic IPv6", |cable| af_xdp(cable, ModeWanted::Generic, true)),
         ("AF_XDP two workers", af_xdp_workers),
+        ("sk_lookup IPv4", |cable| sk_lookup(cable, false)),
+        ("sk_lookup IPv6", |cable| sk_lookup(cable, true)),
+        ("sk_lookup two workers IPv4", |cable| sk_lookup_workers(cable, V4)),
+        ("sk_lookup two workers IPv6", |cable| sk_lookup_workers(cable, V6)),
     ];
-    let cable =
-        Cable::or_skip("the AF_XDP devices among all devices", netns::Options::default()).map(Rc::new);
+    let cable = Cable::or_skip("the privileged devices among all devices", netns::Options::default());
+    let cable = cable.inspect(meet).map(Rc::new);
     let privileged = kinds.into_iter().filter_map(move |(kind, make)| Some((kind, make(cable.as_ref()?))));
-    unprivileged().into_iter().chain(privileged)
+    // Last, because the end of a ring interrupts a later wait of its thread.
+    unprivileged().into_iter().chain(privileged).chain(urings())
+}
+
+fn urings() -> Vec<(&'static str, Pair)> {
+    let kinds = [("io_uring IPv4", V4), ("io_uring IPv6", V6)];
+    kinds.into_iter().filter_map(|(name, ip)| Some((name, uring(ip)?))).collect()
 }
 
 fn unprivileged() -> Vec<(&'static str, Pair)> {
-    let mut kinds = vec![
+    vec![
         ("udp IPv4", udp(V4)),
         ("udp IPv6", udp(V6)),
         ("loopback IPv4", loopback(V4)),
         ("loopback IPv6", loopback(V6)),
         ("netem", good_netem(V4)),
-    ];
-    for (name, ip) in [("io_uring IPv4", V4), ("io_uring IPv6", V6)] {
-        kinds.extend(uring(ip).map(|pair| (name, pair)));
-    }
-    kinds
+    ]
 }
 
 /// The kinds that hear other programs on this host.
@@ -469,7 +516,7 @@ fn what_has_no_buffer_yet_is_not_lost() {
 
 #[test]
 fn a_device_works_on_another_thread_than_its_makers_and_its_end_frees_its_ports() {
-    for (kind, Pair { mut near, mut far, ip, .. }) in unprivileged() {
+    for (kind, Pair { mut near, mut far, ip, .. }) in unprivileged().into_iter().chain(urings()) {
         let (port, remote) = open(&mut *far, ip[1]);
         let local = std::thread::spawn(move || {
             let (port, local) = open(&mut *near, ip[0]);
@@ -595,6 +642,19 @@ proptest! {
             if let Some(pair) = uring(ip) {
                 prop_assert_eq!(&play(pair, &steps), &expected);
             }
+        }
+    }
+}
+
+proptest! {
+    // Hosts take long to make.
+    #![proptest_config(ProptestConfig { cases: 1, ..ProptestConfig::default() })]
+    #[test]
+    fn sk_lookup_does_the_same(runs in prop::collection::vec(prop::collection::vec(step(), 1..60), 6)) {
+        let cable = Cable::or_skip("sk_lookup_does_the_same", netns::Options::default());
+        let Some(cable) = cable.inspect(meet).map(Rc::new) else { return Ok(()) };
+        for (steps, ip) in runs.iter().zip([V4, V6].into_iter().cycle()) {
+            prop_assert_eq!(&play(sk_lookup_workers(&cable, ip), steps), &play(loopback(V4), steps));
         }
     }
 }

@@ -239,6 +239,32 @@ fn an_interface_that_goes_down_is_left_and_found_again() {
 }
 
 #[test]
+fn another_mtu_and_another_mac_of_our_own_are_told() {
+    let test = "another_mtu_and_another_mac_of_our_own_are_told";
+    let Some(cable) = Cable::or_skip(test, Options::default()) else { return };
+    let near = &cable.near;
+    let hops = start(near);
+    until_known(&hops, cable.far.ip(false), cable.far.mac);
+    let generation = hops.generation();
+    command(near, &format!("ip link set {} mtu 1400", near.interface));
+    until_changed(&hops, generation);
+    let start = Instant::now();
+    while hops.mtu() != 1400 {
+        assert!(start.elapsed() < PATIENCE, "still {}", hops.mtu());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    command(near, &format!("ip link set {} address 02:00:00:00:00:11", near.interface));
+    let new = MacAddress([2, 0, 0, 0, 0, 0x11]);
+    until(
+        &hops,
+        cable.far.ip(false),
+        "by the new MAC",
+        |way| matches!(way, Way::Known(hop) if hop.hop.source_mac == new),
+    );
+    assert_eq!(hops.mac(), new);
+}
+
+#[test]
 fn an_address_that_is_taken_away_changes_the_answers() {
     let test = "an_address_that_is_taken_away_changes_the_answers";
     let Some(cable) = Cable::or_skip(test, Options::default()) else { return };

@@ -1,6 +1,5 @@
 //! The control side: starts workers, hands out ports and slots, carries commands there and events back.
 
-mod af_xdp;
 mod devices;
 mod error;
 mod placement;

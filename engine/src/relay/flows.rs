@@ -37,7 +37,8 @@ impl Relay {
 
     /// The kernel forwards `side`'s packets from now on.
     pub fn handle_promoted(&mut self, side: Side, flow: RelayFlow) {
-        self.parties[side.index()].flow = Some(flow);
+        let party = &mut self.parties[side.index()];
+        (party.flow, party.beside_type) = (Some(flow), (0, 0));
         self.refresh();
     }
 

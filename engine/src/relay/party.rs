@@ -29,6 +29,8 @@ pub(super) struct Party {
     pub(super) connected: Option<SocketAddr>,
     /// What the kernel forwards.
     pub(super) flow: Option<RelayFlow>,
+    /// The payload type that comes up although the kernel forwards, and how often in a row.
+    pub(super) beside_type: (u8, u8),
     /// No try to promote before.
     pub(super) promote_after: Option<Instant>,
 }
@@ -48,6 +50,7 @@ impl Party {
             latched_news: false,
             connected: None,
             flow: None,
+            beside_type: (0, 0),
             promote_after: None,
         }
     }
@@ -59,6 +62,20 @@ impl Party {
             self.latched_news = false;
         }
         self.promote_after = None;
+    }
+
+    /// Whether the party now sends this payload type, other than before. If the kernel forwards, that takes some
+    /// packets to tell.
+    pub(super) fn changes_payload_type(&mut self, payload_type: u8) -> bool {
+        let Some(flow) = &self.flow else { return true };
+        if flow.payload_types >> payload_type & 1 == 1 {
+            // It was on its way when the kernel took over.
+            return false;
+        }
+        let (before, times) = self.beside_type;
+        let times = if before == payload_type { times.saturating_add(1) } else { 1 };
+        self.beside_type = (payload_type, times);
+        times >= BESIDE_BEFORE_CHANGE
     }
 
     /// Symmetric RTP (RFC 4961): back to the source once it is known.
@@ -130,3 +147,6 @@ impl Relay {
         Ok(RelayTransmit { side: side.other(), component, remote, len: datagram.len() })
     }
 }
+
+/// Packets of another payload type that end the kernel's work.
+const BESIDE_BEFORE_CHANGE: u8 = 10;

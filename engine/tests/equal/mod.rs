@@ -12,14 +12,16 @@ use netns::{Cable, Options};
 use xdp::af_xdp::{self, ModeWanted};
 use xdp::io_uring::UringDevice;
 use xdp::loopback::LoopbackNetwork;
+use xdp::sk_lookup;
 use xdp::udp::UdpDevice;
 use xdp::{Device, DeviceCounters, Outgoing, Path, PortIndex};
 
 /// The devices that are to be equal, the one first that the others are held to.
-pub const KINDS: [Kind; 5] = [
+pub const KINDS: [Kind; 6] = [
     Kind::Loopback,
     Kind::Udp,
     Kind::IoUring,
+    Kind::SkLookup,
     Kind::AfXdp(ModeWanted::Generic),
     Kind::AfXdp(ModeWanted::Native),
 ];
@@ -29,6 +31,7 @@ pub enum Kind {
     Loopback,
     Udp,
     IoUring,
+    SkLookup,
     AfXdp(ModeWanted),
 }
 
@@ -86,6 +89,9 @@ pub fn on<T: Send>(
             Kind::Loopback | Kind::Udp => Ok(Box::new(udp())),
             Kind::IoUring => UringDevice::new(&xdp::io_uring::Options::default())
                 .map(|device| Box::new(device) as Box<dyn Device>)
+                .map_err(|error| error.to_string()),
+            Kind::SkLookup => sk_lookup::open(&sk_lookup::Options::default(), 1)
+                .map(|mut devices| Box::new(devices.remove(0)) as Box<dyn Device>)
                 .map_err(|error| error.to_string()),
             Kind::AfXdp(mode) => {
                 let options = af_xdp::Options { mode, ..af_xdp::Options::new(&near.interface) };

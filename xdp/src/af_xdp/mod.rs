@@ -28,7 +28,7 @@ mod ways;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use self::addresses::Addresses;
@@ -92,8 +92,8 @@ struct Shared {
     taken: Taken,
     program: XdpProgram,
     hops: Arc<NextHops>,
-    /// Detaches the program when the last device is gone.
-    _link: Link,
+    /// Holds the program on the interface until the last device is gone.
+    link: Mutex<Option<Link>>,
 }
 
 /// Counted one by one here and together in the counters, which are atomic.
@@ -124,6 +124,15 @@ impl AfXdpDevice {
     #[must_use]
     pub fn taken(&self) -> &Taken {
         &self.core.shared.taken
+    }
+
+    /// Takes the program off the interface, for all workers: they go on through kernel sockets.
+    ///
+    /// # Errors
+    /// The kernel's; the interface may be gone.
+    pub fn detach(&self) -> io::Result<()> {
+        let link = self.core.shared.link.lock().unwrap_or_else(PoisonError::into_inner).take();
+        link.map_or(Ok(()), Link::detach)
     }
 
     /// What the program has done with all frames of the interface. System calls.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use rustix::net::{AddressFamily, SocketType, netdevice};
@@ -22,7 +22,7 @@ use crate::bpf::{self, Link};
 use crate::netlink::Netlink;
 use crate::next_hop::NextHops;
 use crate::program::{self, XdpProgram};
-use crate::socket::{BusyPoll, Config, Socket, SocketError};
+use crate::socket::{BUSY_FOR, BUSY_PAUSE, BusyPoll, Config, Socket, SocketError};
 use crate::udp::{self, UdpDevice};
 use crate::umem::{CHUNK_BYTES, Umem};
 
@@ -222,8 +222,13 @@ pub fn open(options: &Options, workers: usize, udp: &udp::Options) -> Result<Vec
         hops.expect_program(id);
     }
     let mut addresses = Some((netlink, addresses));
-    let shared =
-        Arc::new(Shared { owners: Owners::new(), taken, program, hops: Arc::clone(&hops), _link: link });
+    let shared = Arc::new(Shared {
+        owners: Owners::new(),
+        taken,
+        program,
+        hops: Arc::clone(&hops),
+        link: Mutex::new(Some(link)),
+    });
     let handovers = Handover::between(&doorbells, options.handover_bytes);
     let parts = inners.into_iter().zip(handovers).zip(memories).enumerate();
     parts
@@ -274,14 +279,30 @@ fn attach(
 ) -> Result<Link, Refusal> {
     let refusal = |source| Refusal::Program { interface: options.interface.clone(), source };
     if options.mode != ModeWanted::Generic {
-        match program.attach(interface, bpf::Mode::Native) {
+        match attach_in(program, interface, bpf::Mode::Native) {
             Ok(link) => return Ok(link),
             Err(error) if options.mode == ModeWanted::Native => return Err(refusal(error)),
             Err(error) => taken.refused.push(format!("native mode: {error}")),
         }
     }
     taken.mode = Mode::Generic;
-    program.attach(interface, bpf::Mode::Generic).map_err(refusal)
+    attach_in(program, interface, bpf::Mode::Generic).map_err(refusal)
+}
+
+/// A predecessor's program is taken off some time after its end.
+fn attach_in(program: &XdpProgram, interface: u32, mode: bpf::Mode) -> Result<Link, bpf::Error> {
+    let deadline = Instant::now() + BUSY_FOR;
+    loop {
+        match program.attach(interface, mode) {
+            Err(error) if is_busy(&error) && Instant::now() < deadline => std::thread::sleep(BUSY_PAUSE),
+            result => return result,
+        }
+    }
+}
+
+fn is_busy(error: &bpf::Error) -> bool {
+    let busy = [libc::EBUSY, libc::EEXIST];
+    error.source().and_then(io::Error::raw_os_error).is_some_and(|code| busy.contains(&code))
 }
 
 /// Opens the queues one after the other, each for its worker.

@@ -254,7 +254,6 @@ impl Control {
                 if program != 0 && !link.has_program(program) {
                     self.die();
                 }
-                self.shared.mtu.store(link.mtu, Ordering::Relaxed);
                 self.link_is(link);
             }
             Ok(None) => self.die(),
@@ -509,6 +508,14 @@ impl Control {
         if let Some(key) = peer.route.neighbour() {
             self.untrack(key);
         }
+    }
+}
+
+impl Drop for Control {
+    /// Nobody keeps the table true any more, be it after a panic: the kernel's sockets do it all from here on.
+    fn drop(&mut self) {
+        self.die();
+        self.shared.generation.fetch_add(1, Ordering::Release);
     }
 }
 
