@@ -80,7 +80,15 @@ fn open_af_xdp(config: &AfXdpConfig, ports: usize, workers: usize) -> Result<Vec
         ..af_xdp::Options::new(interface)
     };
     let udp = xdp::udp::Options { ports, ..xdp::udp::Options::default() };
-    boxed(af_xdp::open(&options, workers, &udp))
+    let devices = af_xdp::open(&options, workers, &udp).map_err(|refusal| refusal.to_string())?;
+    if let Some(taken) = devices.first().map(|device| device.taken()) {
+        let ordinary = taken.refused.iter().find(|sentence| sentence.starts_with("huge pages"));
+        if let Some(reason) = ordinary.filter(|_| config.hugepages == Want::Require) {
+            return Err(format!("media.hugepages is `require`: {reason}"));
+        }
+        tracing::info!("{taken}");
+    }
+    boxed(Ok::<_, String>(devices))
 }
 
 /// One device for each worker.

@@ -128,6 +128,7 @@ mod tests {
                 prop_assert!(pool.free() > 0);
                 while let Some(port) = pool.take() {
                     prop_assert!(port % 2 == 0 && port >= low.max(1) && port < high);
+                    prop_assert!(range.contains(&port) && range.contains(&(port + 1)));
                     prop_assert!(seen.insert(port));
                 }
             }

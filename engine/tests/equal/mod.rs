@@ -170,6 +170,13 @@ pub fn receive(device: &mut dyn Device, count: usize, mut handle: impl FnMut(xdp
     }
 }
 
+/// Whether what came and went took the way that the device is for: no port's own socket received, and kernel sockets
+/// sent no more than what was due before the peer's MAC was known.
+pub fn took_its_way(counters: &DeviceCounters) -> bool {
+    let DeviceCounters { receive_fallback, transmit_no_route, transmitted_datagrams, .. } = counters;
+    receive_fallback.value() == 0 && transmit_no_route.value() * 10 <= transmitted_datagrams.value()
+}
+
 /// The counters that all devices have in common.
 pub fn common(counters: &DeviceCounters) -> Vec<(&'static str, u64)> {
     let DeviceCounters {

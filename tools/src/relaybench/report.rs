@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
 
+use super::run::FLOWS;
 use super::subject::Subject;
 
 /// What was measured of one relay, a value for each repeat.
@@ -17,6 +18,8 @@ pub(super) struct Figures {
     pub(super) cores_per_thousand: Vec<f64>,
     /// p50, p99, p99.9 at half the calls.
     pub(super) latency_us: Vec<[f64; 3]>,
+    /// Nanoseconds of the core for a packet, by [`FLOWS`].
+    pub(super) flow_costs_ns: Vec<[f64; FLOWS.len()]>,
 }
 
 impl Figures {
@@ -77,6 +80,9 @@ impl Report {
             add("transcode_afxdp", &ours.transcoded, &theirs.transcoded);
             let at =
                 |figures: &Figures, at: usize| figures.latency_us.iter().map(|us| us[at]).collect::<Vec<_>>();
+            if let Some(ceiling) = self.of(Subject::Ceiling) {
+                add("ceiling_share", &ours.calls, &ceiling.calls);
+            }
             add("latency_p50", &at(theirs, 0), &at(ours, 0));
             add("latency_p99", &at(theirs, 1), &at(ours, 1));
         }
@@ -104,6 +110,19 @@ impl Report {
                 us(2),
                 spread(&figures.transcoded, 0)
             );
+        }
+        let flat = self.figures.iter().filter(|(_, figures)| !figures.flow_costs_ns.is_empty());
+        for (at, (subject, figures)) in flat.enumerate() {
+            if at == 0 {
+                let flows = FLOWS.map(|flows| flows.to_string()).join(" | ");
+                let _ = writeln!(text, "\n| ns for a packet, flows: | {flows} |\n|---|{}", "---|".repeat(FLOWS.len()));
+            }
+            let _ = write!(text, "| {} |", subject.title());
+            for flows in 0..FLOWS.len() {
+                let costs: Vec<f64> = figures.flow_costs_ns.iter().map(|costs| costs[flows]).collect();
+                let _ = write!(text, " {} |", spread(&costs, 0));
+            }
+            text.push('\n');
         }
         text
     }

@@ -28,6 +28,8 @@ pub(super) struct Generator<'a> {
     pub(super) relay: &'a Host,
     pub(super) scratch: &'a Path,
     pub(super) quick: bool,
+    /// Whether the relay takes calls by NG; else it sends everything back.
+    pub(super) speaks_ng: bool,
 }
 
 /// What came of one run of it.
@@ -103,7 +105,11 @@ impl Generator<'_> {
         let json = self.scratch.join("rtpload.json");
         let log = self.scratch.join("rtpload.log");
         let _ = fs::remove_file(&json);
-        let ng = SocketAddr::from((self.relay.ip, NG_PORT)).to_string();
+        let (option, relay) = if self.speaks_ng {
+            ("--ng", SocketAddr::from((self.relay.ip, NG_PORT)).to_string())
+        } else {
+            ("--reflector", self.relay.ip.to_string())
+        };
         let codecs = match work {
             Work::Relay => "pcmu",
             Work::Transcode => "pcmu-pcma",
@@ -111,7 +117,8 @@ impl Generator<'_> {
         let core = self.parties.core.to_string();
         let [program, report] = [self.program, &json].map(|path| path.to_str().unwrap_or_default());
         let calls = calls.to_string();
-        let mut arguments = vec!["chrt", "-f", "30", "taskset", "-c", &core, program, command, "--ng", &ng];
+        let mut arguments =
+            vec!["chrt", "-f", "30", "taskset", "-c", &core, program, command, option, &relay];
         arguments.extend(["--via", "kernel", "--interface", &self.parties.interface, "--codecs", codecs]);
         arguments.extend(["--calls", &calls, "--json", report]);
         arguments.extend(options);

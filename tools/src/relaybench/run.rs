@@ -12,7 +12,7 @@ use super::network::Cable;
 use super::options::Options;
 use super::report::{Figures, Report};
 use super::rtpload::{Generator, Loaded, Work};
-use super::subject::{Running, Subject, Wait, start};
+use super::subject::{Programs, Running, Subject, Wait, start};
 
 /// Measures what the command line says and prints the table and the ratios.
 ///
@@ -98,9 +98,11 @@ impl Bench<'_> {
         let figures = report.figures(subject);
         let guess = figures.calls.last().map_or_else(|| subject.guess(), |&calls| calls as u32).max(1);
         let transcoding = matches!(subject, Subject::Rtpengine | Subject::AfXdp);
-        let result = self.relay(subject, guess, figures).and_then(|()| {
-            if transcoding { self.transcode(subject, report.figures(subject)) } else { Ok(()) }
-        });
+        let many = matches!(subject, Subject::AfXdp | Subject::InKernel) && !self.is_coarse();
+        let result = self
+            .relay(subject, guess, figures)
+            .and_then(|()| if many { self.flows(subject, figures) } else { Ok(()) })
+            .and_then(|()| if transcoding { self.transcode(subject, figures) } else { Ok(()) });
         let figures = report.figures(subject);
         println!(
             "{:>4.0} s  {:<36} {}",
@@ -117,7 +119,7 @@ impl Bench<'_> {
     }
 
     fn relay(&self, subject: Subject, guess: u32, figures: &mut Figures) -> anyhow::Result<()> {
-        let generator = self.generator();
+        let generator = self.generator(subject);
         // Cards gather packets under load; so does this cable.
         self.cable.moderate(MODERATION)?;
         let calls = {
@@ -135,22 +137,22 @@ impl Bench<'_> {
         {
             let _relay = self.start(subject, wait)?;
             let half = (calls / 2.0).max(1.0) as u32;
-            let loaded = self.load(half, &[])?;
+            let loaded = self.load(subject, half, &[])?;
             figures.latency_us.push(loaded.latency_us);
         }
         self.cable.moderate(MODERATION)?;
         let relay = self.start(subject, Wait::Sleep)?;
         let watched = [relay.process(), self.cable.relay.receiver()?];
         let fixed = self.most(FIXED_CALLS);
-        let loaded = self.load(fixed, &watched)?;
+        let loaded = self.load(subject, fixed, &watched)?;
         let cores = loaded.cores.context("the relay's processor time is not known")?;
         figures.cores_per_thousand.push(cores * 1_000.0 / loaded.calls);
         Ok(())
     }
 
     /// A run at a fixed load; again if the generator did not keep its schedule.
-    fn load(&self, calls: u32, watched: &[u32]) -> anyhow::Result<Loaded> {
-        let generator = self.generator();
+    fn load(&self, subject: Subject, calls: u32, watched: &[u32]) -> anyhow::Result<Loaded> {
+        let generator = self.generator(subject);
         let run = || generator.load(Work::Relay, self.set_up(calls), calls, self.duration(), watched);
         let mut loaded = run()?;
         for _ in 0..2 {
@@ -164,12 +166,27 @@ impl Bench<'_> {
         Ok(loaded)
     }
 
+    /// What a packet costs with few flows and with many, at the same kind of load: the most that is not lost.
+    fn flows(&self, subject: Subject, figures: &mut Figures) -> anyhow::Result<()> {
+        self.cable.moderate(MODERATION)?;
+        let guess = figures.calls.last().map_or(1, |&calls| calls as u32);
+        let mut costs = [f64::NAN; FLOWS.len()];
+        for (flows, cost) in FLOWS.into_iter().zip(&mut costs) {
+            let relay = self.start(subject, Wait::Adaptive)?;
+            let set_up = (flows / 2).min(self.calls_by_files);
+            let found = self.generator(subject).search(Work::Relay, set_up, guess * 3, guess);
+            *cost = 1e9 / (found.with_context(|| relay.last_words())? * PACKETS_PER_CALL);
+        }
+        figures.flow_costs_ns.push(costs);
+        Ok(())
+    }
+
     fn transcode(&self, subject: Subject, figures: &mut Figures) -> anyhow::Result<()> {
         self.cable.moderate(MODERATION)?;
         let relay = self.start(subject, Wait::Adaptive)?;
         let known = figures.transcoded.last().map(|&calls| calls as u32);
         let guess = known.unwrap_or(if subject == Subject::Rtpengine { 500 } else { 5_000 }).max(1);
-        let generator = self.generator();
+        let generator = self.generator(subject);
         let found =
             generator.search(Work::Transcode, self.set_up(guess * 2), self.most(guess * 3), self.most(guess));
         figures.transcoded.push(found.with_context(|| relay.last_words())?);
@@ -177,21 +194,27 @@ impl Bench<'_> {
     }
 
     fn start(&self, subject: Subject, wait: Wait) -> anyhow::Result<Running> {
-        start(subject, &self.cable.relay, &self.options.sidetone, wait, self.scratch)
+        let programs = Programs { sidetone: &self.options.sidetone, rtpload: &self.options.rtpload };
+        start(subject, &self.cable.relay, programs, wait, self.scratch)
     }
 
-    fn generator(&self) -> Generator<'_> {
+    fn generator(&self, subject: Subject) -> Generator<'_> {
         Generator {
             program: &self.options.rtpload,
             parties: &self.cable.parties,
             relay: &self.cable.relay,
             scratch: self.scratch,
-            quick: self.options.quick || self.options.most.is_some(),
+            quick: self.is_coarse(),
+            speaks_ng: subject.speaks_ng(),
         }
     }
 
+    fn is_coarse(&self) -> bool {
+        self.options.quick || self.options.most.is_some()
+    }
+
     fn duration(&self) -> Duration {
-        Duration::from_millis(if self.options.quick || self.options.most.is_some() { 600 } else { 1_500 })
+        Duration::from_millis(if self.is_coarse() { 600 } else { 1_500 })
     }
 
     /// Calls to set up for so many.
@@ -204,6 +227,10 @@ impl Bench<'_> {
     }
 }
 
+/// Flows that a packet's cost is compared at; the limit on open files may make the last one fewer.
+pub(super) const FLOWS: [u32; 3] = [100, 1_000, 10_000];
+/// Each second, both ways.
+const PACKETS_PER_CALL: f64 = 100.0;
 const MODERATION: Duration = Duration::from_micros(50);
 /// Processor time is compared at so many calls: what every relay can do.
 const FIXED_CALLS: u32 = 800;

@@ -28,11 +28,20 @@ pub(super) enum Subject {
     AfXdp,
     /// sidetone by AF_XDP; the kernel forwards.
     InKernel,
+    /// Frames sent back by AF_XDP and nothing else: what the rings can do.
+    Ceiling,
 }
 
 impl Subject {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Rtpengine, Self::Udp, Self::IoUring, Self::SkLookup, Self::AfXdp, Self::InKernel];
+    pub(super) const ALL: [Self; 7] = [
+        Self::Rtpengine,
+        Self::Udp,
+        Self::IoUring,
+        Self::SkLookup,
+        Self::AfXdp,
+        Self::InKernel,
+        Self::Ceiling,
+    ];
 
     /// For the table.
     pub(super) const fn title(self) -> &'static str {
@@ -43,13 +52,14 @@ impl Subject {
             Self::SkLookup => "sidetone, `sk_lookup`",
             Self::AfXdp => "sidetone, `af_xdp`",
             Self::InKernel => "sidetone, `af_xdp`, in-kernel relay",
+            Self::Ceiling => "bare AF_XDP forwarding",
         }
     }
 
     /// What its ratio to rtpengine is called.
     pub(super) const fn ratio(self) -> Option<&'static str> {
         match self {
-            Self::Rtpengine => None,
+            Self::Rtpengine | Self::Ceiling => None,
             Self::Udp => Some("relay_udp"),
             Self::IoUring => Some("relay_io_uring"),
             Self::SkLookup => Some("relay_sk_lookup"),
@@ -64,14 +74,19 @@ impl Subject {
             Self::Rtpengine => 1_500,
             Self::Udp | Self::IoUring => 2_000,
             Self::SkLookup => 2_500,
-            Self::AfXdp => 7_000,
+            Self::AfXdp | Self::Ceiling => 7_000,
             Self::InKernel => 12_000,
         }
     }
 
+    /// Whether it takes calls by NG; else it sends everything back.
+    pub(super) const fn speaks_ng(self) -> bool {
+        !matches!(self, Self::Ceiling)
+    }
+
     const fn device(self) -> Option<&'static str> {
         match self {
-            Self::Rtpengine => None,
+            Self::Rtpengine | Self::Ceiling => None,
             Self::Udp => Some("udp"),
             Self::IoUring => Some("io_uring"),
             Self::SkLookup => Some("sk_lookup"),
@@ -91,6 +106,13 @@ pub(super) enum Wait {
     Sleep,
 }
 
+/// Where ours are.
+#[derive(Clone, Copy)]
+pub(super) struct Programs<'a> {
+    pub(super) sidetone: &'a Path,
+    pub(super) rtpload: &'a Path,
+}
+
 /// A relay that runs; stopped when dropped.
 pub(super) struct Running {
     child: Child,
@@ -101,19 +123,24 @@ pub(super) struct Running {
 pub(super) fn start(
     subject: Subject,
     host: &Host,
-    sidetone: &Path,
+    programs: Programs<'_>,
     wait: Wait,
     scratch: &Path,
 ) -> anyhow::Result<Running> {
     let log = scratch.join("relay.log");
     let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
     let core = host.core.to_string();
-    let mut command = match subject.device() {
-        None => rtpengine(host, &core),
-        Some(device) => {
+    let mut command = match (subject, subject.device()) {
+        (Subject::Ceiling, _) => {
+            let rtpload = programs.rtpload.to_str().context("--rtpload is no text")?;
+            let forward = [rtpload, "forward", "--interface", &host.interface];
+            host.command(&[&["chrt", "-f", "30", "taskset", "-c", &core][..], &forward].concat())
+        }
+        (_, None) => rtpengine(host, &core),
+        (_, Some(device)) => {
             let config = scratch.join("sidetone.toml");
             fs::write(&config, configuration(subject, device, host, wait, scratch))?;
-            let sidetone = sidetone.to_str().context("--sidetone is no text")?;
+            let sidetone = programs.sidetone.to_str().context("--sidetone is no text")?;
             host.command(&[sidetone, "--config", config.to_str().context("the scratch folder is no text")?])
         }
     };
@@ -173,11 +200,12 @@ fn configuration(subject: Subject, device: &str, host: &Host, wait: Wait, scratc
          [http]\nbind = \"127.0.0.1:0\"\n\
          [ng]\nbind = \"{ip}:{NG_PORT}\"\nallow = [\"198.18.0.0/24\"]\n\
          [signaling]\ncpus = \"{signaling}\"\n\
-         [media]\naddress = [\"{ip}\"]\nports = \"{low}-{high}\"\ndevice = \"{device}\"\ninterface = \"{interface}\"\n\
+         [media]\naddress = [\"{ip}\"]\nports = \"{low}-{high}\"\ndevice = \"{device}\"\n{interface}\
          kernel_relay = {in_kernel}\nwait = \"{wait}\"\ncpus = \"{core}\"\npriority = \"30\"\n",
         data = scratch.join("data").display(),
         ip = host.ip,
-        interface = host.interface,
+        interface =
+            if device == "af_xdp" { format!("interface = \"{}\"\n", host.interface) } else { String::new() },
         core = host.core,
         signaling = host.core + 1,
         low = PORTS.0,

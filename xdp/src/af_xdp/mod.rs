@@ -14,6 +14,7 @@
 //! goes away, that is what is left, and [`AfXdpDevice`] goes on through it.
 
 mod addresses;
+mod bare;
 mod examine;
 mod handover;
 mod health;
@@ -50,6 +51,7 @@ use crate::{
     Device, DeviceCounters, Doorbell, Flow, FlowCounters, Full, Handle, Outgoing, PortIndex, Unpromoted,
 };
 
+pub use self::bare::Bare;
 pub use self::open::{Mode, ModeWanted, Options, Queues, Refusal, Taken, ZeroCopy, open};
 pub use crate::socket::{BusyPoll, SocketError};
 

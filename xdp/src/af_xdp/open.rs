@@ -273,11 +273,16 @@ struct Memory {
     sockets: Vec<Socket>,
 }
 
-fn interface_index(name: &str) -> Result<u32, Refusal> {
+pub(super) fn interface_index(name: &str) -> Result<u32, Refusal> {
     // Any socket will do to ask by.
     let socket =
         rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None).map_err(io::Error::from)?;
     netdevice::name_to_index(&socket, name).map_err(|_| Refusal::Interface(name.to_owned()))
+}
+
+/// The refusal of a program.
+pub(super) fn program_refused(interface: &str, source: bpf::Error) -> Refusal {
+    Refusal::Program { interface: interface.to_owned(), source }
 }
 
 fn attach(

@@ -130,11 +130,13 @@ impl Core {
         budget: usize,
         handle: &mut Handle<'_>,
     ) -> usize {
-        inner.receive(budget, &mut |datagram| {
+        let count = inner.receive(budget, &mut |datagram| {
             let Datagram { port, remote, payload } = datagram;
             let outgoing = handle(Datagram { port, remote, payload: &mut *payload })?;
             (!self.send_copy(payload, outgoing)).then_some(outgoing)
-        })
+        });
+        self.counters.receive_fallback.add(count as u64);
+        count
     }
 
     /// Has the kernel poll the driver's queues, where that is wanted.
