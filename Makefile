@@ -4,11 +4,14 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 
 ARGS ?=
 FUZZ_SECONDS ?= 60
+# Of bench-relay: how often everything is measured, and 1 for a short and coarse look.
+export REPEATS ?= 3
+export QUICK ?=
 # What the comparison is started with, as "chrt -f 30 taskset -c 1" on a busy machine.
 BENCH_WITH ?=
 KERNELS = benches/kernels/target/release/bench-kernels
 
-.PHONY: run build test bench bench-kernels dsp-report fmt lint clean setup setup-build setup-bench fuzz
+.PHONY: run build test bench bench-kernels bench-relay dsp-report fmt lint clean setup setup-build setup-bench fuzz
 
 ## run: build the release binary and start it (ARGS="--sip-bind 127.0.0.1:5070" passes flags)
 run: build
@@ -30,6 +33,10 @@ bench-kernels: setup-bench
 	cargo build --release --locked --manifest-path benches/kernels/Cargo.toml
 	$(BENCH_WITH) $(KERNELS) --write docs/performance.md
 	$(KERNELS) --quality docs/dsp.md
+
+## bench-relay: rtpengine and sidetone as relays on one core, in turn; as root; writes docs/performance.md (REPEATS=3, QUICK=1)
+bench-relay: setup-build
+	benches/relay/run --write docs/performance.md
 
 ## dsp-report: the quality of our kernels and of Debian's libraries on the same signals; writes docs/dsp.md
 dsp-report: setup-bench

@@ -1,6 +1,7 @@
 //! What the media path costs, piece by piece. Every bench first checks that the piece gives the right result.
 
 mod packets;
+mod relays;
 mod streams;
 mod worker;
 
@@ -17,6 +18,7 @@ fn main() {
         .without_plots()
         .configure_from_args();
     packets::benches(&mut criterion);
+    relays::benches(&mut criterion);
     streams::benches(&mut criterion);
     worker::benches(&mut criterion);
     criterion.final_summary();

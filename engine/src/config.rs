@@ -191,7 +191,7 @@ pub struct EngineConfig {
     pub kernel_relay: bool,
     /// How workers wait.
     pub wait: WaitPolicy,
-    /// How long a loaded worker that may sleep lets packets gather instead of waking for each; zero does not.
+    /// How long a loaded worker that waits adaptively lets packets gather instead of waking for each; zero does not.
     pub tick: Duration,
     /// The real-time priority of workers (SCHED_FIFO, 1 to 99).
     pub priority: Option<u8>,

@@ -150,6 +150,7 @@ fn a_party_behind_nat_is_learned_and_its_media_goes_back_there() {
     assert_eq!(happened(&mut relay), [RelayEvent::Latched { side: Side::A, remote: a.at }]);
     let (transmit, _) = b.say(&mut relay, ms(60), &[1; 160]).expect("relayed");
     assert_eq!(transmit.remote, a.at);
+    assert_eq!(happened(&mut relay), [RelayEvent::Latched { side: Side::B, remote: b.at }]);
     // Until it can no longer be disputed the device is told nothing.
     assert_eq!(relay.poll_connect(Side::A), None);
     let settled = relay.poll_timeout().expect("a deadline");
@@ -252,6 +253,8 @@ fn silence_of_both_is_told_once_until_somebody_is_heard() {
     relay.handle_timeout(ms(6999), [None; 2]);
     assert!(happened(&mut relay).is_empty());
     relay.handle_timeout(ms(7000), [None; 2]);
+    // Until it is told, it is offered again and again.
+    assert_eq!(relay.poll_timeout(), Some(ms(7020)));
     assert_eq!(happened(&mut relay), [RelayEvent::MediaTimeout]);
     assert_eq!(relay.poll_timeout(), None);
     relay.handle_timeout(ms(20_000), [None; 2]);

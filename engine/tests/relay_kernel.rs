@@ -84,8 +84,11 @@ fn what_is_converted_or_told_stays_in_user_space() {
     assert_eq!(relay.poll_flow(Side::A), None);
     // The party goes over to what is converted: the kernel has nothing to do.
     a.header.payload_type = 8;
-    let (_, got) = a.say(&mut relay, ms(20), &[0xD5; 160]).expect("relayed in user space");
-    assert_eq!((got[1], got[12]), (0, 0xFE));
+    for _ in 0..10 {
+        assert_eq!(relay.poll_flow(Side::A), None, "a few packets are not a change");
+        let (_, got) = a.say(&mut relay, ms(20), &[0xD5; 160]).expect("relayed in user space");
+        assert_eq!((got[1], got[12]), (0, 0xFE));
+    }
     assert!(relay.take_news(Side::A));
     assert_eq!(relay.poll_flow(Side::A), Some(FlowChange::Demote));
     relay.handle_demoted(Side::A, Some(KernelCounters::default()));
@@ -115,6 +118,7 @@ fn a_learned_source_is_promoted_only_when_it_can_no_longer_be_disputed() {
         let _ = b.say(&mut relay, ms(n * 20), &[1; 160]);
     }
     assert_eq!(wanted(&relay), [false, false]);
+    while relay.poll_event().is_some() {}
     let settled = relay.poll_timeout().expect("a deadline");
     relay.handle_timeout(settled, [None; 2]);
     assert_eq!(wanted(&relay), [true, true]);
@@ -335,7 +339,36 @@ fn a_route_that_is_not_known_yet_is_asked_for_again() {
 }
 
 #[test]
-fn locals_are_sockets_of_the_flow() {
+fn a_relay_that_is_removed_much_later_is_not_promoted_again() {
+    let mut call = Call::new(|_| {}, |_| {});
+    call.talk(5);
+    // Longer than a direction stays in user space after the kernel gave it back.
+    std::thread::sleep(Duration::from_millis(1100));
+    call.engine.send(Command::RemoveRelay { id: call.id }).expect("room in the ring");
+    while !matches!(next_event(&mut call.events), Event::RelayRemoved { .. }) {}
+    assert_eq!((call.promoted(), call.kernel.demoted.load(Ordering::Acquire)), (2, 2));
+}
+
+#[test]
+fn a_flow_that_the_kernel_leaves_to_us_for_long_is_told_anew() {
+    let (mut relay, [mut a, _]) = talking(in_kernel());
+    let Some(FlowChange::Promote(flow)) = relay.poll_flow(Side::A) else { panic!("wanted") };
+    relay.handle_promoted(Side::A, flow);
+    for n in 1..500 {
+        assert!(a.say(&mut relay, ms(n * 20), &[1; 160]).is_some());
+        assert_eq!(relay.poll_flow(Side::A), None);
+    }
+    let _ = relay.take_news(Side::A);
+    assert!(a.say(&mut relay, ms(10_000), &[1; 160]).is_some());
+    assert!(relay.take_news(Side::A));
+    assert_eq!(relay.poll_flow(Side::A), Some(FlowChange::Demote));
+    relay.handle_demoted(Side::A, Some(KernelCounters::default()));
+    let side = relay.statistics(ms(10_000), [None; 2]).sides[0];
+    assert_eq!((side.received_packets, side.lost_packets, side.last_sequence), (501, 0, Some(600)));
+}
+
+#[test]
+fn the_flow_goes_from_party_to_party() {
     let mut call = Call::new(|_| {}, |_| {});
     call.talk(5);
     let flows = call.kernel.flows.lock().expect("no panic");

@@ -141,16 +141,17 @@ fn locked_memory(facts: &Facts) -> Option<Check> {
             (Status::Ok, "any amount (CAP_IPC_LOCK)".to_owned())
         }
         None => (Status::Ok, "no limit".to_owned()),
+        // Rings, besides frames.
+        Some(bytes) if facts.interface.is_some() && bytes < facts.frame_bytes() + (8 << 20) => {
+            // `auto` takes another device then.
+            let named = facts.engine.device == DeviceKind::AfXdp;
+            let status = if named { Status::Problem } else { Status::Warning };
+            (status, format!("{} KiB, frames take {} KiB", bytes / 1024, facts.frame_bytes() / 1024))
+        }
         Some(bytes) if facts.engine.lock_memory => {
             (Status::Warning, format!("{} KiB; media.lock_memory wants no limit", bytes / 1024))
         }
-        // Rings, besides frames.
-        Some(bytes) if bytes >= facts.frame_bytes() + (8 << 20) => {
-            (Status::Ok, format!("{} KiB", bytes / 1024))
-        }
-        Some(bytes) => {
-            (Status::Problem, format!("{} KiB, frames take {} KiB", bytes / 1024, facts.frame_bytes() / 1024))
-        }
+        Some(bytes) => (Status::Ok, format!("{} KiB", bytes / 1024)),
     };
     Some(
         Check::new("locked_memory", why, status, found)

@@ -3,4 +3,5 @@
 #![warn(missing_docs)]
 
 pub mod callload;
+pub mod relaybench;
 pub mod rtpload;

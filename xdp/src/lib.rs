@@ -31,6 +31,7 @@ pub mod pcap;
 mod port_socket;
 pub mod program;
 mod ring;
+pub mod sk_lookup;
 mod socket;
 mod sys;
 pub mod thread;

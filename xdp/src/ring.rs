@@ -67,6 +67,7 @@ impl<T: Entry> Producer<T> {
     }
 
     /// How many entries there is room for; looks at the other end only if it is fewer than `wanted`.
+    #[inline]
     pub(crate) fn room(&mut self, wanted: u32) -> u32 {
         let room = |ring: &Self| {
             ring.memory.capacity - ring.next.wrapping_sub(ring.consumed).min(ring.memory.capacity)
@@ -78,6 +79,7 @@ impl<T: Entry> Producer<T> {
     }
 
     /// Writes an entry; false, and nothing done, if the ring is full. It is published by [`Producer::submit`].
+    #[inline]
     pub(crate) fn push(&mut self, entry: T) -> bool {
         if self.room(1) == 0 {
             return false;
@@ -120,6 +122,7 @@ impl<T: Entry> Consumer<T> {
     }
 
     /// How many entries wait; looks at the other end only if it knows of fewer than `wanted`.
+    #[inline]
     pub(crate) fn waiting(&mut self, wanted: u32) -> u32 {
         if self.produced.wrapping_sub(self.next) < wanted {
             self.produced = self.memory.producer().load(Ordering::Acquire);
@@ -128,6 +131,7 @@ impl<T: Entry> Consumer<T> {
     }
 
     /// Reads the entry `ahead` of the next without taking it, if it is known to be there.
+    #[inline]
     pub(crate) fn peek(&self, ahead: u32) -> Option<T> {
         if ahead >= self.produced.wrapping_sub(self.next) {
             return None;
@@ -137,7 +141,22 @@ impl<T: Entry> Consumer<T> {
         Some(unsafe { self.memory.slot(self.next.wrapping_add(ahead)).read() })
     }
 
+    /// Has the processor fetch an entry further back, which the other end wrote on another core.
+    #[inline]
+    pub(crate) fn prefetch(&self, ahead: u32) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let slot = self.memory.slot(self.next.wrapping_add(ahead)).as_ptr();
+            // SAFETY: a prefetch touches nothing, wherever it points.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(slot.cast()) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = ahead;
+    }
+
     /// Takes the next entry. Its slot is given back by [`Consumer::release`].
+    #[inline]
     pub(crate) fn pop(&mut self) -> Option<T> {
         if self.waiting(1) == 0 {
             return None;
@@ -279,6 +298,30 @@ impl Drop for Owner {
             unsafe { libc::munmap(start.as_ptr().cast(), *len) };
         }
     }
+}
+
+/// Both ends of a ring in plain memory whose indexes begin at `start`.
+#[cfg(test)]
+fn plain<T: Entry>(capacity: u32, start: u32) -> (Producer<T>, Consumer<T>) {
+    let words = 8 + capacity as usize * size_of::<T>() / 8;
+    let cells: Box<[std::cell::UnsafeCell<u64>]> =
+        (0..words).map(|_| std::cell::UnsafeCell::new(0)).collect();
+    let owner = Arc::new(Owner::Plain(cells));
+    let Owner::Plain(cells) = &*owner else { unreachable!("just made") };
+    let first = NonNull::from(&cells[..]).cast::<u8>();
+    // SAFETY: the offsets lie within the cells, each index has a word of its own.
+    let at = |offset: usize| unsafe { first.add(offset) };
+    let memory = || Memory::<T> {
+        producer: at(0).cast(),
+        consumer: at(16).cast(),
+        flags: Some(at(32).cast()),
+        slots: at(64).cast(),
+        capacity,
+        _owner: Arc::clone(&owner),
+    };
+    memory().producer().store(start, Ordering::Relaxed);
+    memory().consumer().store(start, Ordering::Relaxed);
+    (Producer::new(memory()), Consumer::new(memory()))
 }
 
 /// `XDP_RING_NEED_WAKEUP` of `linux/if_xdp.h`.

@@ -307,11 +307,11 @@ impl Config<'_> {
     }
 }
 
-/// How long a busy queue is tried again.
-const BUSY_FOR: Duration = Duration::from_secs(1);
+/// How long what a predecessor may still hold is tried again.
+pub(crate) const BUSY_FOR: Duration = Duration::from_secs(1);
 
 /// The pause between two tries.
-const BUSY_PAUSE: Duration = Duration::from_millis(10);
+pub(crate) const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// How many system calls one flush makes at most.
 const KICKS: u32 = 1024;

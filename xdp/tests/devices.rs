@@ -1,128 +1,27 @@
 //! One test body for all devices: what a worker may rely on.
 
 mod inside;
+mod kinds;
 mod netns;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use xdp::af_xdp::ModeWanted;
 use xdp::io_uring::{self, UringDevice};
-use xdp::loopback::LoopbackNetwork;
 use xdp::netem::{Conditions, Netem, NetemClock};
 use xdp::udp::{Options, UdpDevice};
-
 use xdp::{Device, Full, MAX_DATAGRAM_BYTES, Outgoing, Path, PortIndex};
 
+use inside::open_again;
+use kinds::{
+    Pair, V4, V6, af_xdp, every_kind, good_netem, kernel_kinds, loopback, meet, sk_lookup_workers, udp,
+    unprivileged, uring, urings,
+};
 use netns::Cable;
-
-/// Two devices of one kind that reach each other.
-struct Pair {
-    near: Box<dyn Device>,
-    far: Box<dyn Device>,
-    /// The addresses that they open ports on.
-    ip: [IpAddr; 2],
-    /// Whether an address of one is an address of the other, too.
-    one_host: bool,
-    /// What they live in, if not in the machine's own network. Dropped behind them.
-    _cable: Option<Cable>,
-}
-
-const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
-
-fn udp(ip: IpAddr) -> Pair {
-    let options = Options { ports: 64, transmit_queue: 8, ..Options::default() };
-    let device = || Box::new(UdpDevice::new(&options).expect("descriptors")) as Box<dyn Device>;
-    Pair { near: device(), far: device(), ip: [ip; 2], one_host: true, _cable: None }
-}
-
-/// `None` where io_uring is forbidden, which the runner is told.
-fn uring(ip: IpAddr) -> Option<Pair> {
-    let options = io_uring::Options {
-        ports: 64,
-        transmit_queue: 8,
-        receive_buffers: 32,
-        ..io_uring::Options::default()
-    };
-    let device = || UringDevice::new(&options).map(|device| Box::new(device) as Box<dyn Device>);
-    match (device(), device()) {
-        (Ok(near), Ok(far)) => Some(Pair { near, far, ip: [ip; 2], one_host: true, _cable: None }),
-        (Err(reason), _) | (_, Err(reason)) => {
-            netns::skip("io_uring", &reason.to_string());
-            None
-        }
-    }
-}
-
-fn loopback(ip: IpAddr) -> Pair {
-    let network = LoopbackNetwork::new();
-    let device = || Box::new(network.device(256).expect("descriptors")) as Box<dyn Device>;
-    Pair { near: device(), far: device(), ip: [ip; 2], one_host: true, _cable: None }
-}
-
-fn good_netem(ip: IpAddr) -> Pair {
-    let wrap = |device| {
-        let good = Conditions::default();
-        Box::new(Netem::new(device, good, good, 1, NetemClock::real())) as Box<dyn Device>
-    };
-    let Pair { near, far, ip, .. } = loopback(ip);
-    Pair { near: wrap(near), far: wrap(far), ip, one_host: true, _cable: None }
-}
-
-/// An AF_XDP device at each end of a cable.
-fn af_xdp(cable: Cable, mode: ModeWanted, ipv6: bool) -> Pair {
-    let end = |host| Box::new(inside::one(host, mode)) as Box<dyn Device>;
-    let (near, far) = (end(&cable.near), end(&cable.far));
-    let ip = [cable.near.ip(ipv6), cable.far.ip(ipv6)];
-    Pair { near, far, ip, one_host: false, _cable: Some(cable) }
-}
-
-/// Two workers of one interface.
-fn af_xdp_workers(cable: Cable) -> Pair {
-    let mut devices = inside::af_xdp(&cable.near, 2, |_| ()).expect("the machine has AF_XDP").into_iter();
-    let mut device = || Box::new(devices.next().expect("two of them")) as Box<dyn Device>;
-    let ip = [cable.near.ip(false); 2];
-    Pair { near: device(), far: device(), ip, one_host: true, _cable: Some(cable) }
-}
-
-fn every_kind() -> Vec<(&'static str, Pair)> {
-    let mut kinds = unprivileged();
-    let cable = || Cable::or_skip("the AF_XDP devices among all devices", netns::Options::default());
-    for (kind, mode, ipv6) in [
-        ("AF_XDP native IPv4", ModeWanted::Native, false),
-        ("AF_XDP native IPv6", ModeWanted::Native, true),
-        ("AF_XDP generic IPv4", ModeWanted::Generic, false),
-        ("AF_XDP generic IPv6", ModeWanted::Generic, true),
-    ] {
-        kinds.extend(cable().map(|cable| (kind, af_xdp(cable, mode, ipv6))));
-    }
-    kinds.extend(cable().map(|cable| ("AF_XDP two workers", af_xdp_workers(cable))));
-    kinds
-}
-
-fn unprivileged() -> Vec<(&'static str, Pair)> {
-    let mut kinds = vec![
-        ("udp IPv4", udp(V4)),
-        ("udp IPv6", udp(V6)),
-        ("loopback IPv4", loopback(V4)),
-        ("loopback IPv6", loopback(V6)),
-        ("netem", good_netem(V4)),
-    ];
-    for (name, ip) in [("io_uring IPv4", V4), ("io_uring IPv6", V6)] {
-        kinds.extend(uring(ip).map(|pair| (name, pair)));
-    }
-    kinds
-}
-
-/// The kinds that hear other programs on this host.
-fn kernel_kinds(ip: IpAddr) -> Vec<(&'static str, Pair)> {
-    let mut kinds = vec![("udp", udp(ip))];
-    kinds.extend(uring(ip).map(|pair| ("io_uring", pair)));
-    kinds
-}
 
 fn open(device: &mut dyn Device, ip: IpAddr) -> (PortIndex, SocketAddr) {
     let port = device.open(SocketAddr::new(ip, 0)).expect("a free port");
@@ -242,7 +141,7 @@ fn an_address_is_opened_once() {
         assert_eq!(far.open(local).map_err(|error| error.kind()), Err(io::ErrorKind::AddrInUse), "{kind}");
         near.close(port);
         assert_eq!(near.local_address(port), None);
-        assert_eq!(far.open(local).map(|_| ()).map_err(|error| error.kind()), Ok(()), "{kind}");
+        open_again(&mut *far, local);
     }
 }
 
@@ -322,7 +221,7 @@ fn a_closed_remote_port_costs_a_connected_port_nothing_else() {
             send(&mut *near, port, gone_local, b"anybody there");
             assert_eq!(receive(&mut *near, 8), [], "{kind}");
         }
-        let back = far.open(gone_local).expect("still free");
+        let back = open_again(&mut *far, gone_local);
         send(&mut *far, back, local, b"yes");
         assert_eq!(receive_all(&mut *near, 1), [(port, gone_local, b"yes".to_vec())], "{kind}");
         send(&mut *near, port, gone_local, b"good");
@@ -466,7 +365,7 @@ fn what_has_no_buffer_yet_is_not_lost() {
 
 #[test]
 fn a_device_works_on_another_thread_than_its_makers_and_its_end_frees_its_ports() {
-    for (kind, Pair { mut near, mut far, ip, .. }) in unprivileged() {
+    for (kind, Pair { mut near, mut far, ip, .. }) in unprivileged().into_iter().chain(urings()) {
         let (port, remote) = open(&mut *far, ip[1]);
         let local = std::thread::spawn(move || {
             let (port, local) = open(&mut *near, ip[0]);
@@ -476,7 +375,7 @@ fn a_device_works_on_another_thread_than_its_makers_and_its_end_frees_its_ports(
         });
         let local = local.join().expect("no panic");
         assert_eq!(receive_all(&mut *far, 1), [(port, local, b"hello".to_vec())], "{kind}");
-        assert_eq!(far.open(local).map_err(|error| error.kind()).map(|_| ()), Ok(()), "{kind}");
+        open_again(&mut *far, local);
     }
 }
 
@@ -568,7 +467,7 @@ fn play(pair: Pair, steps: &[Step]) -> Vec<Vec<(usize, Vec<u8>)>> {
                 devices.iter_mut().for_each(|device| device.flush());
                 collect(&mut devices, &ports);
                 devices[port % 2].close(ports[*port].0);
-                ports[*port].0 = devices[port % 2].open(ports[*port].1).expect("just closed");
+                ports[*port].0 = open_again(&mut *devices[port % 2], ports[*port].1);
             }
         }
         collect(&mut devices, &ports);
@@ -592,6 +491,32 @@ proptest! {
             if let Some(pair) = uring(ip) {
                 prop_assert_eq!(&play(pair, &steps), &expected);
             }
+        }
+    }
+}
+
+proptest! {
+    // Hosts take long to make.
+    #![proptest_config(ProptestConfig { cases: 1, ..ProptestConfig::default() })]
+    #[test]
+    fn sk_lookup_does_the_same(runs in prop::collection::vec(prop::collection::vec(step(), 1..60), 6)) {
+        let cable = Cable::or_skip("sk_lookup_does_the_same", netns::Options::default());
+        let Some(cable) = cable.inspect(meet).map(Rc::new) else { return Ok(()) };
+        for (steps, ip) in runs.iter().zip([V4, V6].into_iter().cycle()) {
+            prop_assert_eq!(&play(sk_lookup_workers(&cable, ip), steps), &play(loopback(V4), steps));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1, ..ProptestConfig::default() })]
+    #[test]
+    fn af_xdp_does_the_same(runs in prop::collection::vec(prop::collection::vec(step(), 1..60), 4)) {
+        let cable = Cable::or_skip("af_xdp_does_the_same", netns::Options::default());
+        let Some(cable) = cable.inspect(meet).map(Rc::new) else { return Ok(()) };
+        let kinds = [ModeWanted::Native, ModeWanted::Generic].into_iter().flat_map(|mode| [(mode, false), (mode, true)]);
+        for (steps, (mode, ipv6)) in runs.iter().zip(kinds) {
+            prop_assert_eq!(&play(af_xdp(&cable, mode, ipv6), steps), &play(loopback(V4), steps));
         }
     }
 }

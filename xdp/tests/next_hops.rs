@@ -2,11 +2,14 @@
 
 mod netns;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use netns::{Cable, Host, Options};
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+use xdp::bpf::{Assembler, Mode, Program, ProgramKind, Register::R0};
+use xdp::netlink::Netlink;
 use xdp::next_hop::{NextHop, NextHops, Way};
 use xdp::wire::MacAddress;
 
@@ -236,6 +239,32 @@ fn an_interface_that_goes_down_is_left_and_found_again() {
 }
 
 #[test]
+fn another_mtu_and_another_mac_of_our_own_are_told() {
+    let test = "another_mtu_and_another_mac_of_our_own_are_told";
+    let Some(cable) = Cable::or_skip(test, Options::default()) else { return };
+    let near = &cable.near;
+    let hops = start(near);
+    until_known(&hops, cable.far.ip(false), cable.far.mac);
+    let generation = hops.generation();
+    command(near, &format!("ip link set {} mtu 1400", near.interface));
+    until_changed(&hops, generation);
+    let start = Instant::now();
+    while hops.mtu() != 1400 {
+        assert!(start.elapsed() < PATIENCE, "still {}", hops.mtu());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    command(near, &format!("ip link set {} address 02:00:00:00:00:11", near.interface));
+    let new = MacAddress([2, 0, 0, 0, 0, 0x11]);
+    until(
+        &hops,
+        cable.far.ip(false),
+        "by the new MAC",
+        |way| matches!(way, Way::Known(hop) if hop.hop.source_mac == new),
+    );
+    assert_eq!(hops.mac(), new);
+}
+
+#[test]
 fn an_address_that_is_taken_away_changes_the_answers() {
     let test = "an_address_that_is_taken_away_changes_the_answers";
     let Some(cable) = Cable::or_skip(test, Options::default()) else { return };
@@ -339,6 +368,150 @@ fn more_peers_than_there_is_room_for_are_all_answered() {
         }
     }
     assert!(hops.counters().next_hop_evicted.value() > 0);
+}
+
+/// The link-local address of a host's interface.
+fn link_local(host: &Host) -> IpAddr {
+    host.run(|| {
+        let mut netlink = Netlink::new().expect("a socket");
+        let is_ours = |ip: IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+        let start = Instant::now();
+        loop {
+            let addresses = netlink.addresses().expect("a dump");
+            if let Some(address) = addresses.iter().find(|address| is_ours(address.ip)) {
+                return address.ip;
+            }
+            assert!(start.elapsed() < PATIENCE, "every interface has one");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    })
+}
+
+#[test]
+fn link_local_hosts_and_gateways_are_found_on_the_interface() {
+    let test = "link_local_hosts_and_gateways_are_found_on_the_interface";
+    let Some(cable) = Cable::or_skip(test, Options::default()) else { return };
+    let (near, gateway) = (&cable.near, link_local(&cable.far));
+    command(near, &format!("ip -6 route add default via {gateway} dev {}", near.interface));
+    // IPv4 by a router that has no IPv4 (RFC 5549).
+    command(near, &format!("ip route add 10.0.0.0/8 via inet6 {gateway} dev {}", near.interface));
+    let hops = start(near);
+    for remote in [gateway, ip("2001:db8:ffff::7"), ip("10.1.2.3")] {
+        until_known(&hops, remote, cable.far.mac);
+    }
+}
+
+#[test]
+fn a_way_that_depends_on_the_source_is_known_if_all_sources_agree() {
+    let test = "a_way_that_depends_on_the_source_is_known_if_all_sources_agree";
+    let Some(cable) = Cable::or_skip(test, Options::default()) else { return };
+    let (near, remote) = (&cable.near, ip("203.0.113.7"));
+    command(near, &format!("ip neigh add 198.18.0.9 lladdr 02:00:00:00:00:09 dev {}", near.interface));
+    command(near, &format!("ip route add default via {}", cable.far.ipv4));
+    command(near, "ip route add default via 198.18.0.9 table 100");
+    let hops = start(near);
+    until_known(&hops, remote, cable.far.mac);
+    assert!(!hops.is_by_source());
+    command(near, &format!("ip rule add from {} table 100", near.ipv4));
+    let hop = until_known(&hops, remote, [2, 0, 0, 0, 0, 9]);
+    // Of no use for a port on all addresses: the kernel would send from there by another way.
+    assert_eq!(hop.source, None);
+    assert!(hops.is_by_source());
+    // Another source goes another way.
+    command(near, &format!("ip addr add 198.18.0.77/24 dev {}", near.interface));
+    until_elsewhere(&hops, remote);
+    command(near, "ip rule add from 198.18.0.77 table 100");
+    until_known(&hops, remote, [2, 0, 0, 0, 0, 9]);
+    command(near, "ip rule del from 198.18.0.77 table 100");
+    command(near, &format!("ip rule del from {} table 100", near.ipv4));
+    until_known(&hops, remote, cable.far.mac);
+    assert!(!hops.is_by_source());
+}
+
+#[test]
+fn a_storm_of_routes_is_survived_and_the_last_word_counts() {
+    let test = "a_storm_of_routes_is_survived_and_the_last_word_counts";
+    let Some(cable) = Cable::or_skip(test, Options::default()) else { return };
+    let near = &cable.near;
+    command(near, &format!("ip route add default via {}", cable.far.ipv4));
+    command(near, &format!("ip neigh add 198.18.0.9 lladdr 02:00:00:00:00:09 dev {}", near.interface));
+    let hops = start(near);
+    let remotes: Vec<_> = (1..=200u8).map(|last| IpAddr::from([203, 0, 113, last])).collect();
+    for remote in &remotes {
+        until_known(&hops, *remote, cable.far.mac);
+    }
+    let mut batch = String::new();
+    for number in 0..20_000u32 {
+        let network = std::net::Ipv4Addr::from(0x0a00_0000 + number);
+        batch += &format!("route add {network}/32 via {}\n", cable.far.ipv4);
+    }
+    batch += "route replace default via 198.18.0.9\n";
+    let file = std::env::temp_dir().join(format!("sidetone-routes-{}", std::process::id()));
+    std::fs::write(&file, batch).expect("a temporary file");
+    command(near, &format!("ip -batch {}", file.display()));
+    let _ = std::fs::remove_file(file);
+    for remote in &remotes {
+        until_known(&hops, *remote, [2, 0, 0, 0, 0, 9]);
+    }
+}
+
+#[test]
+fn without_privilege_the_kernel_s_own_packets_make_a_neighbour_known() {
+    let test = "without_privilege_the_kernel_s_own_packets_make_a_neighbour_known";
+    let Some(cable) = Cable::or_skip(test, Options::default()) else { return };
+    let (near, remote) = (&cable.near, cable.far.ip(false));
+    let hops = near.run(|| {
+        let none = CapabilitySets {
+            effective: CapabilitySet::empty(),
+            permitted: CapabilitySet::empty(),
+            inheritable: CapabilitySet::empty(),
+        };
+        set_capabilities(None, none).expect("anyone may give them up");
+        NextHops::start(&near.interface).expect("reading is free")
+    });
+    let start = Instant::now();
+    while hops.counters().next_hop_errors.value() == 0 {
+        assert_eq!(hops.lookup(remote).way, Way::Unknown);
+        assert!(start.elapsed() < PATIENCE, "nobody refuses");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // What a device does with a datagram whose way is unknown.
+    near.run(|| UdpSocket::bind("0.0.0.0:0")?.send_to(b"hello", (remote, 4000))).expect("sent");
+    until_known(&hops, remote, cable.far.mac);
+}
+
+#[test]
+fn a_program_is_watched_from_when_it_is_expected() {
+    let test = "a_program_is_watched_from_when_it_is_expected";
+    let Some(cable) = Cable::or_skip(test, Options::default()) else { return };
+    if let Err(error) = xdp::bpf::probe() {
+        netns::skip(test, &error.to_string());
+        return;
+    }
+    let hops = start(&cable.near);
+    let (attached, id) = cable.near.run(|| {
+        let mut assembler = Assembler::new();
+        assembler.mov(R0, 2).exit();
+        let program = Program::load("pass", ProgramKind::Xdp, &assembler.build().expect("two instructions"));
+        let attached = program.expect("loads").attach(hops.interface(), Mode::Generic).expect("attaches");
+        let link = Netlink::new().and_then(|mut netlink| netlink.link(hops.interface())).expect("an answer");
+        let link = link.expect("it is there");
+        let id = link.programs.into_iter().find(|id| *id != 0).expect("a program");
+        assert!(link.has_program(id));
+        (attached, id)
+    });
+    hops.expect_program(id);
+    std::thread::sleep(Duration::from_millis(300));
+    until_known(&hops, cable.far.ip(false), cable.far.mac);
+    assert!(hops.is_alive());
+    let generation = hops.generation();
+    drop(attached);
+    until_changed(&hops, generation);
+    let start = Instant::now();
+    while hops.is_alive() {
+        assert!(start.elapsed() < PATIENCE, "still alive");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! The ladder of devices: the best that can be had, and why none of the better ones.
 
 use xdp::Device;
+use xdp::af_xdp::{self, BusyPoll, ModeWanted, Queues, ZeroCopy};
 use xdp::io_uring::UringDevice;
 use xdp::udp::UdpDevice;
 
 use super::StartError;
-use crate::config::{DeviceKind, EngineConfig};
+use crate::config::{AfXdpConfig, DeviceKind, EngineConfig, Want, XdpMode};
 
 /// The devices of all workers, and the better ones with the reasons that they were refused for, best first.
 pub(super) type Opened = (Vec<Box<dyn Device>>, Vec<(DeviceKind, String)>);
@@ -41,11 +42,11 @@ fn open_kind(
     let range = usize::from(config.media_ports.end().saturating_sub(*config.media_ports.start())) + 1;
     let ports = (2 * config.streams_per_worker + 4 * config.relays_per_worker).min(range.div_ceil(workers));
     match device {
-        DeviceKind::AfXdp => Err(match &config.af_xdp.interface {
-            Some(_) => "this version does not have it".to_owned(),
-            None => "no interface is named (media.interface)".to_owned(),
-        }),
-        DeviceKind::SkLookup => Err("this version does not have it".to_owned()),
+        DeviceKind::AfXdp => open_af_xdp(&config.af_xdp, ports, workers),
+        DeviceKind::SkLookup => {
+            let options = xdp::sk_lookup::Options { ports, ..xdp::sk_lookup::Options::default() };
+            boxed(xdp::sk_lookup::open(&options, workers))
+        }
         DeviceKind::IoUring => each(workers, || {
             UringDevice::new(&xdp::io_uring::Options { ports, ..xdp::io_uring::Options::default() })
         }),
@@ -55,12 +56,55 @@ fn open_kind(
     }
 }
 
+fn open_af_xdp(config: &AfXdpConfig, ports: usize, workers: usize) -> Result<Vec<Box<dyn Device>>, String> {
+    let Some(interface) = &config.interface else {
+        return Err("no interface is named (media.interface)".to_owned());
+    };
+    let options = af_xdp::Options {
+        queues: if config.queues.is_empty() { Queues::All } else { Queues::List(config.queues.clone()) },
+        mode: match config.mode {
+            XdpMode::Auto => ModeWanted::Auto,
+            XdpMode::Native => ModeWanted::Native,
+            XdpMode::Generic => ModeWanted::Generic,
+        },
+        zero_copy: match config.zero_copy {
+            Want::Auto => ZeroCopy::Auto,
+            Want::Never => ZeroCopy::Never,
+            Want::Require => ZeroCopy::Require,
+        },
+        frames: u32::try_from(config.frames).unwrap_or(u32::MAX),
+        ring: u32::try_from(config.ring).unwrap_or(u32::MAX),
+        hugepages: config.hugepages != Want::Never,
+        busy_poll: config.busy_poll.then_some(BUSY_POLL),
+        flood_limit: Some(config.flood_limit).filter(|&limit| limit > 0),
+        ..af_xdp::Options::new(interface)
+    };
+    let udp = xdp::udp::Options { ports, ..xdp::udp::Options::default() };
+    let devices = af_xdp::open(&options, workers, &udp).map_err(|refusal| refusal.to_string())?;
+    if let Some(taken) = devices.first().map(|device| device.taken()) {
+        let ordinary = taken.refused.iter().find(|sentence| sentence.starts_with("huge pages"));
+        if let Some(reason) = ordinary.filter(|_| config.hugepages == Want::Require) {
+            return Err(format!("media.hugepages is `require`: {reason}"));
+        }
+        tracing::info!("{taken}");
+    }
+    boxed(Ok::<_, String>(devices))
+}
+
 /// One device for each worker.
 fn each<D: Device + 'static, E: ToString>(
     workers: usize,
-    mut open: impl FnMut() -> Result<D, E>,
+    open: impl Fn() -> Result<D, E>,
 ) -> Result<Vec<Box<dyn Device>>, String> {
-    (0..workers)
-        .map(|_| open().map(|device| Box::new(device) as Box<dyn Device>).map_err(|error| error.to_string()))
-        .collect()
+    boxed((0..workers).map(|_| open()).collect::<Result<Vec<_>, _>>())
 }
+
+fn boxed<D: Device + 'static, E: ToString>(
+    devices: Result<Vec<D>, E>,
+) -> Result<Vec<Box<dyn Device>>, String> {
+    let devices = devices.map_err(|error| error.to_string())?;
+    Ok(devices.into_iter().map(|device| Box::new(device) as Box<dyn Device>).collect())
+}
+
+/// How much a worker takes from the driver's queue at once: about what it takes per turn.
+const BUSY_POLL: BusyPoll = BusyPoll { microseconds: 20, budget: 64 };

@@ -230,9 +230,10 @@ impl Relay {
         self.refresh();
     }
 
-    /// The relay ends. The owner has demoted both directions before.
+    /// The relay ends: the kernel is to give back what it forwards, and is asked no more.
     pub fn close(&mut self, now: Instant) {
         self.now = now;
+        self.parameters.in_kernel = false;
     }
 
     /// The figures of a relay that has ended.
@@ -258,8 +259,8 @@ impl Relay {
         self.events.pop()
     }
 
-    /// When to call [`Relay::handle_timeout`] next: silence, a key that nobody ends, a source that settles, or
-    /// another try to promote.
+    /// When to call [`Relay::handle_timeout`] next: silence, a key that nobody ends, a source that settles,
+    /// another try to promote, or to tell what there was no room for.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let limit = self.parameters.media_timeout;
@@ -270,6 +271,7 @@ impl Relay {
             .flatten()
             .filter(|&at| at > self.now)
             .chain(silence)
+            .chain(self.has_events().then(|| self.now + TOLD_LATER))
             .min()
     }
 
@@ -404,7 +406,11 @@ impl Relay {
         self.handle_heard(side, now, remote);
         self.listen(now, side, &header, known, &datagram[payload.clone()]);
         let route = &mut self.directions[side.index()].route;
-        if known.action != Action::Event && route.receive != known.receive {
+        let party = &mut self.parties[side.index()];
+        let is_other =
+            known.action != Action::Event && (route.receive != known.receive || party.flow.is_some());
+        // A single packet that the kernel leaves to us, such as comfort noise, does not end its work.
+        if is_other && party.changes_payload_type(known.receive) {
             (route.receive, route.send, route.action) = (known.receive, known.send, known.action);
             route.has_news = true;
         }
@@ -491,15 +497,20 @@ impl Relay {
                 && party.flow.is_none()
                 && self.parties.iter().all(|party| party.guard.is_heard())
                 && destination.is_some();
-            let has_news = party.latched_news
-                || !self.events.is_empty()
-                || self.silence_reported != self.events.silence_told;
+            let has_events = self.has_events();
             let route = &mut self.directions[side.index()].route;
             route.is_plain = is_plain;
             route.source = party.filter.locked().map_or(Address::NOWHERE, Address::from);
             route.destination = destination.map_or(Address::NOWHERE, Address::from);
-            route.has_news |= has_news;
+            route.has_news |= has_events;
         }
+    }
+
+    /// Whether [`Relay::poll_event`] has something.
+    fn has_events(&self) -> bool {
+        self.parties.iter().any(|party| party.latched_news)
+            || !self.events.is_empty()
+            || self.silence_reported != self.events.silence_told
     }
 
     /// When a packet of either party came last.
@@ -515,3 +526,6 @@ fn permission(permission: Permission) -> Result<(), Refusal> {
         Permission::Forbidden => Err(Refusal::ForbiddenDestination),
     }
 }
+
+/// What the event ring had no room for is offered again after so long.
+const TOLD_LATER: Duration = Duration::from_millis(20);

@@ -29,11 +29,18 @@ pub(super) struct Party {
     pub(super) connected: Option<SocketAddr>,
     /// What the kernel forwards.
     pub(super) flow: Option<RelayFlow>,
+    /// The payload type that comes up although the kernel forwards, and how often in a row.
+    pub(super) beside_type: (u8, u8),
+    /// Packets that came up although they are of those that the kernel forwards.
+    pub(super) beside: u16,
     /// No try to promote before.
     pub(super) promote_after: Option<Instant>,
 }
 
 impl Party {
+    /// From so many on the kernel is not doing what it was told to, and is told anew.
+    pub(super) const MOST_BESIDE: u16 = 500;
+
     pub(super) fn new(leg: &RelayLeg, silent_peer_limit: Duration) -> Self {
         Self {
             history: History::default(),
@@ -48,6 +55,8 @@ impl Party {
             latched_news: false,
             connected: None,
             flow: None,
+            beside_type: (0, 0),
+            beside: 0,
             promote_after: None,
         }
     }
@@ -59,6 +68,21 @@ impl Party {
             self.latched_news = false;
         }
         self.promote_after = None;
+    }
+
+    /// Whether the party now sends this payload type, other than before. If the kernel forwards, that takes some
+    /// packets to tell.
+    pub(super) fn changes_payload_type(&mut self, payload_type: u8) -> bool {
+        let Some(flow) = &self.flow else { return true };
+        if flow.payload_types >> payload_type & 1 == 1 {
+            // A few were on their way when the kernel took over, or had to change its way.
+            self.beside = self.beside.saturating_add(1);
+            return self.beside == Self::MOST_BESIDE;
+        }
+        let (before, times) = self.beside_type;
+        let times = if before == payload_type { times.saturating_add(1) } else { 1 };
+        self.beside_type = (payload_type, times);
+        times >= BESIDE_BEFORE_CHANGE
     }
 
     /// Symmetric RTP (RFC 4961): back to the source once it is known.
@@ -130,3 +154,6 @@ impl Relay {
         Ok(RelayTransmit { side: side.other(), component, remote, len: datagram.len() })
     }
 }
+
+/// Packets of another payload type that end the kernel's work.
+const BESIDE_BEFORE_CHANGE: u8 = 10;

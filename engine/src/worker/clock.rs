@@ -3,7 +3,7 @@
 use rustix::thread::clock_nanosleep_absolute;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-use crate::time::{Duration, Instant, WallClock};
+use crate::time::{Instant, WallClock};
 
 /// The monotonic time, the same for all threads.
 pub(super) fn now() -> Instant {

@@ -158,14 +158,12 @@ impl Worker {
             && !self.streams.has_touched();
         if go_on && all_done && self.wait != WaitPolicy::Busy {
             let longest = if kept > 0 { Duration::from_millis(1) } else { LONGEST_WAIT };
-            self.wait(longest, datagrams);
+            self.wait(longest);
         }
         go_on
     }
 
-    /// Waits for the next deadline or the first packet; if this turn had `datagrams` enough, for a tick instead,
-    /// because waking for every packet costs more than the packet.
-    fn wait(&mut self, longest: Duration, datagrams: usize) {
+    fn wait(&mut self, longest: Duration) {
         // The turn itself took time: a second look at the clock, or the next deadline is late by that much.
         let now = clock::now();
         let until = self.streams.next_deadline().unwrap_or(now + longest);
@@ -176,6 +174,8 @@ impl Worker {
             }
             if let Some(tick) = self.pace.next_tick(now) {
                 self.streams.counters.ticks.increment();
+                // What a device does before it sleeps (telling a driver of new frames) is due all the same.
+                self.streams.device.wait(Duration::ZERO);
                 return clock::sleep_until(tick.min(now + timeout));
             }
         }
@@ -194,9 +194,6 @@ const LATE_RECEIVES: usize = 16;
 
 /// Deadlines per turn; more are met in the next one.
 const DEADLINES_PER_TURN: usize = 1024;
-
-/// So many datagrams in a turn are a load: with a tick of 1 ms those of 160 calls.
-const LOADED: usize = 8;
 
 /// A deadline nearer than this is not worth a sleep: the kernel's timers are late by about as much.
 const SPIN: Duration = Duration::from_micros(50);

@@ -171,8 +171,8 @@ impl Streams {
             return counters.commands_unknown_stream.increment();
         };
         let closed = guard(|| {
-            active.demote(device.as_mut(), counters);
             active.relay.close(now);
+            active.demote(device.as_mut(), counters);
         });
         active.panicked |= closed.is_none();
         // What happened before is told before.

@@ -12,14 +12,16 @@ use netns::{Cable, Options};
 use xdp::af_xdp::{self, ModeWanted};
 use xdp::io_uring::UringDevice;
 use xdp::loopback::LoopbackNetwork;
+use xdp::sk_lookup;
 use xdp::udp::UdpDevice;
 use xdp::{Device, DeviceCounters, Outgoing, Path, PortIndex};
 
 /// The devices that are to be equal, the one first that the others are held to.
-pub const KINDS: [Kind; 5] = [
+pub const KINDS: [Kind; 6] = [
     Kind::Loopback,
     Kind::Udp,
     Kind::IoUring,
+    Kind::SkLookup,
     Kind::AfXdp(ModeWanted::Generic),
     Kind::AfXdp(ModeWanted::Native),
 ];
@@ -29,6 +31,7 @@ pub enum Kind {
     Loopback,
     Udp,
     IoUring,
+    SkLookup,
     AfXdp(ModeWanted),
 }
 
@@ -86,6 +89,9 @@ pub fn on<T: Send>(
             Kind::Loopback | Kind::Udp => Ok(Box::new(udp())),
             Kind::IoUring => UringDevice::new(&xdp::io_uring::Options::default())
                 .map(|device| Box::new(device) as Box<dyn Device>)
+                .map_err(|error| error.to_string()),
+            Kind::SkLookup => sk_lookup::open(&sk_lookup::Options::default(), 1)
+                .map(|mut devices| Box::new(devices.remove(0)) as Box<dyn Device>)
                 .map_err(|error| error.to_string()),
             Kind::AfXdp(mode) => {
                 let options = af_xdp::Options { mode, ..af_xdp::Options::new(&near.interface) };
@@ -162,6 +168,13 @@ pub fn receive(device: &mut dyn Device, count: usize, mut handle: impl FnMut(xdp
             device.wait(Duration::from_millis(1));
         }
     }
+}
+
+/// Whether what came and went took the way that the device is for: no port's own socket received, and kernel sockets
+/// sent no more than what was due before the peer's MAC was known.
+pub fn took_its_way(counters: &DeviceCounters) -> bool {
+    let DeviceCounters { receive_fallback, transmit_no_route, transmitted_datagrams, .. } = counters;
+    receive_fallback.value() == 0 && transmit_no_route.value() * 10 <= transmitted_datagrams.value()
 }
 
 /// The counters that all devices have in common.

@@ -123,7 +123,7 @@ fn threads(config: &EngineConfig) -> String {
     let wait = match config.wait {
         WaitPolicy::Busy => "never sleep".to_owned(),
         WaitPolicy::Adaptive => format!("spin, then sleep, tick {:?}", config.tick),
-        WaitPolicy::Sleep => format!("sleep, tick {:?}", config.tick),
+        WaitPolicy::Sleep => "sleep".to_owned(),
     };
     let priority = match config.priority {
         None => "ordinary priority".to_owned(),

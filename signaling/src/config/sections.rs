@@ -178,7 +178,7 @@ pub struct Media {
     pub stream_cpus: CpuList,
     /// What a worker does while there is nothing to do.
     pub wait: Wait,
-    /// How long a loaded worker that may sleep lets packets gather; `0ms` does not.
+    /// How long a loaded adaptive worker lets packets gather; `0ms` does not.
     pub tick: Span,
     /// The real-time priority of workers (SCHED_FIFO), 1 to 99 or `off`.
     pub priority: Priority,

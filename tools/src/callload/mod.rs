@@ -34,6 +34,6 @@ mod track;
 mod worker;
 
 pub use options::{Codec, Options, Transport};
-pub(crate) use options::{positive, seconds};
+pub(crate) use options::{ports, positive, seconds};
 pub use run::run;
 pub use streamload::{StreamOptions, run as run_streams};

@@ -137,7 +137,7 @@ pub(crate) fn positive(text: &str) -> Result<f64, String> {
         .ok_or_else(|| format!("{text} is not above 0"))
 }
 
-pub(super) fn ports(text: &str) -> Result<(u16, u16), String> {
+pub(crate) fn ports(text: &str) -> Result<(u16, u16), String> {
     let parsed =
         text.split_once('-').and_then(|(lo, hi)| Some((lo.parse::<u16>().ok()?, hi.parse::<u16>().ok()?)));
     parsed

@@ -160,6 +160,12 @@ impl Checker {
         }
     }
 
+    /// A datagram whose checksums or lengths are not right.
+    pub(super) fn handle_damaged(&mut self) {
+        self.received.wrong += 1;
+        self.received.bad_checksum += 1;
+    }
+
     /// Flows of which nothing came back.
     pub(super) fn silent(&self) -> usize {
         self.seen.iter().filter(|seen| seen.next == 0).count()

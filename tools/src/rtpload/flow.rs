@@ -1,6 +1,6 @@
 //! The flows of a run: two for each call, one in each direction.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
@@ -36,6 +36,26 @@ impl Flow {
     }
 }
 
+/// Flows to a host that sends every datagram back.
+pub(super) fn reflected(
+    locals: impl IntoIterator<Item = SocketAddr>,
+    reflector: IpAddr,
+    law: Law,
+) -> Vec<Flow> {
+    let relays = (FIRST_REFLECTED..=u16::MAX).map(|port| SocketAddr::new(reflector, port));
+    let pairs = locals.into_iter().zip(relays);
+    pairs
+        .map(|(local, relay)| Flow {
+            local,
+            relay,
+            source: relay,
+            sink: local,
+            law_sent: law,
+            law_received: law,
+        })
+        .collect()
+}
+
 /// Reads flows from a file, a call a line: `PARTY-A RELAY-A PARTY-B RELAY-B [PCMU|PCMA [PCMU|PCMA]]`, each address as
 /// IP:PORT. What party A sends to RELAY-A comes to party B from RELAY-B, and the other way round. Empty lines and those that
 /// begin with # are skipped.
@@ -68,6 +88,8 @@ fn parse(line: &str) -> anyhow::Result<[Flow; 2]> {
     let laws = [first, law(5)?.unwrap_or(first)];
     Ok(Flow::pair([address(0)?, address(2)?], [address(1)?, address(3)?], laws))
 }
+
+const FIRST_REFLECTED: u16 = 27_000;
 
 #[cfg(test)]
 mod tests {

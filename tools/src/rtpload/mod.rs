@@ -10,8 +10,10 @@
 
 mod check;
 mod flow;
+mod forward;
 mod histogram;
 mod kernel;
+mod link;
 mod ng;
 mod options;
 mod packet;
@@ -22,6 +24,7 @@ mod search;
 mod sockets;
 mod transport;
 mod watch;
+mod xdp;
 
 pub use options::Options;
 pub use run::run;

@@ -27,6 +27,18 @@ pub(super) enum Command {
     Run(RunOptions),
     /// Find the largest number of calls that lose less than a bound: short runs, then a longer one to confirm.
     Search(SearchOptions),
+    /// Be a relay: send every frame back by AF_XDP, the least that such forwarding takes. Root.
+    Forward(ForwardOptions),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct ForwardOptions {
+    /// The interface; its first receive queue is taken.
+    #[arg(long, value_name = "NAME")]
+    pub(super) interface: String,
+    /// UDP ports whose datagrams are sent back; everything else goes to the kernel.
+    #[arg(long, value_name = "LO-HI", default_value = "27000-65534", value_parser = crate::callload::ports)]
+    pub(super) ports: (u16, u16),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -48,10 +60,10 @@ pub(super) struct RunOptions {
 pub(super) struct SearchOptions {
     #[command(flatten)]
     pub(super) load: Load,
-    /// Where to begin; --calls is the most that is tried. Default: half of it.
+    /// Where to begin; --calls, or --rate-of, is the most that is tried. Default: half of it.
     #[arg(long, value_name = "N")]
     pub(super) guess: Option<u32>,
-    /// The share of packets that is too much of those that are lost, or come 20 ms late and more.
+    /// The share of packets that is too much of those that are lost, or come 40 ms late and more.
     #[arg(long, value_name = "PERCENT", default_value_t = 0.1)]
     pub(super) loss: f64,
     /// How close the answer is to be.
@@ -69,14 +81,21 @@ pub(super) struct SearchOptions {
 #[derive(Clone, Debug, Args)]
 pub(super) struct Load {
     /// The relay's NG server, which is asked to set the calls up.
-    #[arg(long, value_name = "IP:PORT", required_unless_present = "flows")]
+    #[arg(long, value_name = "IP:PORT", required_unless_present_any = ["flows", "reflector"])]
     pub(super) ng: Option<SocketAddr>,
     /// Calls that are set up already, one a line: PARTY-A RELAY-A PARTY-B RELAY-B [PCMU|PCMA [PCMU|PCMA]].
     #[arg(long, value_name = "FILE", conflicts_with = "ng")]
     pub(super) flows: Option<PathBuf>,
-    /// Calls to set up by --ng; each is two flows of 50 packets/s.
+    /// A host that sends every datagram back, as rtpload forward does: flows go to its ports from 27000 on.
+    #[arg(long, value_name = "IP", conflicts_with_all = ["ng", "flows"])]
+    pub(super) reflector: Option<IpAddr>,
+    /// Calls to set up by --ng or for --reflector; each is two flows of 50 packets/s.
     #[arg(long, short = 'n', value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=32_000))]
     pub(super) calls: u32,
+    /// Offer the packets of so many calls. What is more than --calls comes from these at a higher rate: ports and files
+    /// are limited. Default: --calls.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(super) rate_of: Option<u32>,
     /// What the parties of a call speak.
     #[arg(long, value_enum, default_value = "pcmu")]
     pub(super) codecs: Codecs,
@@ -89,8 +108,8 @@ pub(super) struct Load {
     /// How packets are sent and received.
     #[arg(long, value_enum, default_value = "sockets")]
     pub(super) via: Via,
-    /// The interface towards the relay, for --via kernel.
-    #[arg(long, value_name = "NAME", required_if_eq("via", "kernel"))]
+    /// The interface towards the relay, for --via kernel and xdp.
+    #[arg(long, value_name = "NAME", required_if_eq_any([("via", "kernel"), ("via", "xdp")]))]
     pub(super) interface: Option<String>,
     /// Local address. Default: the one that routes to --ng.
     #[arg(long, value_name = "IP")]
@@ -138,6 +157,8 @@ impl Codecs {
 pub(super) enum Via {
     /// Kernel sockets, a few with many destinations.
     Sockets,
+    /// AF_XDP on --interface: this program is its own network stack. Root.
+    Xdp,
     /// Programs inside the kernel on --interface, one end of a veth cable: millions of packets/s. Root.
     Kernel,
 }

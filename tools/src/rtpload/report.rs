@@ -40,7 +40,7 @@ pub(super) fn text(outcome: &Outcome) -> String {
     let mut line = |args: std::fmt::Arguments<'_>| writeln!(text, "{args}").expect("a string takes it");
     line(format_args!(
         "\n{} calls, {} flows, {seconds:.1} s: offered {:.0}/s, received {:.0}/s",
-        outcome.calls(),
+        plan.calls,
         plan.flows,
         outcome.sent as f64 / seconds,
         received.unique as f64 / seconds
@@ -66,7 +66,7 @@ pub(super) fn text(outcome: &Outcome) -> String {
     line(format_args!("{:<10}{}", "latency", outcome.latency.line()));
     line(format_args!("{:<10}{}", "lateness", outcome.lateness.line()));
     if let Some(cores) = outcome.watched_cores {
-        let per_thousand = cores * 1_000.0 / f64::from(outcome.calls().max(1));
+        let per_thousand = cores * 1_000.0 / f64::from(plan.calls.max(1));
         line(format_args!("watched    {cores:.3} cores, {per_thousand:.3} for 1,000 calls"));
     }
     let doubts = outcome.doubts();

@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail, ensure};
 use serde_json::json;
 
 use super::flow::{self, Flow};
+use super::forward;
 use super::kernel::Kernel;
 use super::ng::{Call, Client, Wanted};
 use super::options::{Command, Load, Options, RunOptions, SearchOptions, Via};
@@ -16,6 +17,7 @@ use super::report;
 use super::search::{Length, Verdict, largest};
 use super::sockets::Sockets;
 use super::transport;
+use super::xdp::Xdp;
 
 /// Does what the command line says.
 ///
@@ -25,6 +27,7 @@ pub fn run(options: Options) -> anyhow::Result<ExitCode> {
     match options.command {
         Command::Run(options) => run_once(&options),
         Command::Search(options) => search(&options),
+        Command::Forward(options) => forward::run(&options),
     }
 }
 
@@ -89,6 +92,7 @@ struct Session {
 
 enum Sender {
     Sockets(Sockets),
+    Xdp(Xdp),
     Kernel(Kernel),
 }
 
@@ -106,30 +110,32 @@ impl Session {
                 (Some((client, calls)), flows)
             }
             (None, Some(file)) => (None, flow::read(file)?),
-            (None, None) => bail!("give --ng or --flows"),
+            (None, None) => (None, reflected(load)?),
         };
         ensure!(
             flows.iter().all(|flow| flow.local.is_ipv4() == flow.relay.is_ipv4()),
             "flows mix IPv4 and IPv6"
         );
+        let interface = load.interface.as_deref().context("--via kernel and xdp need --interface");
         let sender = match load.via {
             Via::Sockets => Sender::Sockets(Sockets::open(&flows, load.payload)?),
-            Via::Kernel => {
-                let interface = load.interface.as_deref().context("--via kernel needs --interface")?;
-                Sender::Kernel(Kernel::open(interface, &flows, load.payload)?)
-            }
+            Via::Xdp => Sender::Xdp(Xdp::open(interface?, &flows, load.payload)?),
+            Via::Kernel => Sender::Kernel(Kernel::open(interface?, &flows, load.payload)?),
         };
         Ok(Self { load: load.clone(), ng, flows, sender, next_index: 0 })
     }
 
+    /// What a run offers at most.
     fn most_calls(&self) -> u32 {
-        self.flows.len() as u32 / 2
+        self.load.rate_of.unwrap_or(self.flows.len() as u32 / 2)
     }
 
     fn plan(&self, calls: u32, warm_rounds: u32, rounds: u32) -> Plan {
+        let active = calls.min(self.flows.len() as u32 / 2);
         Plan {
-            flows: calls * 2,
-            interval_ns: (self.load.interval * 1e6) as u64,
+            flows: active * 2,
+            calls,
+            interval_ns: (self.load.interval * 1e6 * f64::from(active) / f64::from(calls)) as u64,
             payload_bytes: self.load.payload,
             first_index: self.next_index,
             warm_rounds,
@@ -138,7 +144,8 @@ impl Session {
     }
 
     fn run(&mut self, calls: u32, warmup: Duration, duration: Duration) -> anyhow::Result<Outcome> {
-        let rounds = |time: Duration| (time.as_secs_f64() * 1e3 / self.load.interval).round() as u32;
+        let interval_ns = self.plan(calls, 0, 1).interval_ns as f64;
+        let rounds = |time: Duration| (time.as_nanos() as f64 / interval_ns).round() as u32;
         let plan = self.plan(calls, rounds(warmup), rounds(duration).max(1));
         // What of this run is still on its way during the next is told from it by its index.
         self.next_index += plan.warm_rounds + plan.rounds;
@@ -152,6 +159,7 @@ impl Session {
             Sender::Sockets(sockets) => {
                 Ok(transport::run(sockets, &self.flows, plan, &self.load.watch, progress))
             }
+            Sender::Xdp(xdp) => Ok(transport::run(xdp, &self.flows, plan, &self.load.watch, progress)),
             Sender::Kernel(kernel) => kernel.run(plan, &self.load.watch),
         }
     }
@@ -174,21 +182,38 @@ impl Session {
     }
 }
 
-/// Sets up the calls. Parties share a few ports: the first half is for parties A, the second for B.
-fn set_up(client: &mut Client, load: &Load, local: IpAddr) -> anyhow::Result<(Vec<Call>, Vec<Flow>)> {
+/// Where the parties of a call are. They share a few ports: the first half is for parties A, the second for B.
+fn parties(load: &Load, local: IpAddr, call: u32) -> anyhow::Result<[SocketAddr; 2]> {
     let ports = load.ports.unwrap_or(if load.via == Via::Sockets { 4 } else { 8_192 });
     let half = u32::from(ports / 2);
-    let last = u32::from(load.port) + 4 * half;
-    ensure!(last <= 65_536, "--port and --ports go beyond 65535");
+    ensure!(u32::from(load.port) + 4 * half <= 65_536, "--port and --ports go beyond 65535");
+    let port = |party: u32| load.port + (2 * (call % half) + 2 * party * half) as u16;
+    Ok([0, 1].map(|party| SocketAddr::new(local, port(party))))
+}
+
+/// Flows to a host that sends everything back.
+fn reflected(load: &Load) -> anyhow::Result<Vec<Flow>> {
+    let reflector = load.reflector.context("give --ng, --flows or --reflector")?;
+    let local = match load.local {
+        Some(local) => local,
+        None => Client::connect(SocketAddr::new(reflector, 9))?.local()?.ip(),
+    };
+    let locals =
+        (0..load.calls).map(|call| parties(load, local, call)).collect::<anyhow::Result<Vec<_>>>()?;
+    let [law, other] = load.codecs.laws();
+    ensure!(law == other, "a host that sends everything back does not transcode");
+    let flows = flow::reflected(locals.into_iter().flatten(), reflector, law);
+    ensure!(flows.len() as u32 == 2 * load.calls, "there are too few ports for so many calls");
+    Ok(flows)
+}
+
+/// Sets up the calls.
+fn set_up(client: &mut Client, load: &Load, local: IpAddr) -> anyhow::Result<(Vec<Call>, Vec<Flow>)> {
     let laws = load.codecs.laws();
     let ptime_ms = (load.payload as f64 / 8.0).max(1.0) as u32;
     let wanted: Vec<Wanted> = (0..load.calls)
-        .map(|call| {
-            let port = |party: u32| load.port + (2 * (call % half) + 2 * party * half) as u16;
-            let parties = [0, 1].map(|party| SocketAddr::new(local, port(party)));
-            Wanted { parties, laws, ptime_ms }
-        })
-        .collect();
+        .map(|call| Ok(Wanted { parties: parties(load, local, call)?, laws, ptime_ms }))
+        .collect::<anyhow::Result<_>>()?;
     let calls = client.set_up(&wanted)?;
     let flows = wanted
         .iter()

@@ -2,17 +2,15 @@
 //! between each two workers. What goes through them is copied; a full ring drops and counts.
 //!
 //! ```text
-//! | payload or frame bytes 2 | kind 1 | has VLAN 1 | VLAN 2 | local port 2 | remote port 2 | family 1 | - 1 |
-//! | source MAC 6 | remote address 16 | payload or frame |
+//! | bytes 2 | kind 1 | family 1 | local port 2 | remote port 2 | source MAC 6 | remote address 16 | payload or frame |
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use super::ports::Seen;
 use crate::umem::CHUNK_BYTES;
-use crate::wire::{Hop, MacAddress};
+use crate::wire::MacAddress;
 use crate::{DeviceCounters, Doorbell};
 
 /// One worker's ends of the rings between workers.
@@ -37,7 +35,7 @@ struct Sender {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Record {
     /// A datagram for a port of the worker.
-    Datagram { port: u16, remote: SocketAddr, seen: Seen },
+    Datagram { port: u16, remote: SocketAddr, mac: MacAddress },
     /// A whole frame to transmit.
     Frame,
 }
@@ -131,20 +129,16 @@ impl Record {
     fn header(&self, len: usize) -> [u8; HEADER_BYTES] {
         let mut header = [0; HEADER_BYTES];
         header[0..2].copy_from_slice(&(len as u16).to_ne_bytes());
-        let Self::Datagram { port, remote, seen } = self else { return header };
+        let Self::Datagram { port, remote, mac } = self else { return header };
         header[2] = 1;
-        let Seen(Hop { source_mac, destination_mac, vlan }) = seen;
-        header[3] = u8::from(vlan.is_some());
-        header[4..6].copy_from_slice(&vlan.unwrap_or(0).to_ne_bytes());
-        header[6..8].copy_from_slice(&port.to_ne_bytes());
-        header[8..10].copy_from_slice(&remote.port().to_ne_bytes());
-        header[12..18].copy_from_slice(&source_mac.0);
-        header[18..24].copy_from_slice(&destination_mac.0);
+        header[4..6].copy_from_slice(&port.to_ne_bytes());
+        header[6..8].copy_from_slice(&remote.port().to_ne_bytes());
+        header[8..14].copy_from_slice(&mac.0);
         match remote.ip() {
-            IpAddr::V4(ip) => header[24..28].copy_from_slice(&ip.octets()),
+            IpAddr::V4(ip) => header[14..18].copy_from_slice(&ip.octets()),
             IpAddr::V6(ip) => {
-                header[10] = 1;
-                header[24..40].copy_from_slice(&ip.octets());
+                header[3] = 1;
+                header[14..30].copy_from_slice(&ip.octets());
             }
         }
         header
@@ -156,22 +150,18 @@ impl Record {
         if header[2] == 0 {
             return Some((Self::Frame, len));
         }
-        let ip = if header[10] == 0 {
-            IpAddr::V4(Ipv4Addr::from(*header[24..].first_chunk::<4>()?))
+        let ip = if header[3] == 0 {
+            IpAddr::V4(Ipv4Addr::from(*header[14..].first_chunk::<4>()?))
         } else {
-            IpAddr::V6(Ipv6Addr::from(*header[24..].first_chunk::<16>()?))
+            IpAddr::V6(Ipv6Addr::from(*header[14..].first_chunk::<16>()?))
         };
-        let seen = Seen(Hop {
-            source_mac: MacAddress(*header[12..].first_chunk()?),
-            destination_mac: MacAddress(*header[18..].first_chunk()?),
-            vlan: (header[3] == 1).then_some(word(4)),
-        });
-        Some((Self::Datagram { port: word(6), remote: SocketAddr::new(ip, word(8)), seen }, len))
+        let mac = MacAddress(*header[8..].first_chunk()?);
+        Some((Self::Datagram { port: word(4), remote: SocketAddr::new(ip, word(6)), mac }, len))
     }
 }
 
 /// Where the bytes begin in a record.
-const HEADER_BYTES: usize = 40;
+const HEADER_BYTES: usize = 30;
 
 #[cfg(test)]
 mod tests {
@@ -182,12 +172,12 @@ mod tests {
     use super::*;
 
     fn record() -> impl Strategy<Value = Record> {
-        let datagram = (any::<u16>(), any::<(IpAddr, u16)>(), any::<[[u8; 6]; 2]>(), any::<Option<u16>>())
-            .prop_map(|(port, (ip, remote), [own, other], vlan)| Record::Datagram {
-                port,
-                remote: SocketAddr::new(ip, remote),
-                seen: Seen(Hop { source_mac: MacAddress(own), destination_mac: MacAddress(other), vlan }),
-            });
+        let datagram = (any::<u16>(), any::<(IpAddr, u16)>(), any::<[u8; 6]>());
+        let datagram = datagram.prop_map(|(port, (ip, remote), mac)| Record::Datagram {
+            port,
+            remote: SocketAddr::new(ip, remote),
+            mac: MacAddress(mac),
+        });
         prop_oneof![4 => datagram, 1 => Just(Record::Frame)]
     }
 

@@ -13,37 +13,45 @@
 //! program does not take, and sends what has no known next hop on the interface. When the interface or the program
 //! goes away, that is what is left, and [`AfXdpDevice`] goes on through it.
 
+mod addresses;
+mod bare;
 mod examine;
 mod handover;
 mod health;
 mod open;
 mod poller;
 mod ports;
-mod program;
 mod promote;
 mod receive;
 mod rings;
-mod routes;
 mod transmit;
 mod ways;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use self::addresses::Addresses;
 use self::handover::Handover;
 use self::health::Health;
 use self::poller::{Events, Poller};
 use self::ports::{Owner, Owners, Port};
+use self::promote::Promoted;
 use self::rings::Rings;
 use self::ways::Ways;
+use crate::bpf::Link;
+use crate::netlink::Netlink;
+use crate::next_hop::{NextHopCounters, NextHops};
+use crate::program::{PortError, ProgramCounters, XdpProgram};
 use crate::udp::UdpDevice;
 use crate::umem::CHUNK_BYTES;
 use crate::{
     Device, DeviceCounters, Doorbell, Flow, FlowCounters, Full, Handle, Outgoing, PortIndex, Unpromoted,
 };
 
+pub use self::bare::Bare;
 pub use self::open::{Mode, ModeWanted, Options, Queues, Refusal, Taken, ZeroCopy, open};
 pub use crate::socket::{BusyPoll, SocketError};
 
@@ -71,6 +79,9 @@ struct Core {
     letter: Option<Box<[u8; CHUNK_BYTES]>>,
     counters: Arc<DeviceCounters>,
     tally: Tally,
+    promoted: Promoted,
+    /// The first worker keeps the program's addresses right.
+    addresses: Option<(Netlink, Addresses)>,
     health: Health,
     poller: Poller,
     /// When the inner device is looked at next while the rings are busy.
@@ -82,9 +93,12 @@ struct Core {
 struct Shared {
     owners: Owners,
     taken: Taken,
-    /// The interface's index.
-    interface: u32,
-    program: program::Attached,
+    program: XdpProgram,
+    hops: Arc<NextHops>,
+    /// Holds the program on the interface until the last device is gone.
+    link: Mutex<Option<Link>>,
+    /// How many ports are open on any address: only for them must the program know of new ones.
+    wide_ports: AtomicUsize,
 }
 
 /// Counted one by one here and together in the counters, which are atomic.
@@ -115,6 +129,47 @@ impl AfXdpDevice {
     #[must_use]
     pub fn taken(&self) -> &Taken {
         &self.core.shared.taken
+    }
+
+    /// What its workers share, for whoever looks after them on another thread.
+    #[must_use]
+    pub fn interface(&self) -> Interface {
+        Interface(Arc::clone(&self.core.shared))
+    }
+}
+
+/// The interface of some [`AfXdpDevice`]s, for any thread. The program stays on it while this or a device exists.
+#[derive(Clone, Debug)]
+pub struct Interface(Arc<Shared>);
+
+impl Interface {
+    /// How it is reached, and why not in a better way.
+    #[must_use]
+    pub fn taken(&self) -> &Taken {
+        &self.0.taken
+    }
+
+    /// Takes the program off the interface, for all workers: they go on through kernel sockets.
+    ///
+    /// # Errors
+    /// The kernel's; the interface may be gone.
+    pub fn detach(&self) -> io::Result<()> {
+        let link = self.0.link.lock().unwrap_or_else(PoisonError::into_inner).take();
+        link.map_or(Ok(()), Link::detach)
+    }
+
+    /// What the program has done with all frames of the interface. System calls.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn program_counters(&self) -> io::Result<ProgramCounters> {
+        self.0.program.counters()
+    }
+
+    /// What the thread that knows the next hops has done.
+    #[must_use]
+    pub fn next_hop_counters(&self) -> Arc<NextHopCounters> {
+        self.0.hops.counters()
     }
 }
 
@@ -192,23 +247,29 @@ impl Device for AfXdpDevice {
     }
 
     fn wait(&mut self, timeout: Duration) {
-        let deadline = Instant::now() + timeout;
+        let mut now = Instant::now();
+        let deadline = now + timeout;
         loop {
             if self.core.has_work() {
                 return;
             }
-            let now = Instant::now();
             if self.core.health.is_due(now) {
                 self.core.check_health(now);
             }
-            let longest =
-                if self.core.has_backlog() { BACKLOG_WAIT } else { self.core.health.until_due(now) };
             if let Some(rings) = &mut self.core.rings {
                 rings.wake_receivers();
             }
-            let left = deadline.saturating_duration_since(now);
-            if self.sleep(left.min(longest)) || left <= longest {
+            let longest =
+                if self.core.has_backlog() { BACKLOG_WAIT } else { self.core.health.until_due(now) };
+            if self.sleep(deadline.saturating_duration_since(now).min(longest)) {
                 return;
+            }
+            now = Instant::now();
+            if now >= deadline {
+                return;
+            }
+            if self.core.has_backlog() {
+                self.core.flush();
             }
         }
     }
@@ -244,25 +305,48 @@ impl AfXdpDevice {
 
 impl Core {
     fn open_port(&mut self, index: PortIndex, local: SocketAddr) {
-        let owner = Owner { worker: self.worker, port: index };
-        // A number that is open already, at another address, has its packets from the kernel.
-        let entered = index.0 < ports::MAX_PORTS
-            && !local.ip().is_loopback()
-            && self.shared.owners.enter(local.port(), owner);
-        let port = Port { local, connected: None, entered, promoted: false, wants_mac: false };
-        self.ways.open(index, port);
+        // What cannot be entered has its packets from the kernel: a number that is open already, at another
+        // address, or an address that nothing comes to from outside.
+        let entered = index.0 < ports::MAX_PORTS && !local.ip().is_loopback() && self.enter(index, local);
+        self.ways.open(index, Port { local, connected: None, entered, wants_mac: false });
+    }
+
+    fn enter(&self, index: PortIndex, local: SocketAddr) -> bool {
+        let Shared { owners, program, hops, .. } = &*self.shared;
+        let (number, ip) = (local.port(), local.ip().to_canonical());
+        if !owners.enter(number, Owner { worker: self.worker, port: index }) {
+            return false;
+        }
+        let mut opened = program.ports().open(number, ip);
+        if opened == Err(PortError::Address) && program.set_address(ip, hops.mac().0).is_ok() {
+            opened = program.ports().open(number, ip);
+        }
+        if opened.is_err() {
+            owners.leave(number);
+        } else if ip.is_unspecified() {
+            self.shared.wide_ports.fetch_add(1, Ordering::Relaxed);
+        }
+        opened.is_ok()
     }
 
     fn close_port(&mut self, index: PortIndex) {
+        self.promoted.forget(index);
         let Some(port) = self.ways.close(index) else { return };
         if port.entered {
+            self.shared.program.ports().close(port.local.port());
             self.shared.owners.leave(port.local.port());
+            if port.local.ip().is_unspecified() {
+                self.shared.wide_ports.fetch_sub(1, Ordering::Relaxed);
+            }
         }
     }
 
     fn connect_port(&mut self, index: PortIndex, remote: Option<SocketAddr>) {
         let Some(port) = self.ways.port_mut(index) else { return };
         port.connected = remote;
+        if port.entered {
+            self.shared.program.ports().connect(port.local.port(), remote);
+        }
     }
 
     fn has_work(&mut self) -> bool {

@@ -3,23 +3,27 @@
 use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use rustix::net::{AddressFamily, SocketType, netdevice};
 
+use super::addresses::Addresses;
 use super::handover::Handover;
 use super::health::Health;
 use super::poller::Poller;
 use super::ports::{MAX_WORKERS, Owners};
-use super::program::Attached;
+use super::promote::Promoted;
 use super::rings::Rings;
-use super::routes::Routes;
 use super::ways::Ways;
 use super::{AfXdpDevice, Core, Shared, Tally};
 use crate::Device as _;
-use crate::bpf;
-use crate::socket::{BusyPoll, Config, Socket, SocketError};
+use crate::bpf::{self, Link};
+use crate::netlink::Netlink;
+use crate::next_hop::NextHops;
+use crate::program::{self, XdpProgram};
+use crate::socket::{BUSY_FOR, BUSY_PAUSE, BusyPoll, Config, Socket, SocketError};
 use crate::udp::{self, UdpDevice};
 use crate::umem::{CHUNK_BYTES, Umem};
 
@@ -46,6 +50,8 @@ pub struct Options {
     /// Packets per second of one source that no port is connected to; more are dropped before they cost anything.
     /// `None` for no limit.
     pub flood_limit: Option<u32>,
+    /// Ports of the kernel, such as those of SIP, whose senders are held to the flood limit, too.
+    pub guarded_ports: Vec<u16>,
     /// Packets that one system call may transmit in copy mode (Linux 6.17; 32 before).
     pub transmit_budget: u32,
     /// Bytes of each ring between two workers.
@@ -66,6 +72,7 @@ impl Options {
             hugepages: false,
             busy_poll: None,
             flood_limit: None,
+            guarded_ports: Vec::new(),
             transmit_budget: 256,
             handover_bytes: 256 * 1024,
         }
@@ -188,20 +195,49 @@ pub fn open(options: &Options, workers: usize, udp: &udp::Options) -> Result<Vec
         queues: Vec::new(),
         refused: Vec::new(),
     };
-    let program = attach(options, interface, &mut taken)?;
+    let queues = match &options.queues {
+        Queues::All => MAX_QUEUES as u32,
+        Queues::List(list) => list.iter().max().map_or(1, |last| last.saturating_add(1)),
+    };
+    let settings =
+        program::Options { queues, flood_limit: options.flood_limit, ..program::Options::default() };
+    let program = XdpProgram::load(settings)
+        .map_err(|source| Refusal::Program { interface: options.interface.clone(), source })?;
+    let hops = Arc::new(NextHops::start(&options.interface)?);
+    let mut netlink = Netlink::new()?;
+    let mut addresses = Addresses::default();
+    addresses.refresh(&mut netlink, &program, hops.mac())?;
+    for port in &options.guarded_ports {
+        let guarded = program.ports().guard(*port);
+        guarded.map_err(|_| Refusal::Options("`guarded_ports` must be from 1 to 65535, each once"))?;
+    }
+    let link = attach(options, &program, interface, &mut taken)?;
     let mut memories: Vec<Memory> = Vec::new();
     memories.resize_with(workers, Memory::default);
     open_queues(options, interface, &mut memories, &mut taken)?;
     for (memory, worker) in memories.iter().zip(0..) {
         for (socket, queue) in memory.sockets.iter().zip(taken.queues.iter().skip(worker).step_by(workers)) {
-            program.set(*queue, socket.as_fd())?;
+            program.set_socket(*queue, socket.as_fd())?;
         }
     }
     let inners: Vec<UdpDevice> = (0..workers).map(|_| UdpDevice::new(udp)).collect::<io::Result<_>>()?;
     let doorbells: Vec<_> = inners.iter().map(crate::Device::doorbell).collect();
     let senders = workers.min(taken.queues.len());
-    let routes = Routes { mac: None };
-    let shared = Arc::new(Shared { owners: Owners::new(), taken, interface, program });
+    // From now on it is missed when it goes.
+    if let Some(found) = netlink.link(interface)?
+        && let Some(id) = found.programs.into_iter().find(|id| *id != 0)
+    {
+        hops.expect_program(id);
+    }
+    let mut addresses = Some((netlink, addresses));
+    let shared = Arc::new(Shared {
+        owners: Owners::new(),
+        taken,
+        program,
+        hops: Arc::clone(&hops),
+        link: Mutex::new(Some(link)),
+        wide_ports: AtomicUsize::new(0),
+    });
     let handovers = Handover::between(&doorbells, options.handover_bytes);
     let parts = inners.into_iter().zip(handovers).zip(memories).enumerate();
     parts
@@ -211,13 +247,15 @@ pub fn open(options: &Options, workers: usize, udp: &udp::Options) -> Result<Vec
             let core = Core {
                 worker,
                 rings: rings.map(|umem| Rings::new(umem, sockets, options.ring)),
-                ways: Ways::new(udp.ports, routes.clone()),
+                ways: Ways::new(udp.ports, Arc::clone(&hops)),
                 handover,
                 sender: worker % senders.max(1),
                 scratch: Box::new([0; CHUNK_BYTES]),
                 letter: Some(Box::new([0; CHUNK_BYTES])),
                 counters: inner.counters(),
                 tally: Tally::default(),
+                promoted: Promoted::new(udp.ports),
+                addresses: addresses.take(),
                 health: Health::new(),
                 poller,
                 next_look: Instant::now(),
@@ -235,24 +273,50 @@ struct Memory {
     sockets: Vec<Socket>,
 }
 
-fn interface_index(name: &str) -> Result<u32, Refusal> {
+pub(super) fn interface_index(name: &str) -> Result<u32, Refusal> {
     // Any socket will do to ask by.
     let socket =
         rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None).map_err(io::Error::from)?;
     netdevice::name_to_index(&socket, name).map_err(|_| Refusal::Interface(name.to_owned()))
 }
 
-fn attach(options: &Options, interface: u32, taken: &mut Taken) -> Result<Attached, Refusal> {
+/// The refusal of a program.
+pub(super) fn program_refused(interface: &str, source: bpf::Error) -> Refusal {
+    Refusal::Program { interface: interface.to_owned(), source }
+}
+
+fn attach(
+    options: &Options,
+    program: &XdpProgram,
+    interface: u32,
+    taken: &mut Taken,
+) -> Result<Link, Refusal> {
     let refusal = |source| Refusal::Program { interface: options.interface.clone(), source };
     if options.mode != ModeWanted::Generic {
-        match Attached::load(interface, bpf::Mode::Native) {
-            Ok(program) => return Ok(program),
+        match attach_in(program, interface, bpf::Mode::Native) {
+            Ok(link) => return Ok(link),
             Err(error) if options.mode == ModeWanted::Native => return Err(refusal(error)),
             Err(error) => taken.refused.push(format!("native mode: {error}")),
         }
     }
     taken.mode = Mode::Generic;
-    Attached::load(interface, bpf::Mode::Generic).map_err(refusal)
+    attach_in(program, interface, bpf::Mode::Generic).map_err(refusal)
+}
+
+/// A predecessor's program is taken off some time after its end.
+fn attach_in(program: &XdpProgram, interface: u32, mode: bpf::Mode) -> Result<Link, bpf::Error> {
+    let deadline = Instant::now() + BUSY_FOR;
+    loop {
+        match program.attach(interface, mode) {
+            Err(error) if is_busy(&error) && Instant::now() < deadline => std::thread::sleep(BUSY_PAUSE),
+            result => return result,
+        }
+    }
+}
+
+fn is_busy(error: &bpf::Error) -> bool {
+    let busy = [libc::EBUSY, libc::EEXIST];
+    error.source().and_then(io::Error::raw_os_error).is_some_and(|code| busy.contains(&code))
 }
 
 /// Opens the queues one after the other, each for its worker.

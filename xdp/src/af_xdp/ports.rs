@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::PortIndex;
-use crate::wire::{HeaderTemplate, Hop};
+use crate::wire::HeaderTemplate;
 
 /// Which worker has which UDP port (architecture D3: a port belongs to one worker, whatever the address), and as
 /// which of its ports. Read for every packet, written when ports open and close.
@@ -51,7 +51,6 @@ pub(super) struct Port {
     pub(super) connected: Option<SocketAddr>,
     /// Whether its packets come through the rings: its number is entered for it.
     pub(super) entered: bool,
-    pub(super) promoted: bool,
     /// The next hop to the last remote address is not known: a frame of that remote may teach it.
     pub(super) wants_mac: bool,
 }
@@ -61,8 +60,10 @@ pub(super) struct Port {
 #[repr(align(64))]
 pub(super) struct Transmit {
     pub(super) remote: SocketAddr,
-    /// Of the routes when it was found out; 0 is never one of theirs.
-    pub(super) generation: u32,
+    /// Of the next hops when it was found out; 0 is never one of theirs.
+    pub(super) generation: u64,
+    /// How many bytes fit into a packet.
+    pub(super) longest: u16,
     pub(super) way: Way,
 }
 
@@ -79,13 +80,10 @@ impl Transmit {
     pub(super) const NONE: Self = Self {
         remote: SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0),
         generation: 0,
+        longest: 0,
         way: Way::Kernel,
     };
 }
-
-/// The way back that a received frame has shown: from whom it was to, to whom it was from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Seen(pub(super) Hop);
 
 /// The bits of a port's index in [`Owners`]; the rest is the worker.
 const INDEX_BITS: u32 = 24;

@@ -1,21 +1,196 @@
-//! Flows that the kernel forwards by itself.
+//! Flows that the kernel forwards by itself, and what keeps them right: when a next hop changes, the flow goes through
+//! user space for a moment and on with the new one.
+
+use std::net::SocketAddr;
 
 use super::Core;
+use crate::next_hop::{NextHop, Way};
+use crate::program::KernelFlow;
 use crate::{Flow, FlowCounters, PortIndex, Unpromoted};
 
+/// The promoted ports of a worker.
+#[derive(Debug)]
+pub(super) struct Promoted {
+    flows: Vec<Option<PromotedFlow>>,
+    /// Of the next hops when the flows were last looked at.
+    generation: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct PromotedFlow {
+    flow: Flow,
+    /// The next hop that the kernel sends to; `None` while user space forwards.
+    hop: Option<NextHop>,
+    /// What was counted before the kernel was told another next hop.
+    before: Option<FlowCounters>,
+}
+
+impl Promoted {
+    pub(super) fn new(ports: usize) -> Self {
+        Self { flows: Vec::with_capacity(ports), generation: 0 }
+    }
+
+    /// The port is closed.
+    pub(super) fn forget(&mut self, index: PortIndex) {
+        if let Some(flow) = self.flows.get_mut(index.0 as usize) {
+            *flow = None;
+        }
+    }
+
+    fn flow(&self, index: PortIndex) -> Option<&PromotedFlow> {
+        self.flows.get(index.0 as usize)?.as_ref()
+    }
+}
+
 impl Core {
-    pub(super) fn promote(&mut self, port: PortIndex, flow: &Flow) -> Result<(), Unpromoted> {
-        let _ = (port, flow);
-        Err(Unpromoted::Device)
+    pub(super) fn promote(&mut self, index: PortIndex, flow: &Flow) -> Result<(), Unpromoted> {
+        if self.ways.is_closed() {
+            return Err(Unpromoted::Program);
+        }
+        let number = self.promotable(index)?;
+        let Way::Known(hop) = self.shared.hops.lookup(flow.path.remote.ip()).way else {
+            return Err(Unpromoted::Route);
+        };
+        let kernel_flow = self.kernel_flow(flow, &hop)?;
+        self.shared.program.ports().promote(number, &kernel_flow)?;
+        let at = index.0 as usize;
+        if at >= self.promoted.flows.len() {
+            self.promoted.flows.resize(at + 1, None);
+        }
+        self.promoted.flows[at] = Some(PromotedFlow { flow: *flow, hop: Some(hop), before: None });
+        Ok(())
     }
 
-    pub(super) fn demote(&mut self, port: PortIndex) -> Option<FlowCounters> {
-        let _ = port;
-        None
+    pub(super) fn demote(&mut self, index: PortIndex) -> Option<FlowCounters> {
+        let counters = self.flow_counters(index)?;
+        let PromotedFlow { before, .. } = self.promoted.flows.get_mut(index.0 as usize)?.take()?;
+        let port = self.ways.port(index)?;
+        let ports = self.shared.program.ports();
+        let last = ports.demote(port.local.port()).map_or(counters, |last| joined(before, last));
+        // The flow had connected it to its source.
+        ports.connect(port.local.port(), port.connected);
+        Some(last)
     }
 
-    pub(super) fn flow_counters(&self, port: PortIndex) -> Option<FlowCounters> {
-        let _ = port;
-        None
+    pub(super) fn flow_counters(&self, index: PortIndex) -> Option<FlowCounters> {
+        let promoted = self.promoted.flow(index)?;
+        let number = self.ways.port(index)?.local.port();
+        match self.shared.program.ports().counters(number) {
+            Some(counters) => Some(joined(promoted.before, counters)),
+            None => Some(promoted.before.unwrap_or_default()),
+        }
+    }
+
+    /// Tells the kernel of next hops that have changed.
+    #[cold]
+    pub(super) fn refresh_promoted(&mut self) {
+        let hops = &self.shared.hops;
+        let generation = hops.generation();
+        if generation == self.promoted.generation {
+            return;
+        }
+        self.promoted.generation = generation;
+        for at in 0..self.promoted.flows.len() {
+            let Some(promoted) = self.promoted.flows[at] else { continue };
+            let hop = match self.shared.hops.lookup(promoted.flow.path.remote.ip()).way {
+                Way::Known(hop) => Some(hop),
+                Way::Elsewhere => None,
+                // What is asked for is most likely what it was.
+                Way::Unknown => promoted.hop,
+            };
+            let index = PortIndex(at as u32);
+            let Ok(number) = self.promotable(index) else { continue };
+            if hop == promoted.hop {
+                continue;
+            }
+            let ports = self.shared.program.ports();
+            let before = match ports.demote(number) {
+                Some(last) => Some(joined(promoted.before, last)),
+                None => promoted.before,
+            };
+            let kernel_flow = hop.and_then(|hop| self.kernel_flow(&promoted.flow, &hop).ok());
+            let taken = kernel_flow.is_some_and(|flow| ports.promote(number, &flow).is_ok());
+            self.promoted.flows[at] = Some(PromotedFlow { hop: hop.filter(|_| taken), before, ..promoted });
+        }
+    }
+
+    /// The number of a port whose packets come to the program.
+    fn promotable(&self, index: PortIndex) -> Result<u16, Unpromoted> {
+        let port = self.ways.port(index).ok_or(Unpromoted::Port)?;
+        if port.entered { Ok(port.local.port()) } else { Err(Unpromoted::Program) }
+    }
+
+    fn kernel_flow(&self, flow: &Flow, hop: &NextHop) -> Result<KernelFlow, Unpromoted> {
+        let from = self.ways.port(flow.path.port).ok_or(Unpromoted::Port)?;
+        let local = if from.local.ip().is_unspecified() {
+            hop.source.ok_or(Unpromoted::Route)?
+        } else {
+            from.local.ip().to_canonical()
+        };
+        Ok(KernelFlow {
+            source: flow.source,
+            local: SocketAddr::new(local, from.local.port()),
+            remote: flow.path.remote,
+            interface: hop.interface,
+            source_mac: hop.hop.source_mac.0,
+            next_hop_mac: hop.hop.destination_mac.0,
+            vlan: hop.hop.vlan.map(|tag| tag & VLAN_ID),
+            payload_types: flow.payload_types,
+            rewriting: flow.rewriting,
+        })
+    }
+}
+
+/// Two stretches of one flow.
+fn joined(before: Option<FlowCounters>, now: FlowCounters) -> FlowCounters {
+    let Some(before) = before.filter(|before| before.packets > 0) else { return now };
+    if now.packets == 0 {
+        return FlowCounters { strangers: before.strangers + now.strangers, ..before };
+    }
+    let mut cycles = before.highest_sequence & 0xffff_0000;
+    if u32::from(now.first_sequence) < before.highest_sequence & 0xffff {
+        cycles = cycles.wrapping_add(0x1_0000);
+    }
+    FlowCounters {
+        packets: before.packets + now.packets,
+        bytes: before.bytes + now.bytes,
+        strangers: before.strangers + now.strangers,
+        first_sequence: before.first_sequence,
+        highest_sequence: now.highest_sequence.wrapping_add(cycles),
+        ..now
+    }
+}
+
+/// The identifier in a tag (IEEE 802.1Q section 9.6).
+const VLAN_ID: u16 = 0xfff;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_stretches_of_a_flow_are_one() {
+        let before = FlowCounters {
+            packets: 10,
+            bytes: 1720,
+            strangers: 1,
+            first_sequence: 65_530,
+            highest_sequence: 65_535,
+            ..FlowCounters::default()
+        };
+        let now = FlowCounters {
+            packets: 4,
+            bytes: 688,
+            strangers: 2,
+            first_sequence: 1,
+            highest_sequence: 4,
+            ssrc: 7,
+            ..FlowCounters::default()
+        };
+        let all = joined(Some(before), now);
+        assert_eq!((all.packets, all.bytes, all.strangers, all.ssrc), (14, 2408, 3, 7));
+        assert_eq!((all.first_sequence, all.highest_sequence), (65_530, 0x1_0004));
+        assert_eq!(joined(None, now), now);
+        assert_eq!(joined(Some(before), FlowCounters::default()).highest_sequence, 65_535);
     }
 }

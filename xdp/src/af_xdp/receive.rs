@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use super::Core;
 use super::examine::{Examination, Verdict, scoped};
 use super::handover::Record;
-use super::ports::{Owner, Seen};
+use super::ports::Owner;
 use super::transmit::through_kernel;
 use crate::udp::UdpDevice;
 use crate::umem::CHUNK_BYTES;
+use crate::wire::MacAddress;
 use crate::{Datagram, Device as _, Handle};
 
 impl Core {
@@ -44,24 +45,23 @@ impl Core {
         let Some(mut packet) = rings.pop(socket) else { return };
         let end = (packet.offset + packet.len).min(CHUNK_BYTES);
         let frame = &rings.umem.bytes(&mut packet.frame)[packet.offset.min(end)..end];
-        let mac = self.ways.routes().interface();
         // The fields apart: the frame is borrowed from `rings`.
         let verdict = Examination {
             worker: self.worker,
             shared: &self.shared,
-            mac,
-            ways: &mut self.ways,
+            ways: &self.ways,
             handover: &mut self.handover,
             counters: &self.counters,
         }
         .examine(frame);
-        let Verdict::Ours { port, remote, payload } = verdict else {
+        let Verdict::Ours { port, source, payload } = verdict else {
             return rings.give(packet.frame);
         };
         self.tally.received += 1;
         self.tally.received_bytes += payload.len() as u64;
         let payload = packet.offset + payload.start..packet.offset + payload.end;
         let bytes = &mut rings.umem.bytes(&mut packet.frame)[payload.clone()];
+        let remote = scoped(source, self.shared.hops.interface());
         match handle(Datagram { port, remote, payload: bytes }) {
             None => rings.give(packet.frame),
             Some(outgoing) => self.send_on(inner, packet, payload, outgoing),
@@ -83,8 +83,8 @@ impl Core {
             taken += 1;
             let bytes = &mut letter[..len];
             match record {
-                Record::Datagram { port, remote, seen } => {
-                    self.handle_handed_over(inner, (port, remote, seen), bytes, handle);
+                Record::Datagram { port, remote, mac } => {
+                    self.handle_handed_over(inner, (port, remote, mac), bytes, handle);
                 }
                 Record::Frame => self.send_frame(bytes),
             }
@@ -96,7 +96,7 @@ impl Core {
     fn handle_handed_over(
         &mut self,
         inner: &mut UdpDevice,
-        (number, remote, seen): (u16, SocketAddr, Seen),
+        (number, remote, mac): (u16, SocketAddr, MacAddress),
         payload: &mut [u8],
         handle: &mut Handle<'_>,
     ) {
@@ -105,14 +105,14 @@ impl Core {
             self.counters.receive_closed_port.increment();
             return;
         };
-        let remote = scoped(remote, self.shared.interface);
+        let remote = scoped(remote, self.shared.hops.interface());
         let Some(known) = self.ways.port(port) else { return };
         if known.connected.is_some_and(|connected| connected != remote) {
             self.counters.receive_strangers.increment();
             return;
         }
         if known.wants_mac {
-            self.ways.learn(port, remote, seen);
+            self.ways.learn(port, remote, mac);
         }
         self.tally.received += 1;
         self.tally.received_bytes += payload.len() as u64;
@@ -130,11 +130,13 @@ impl Core {
         budget: usize,
         handle: &mut Handle<'_>,
     ) -> usize {
-        inner.receive(budget, &mut |datagram| {
+        let count = inner.receive(budget, &mut |datagram| {
             let Datagram { port, remote, payload } = datagram;
             let outgoing = handle(Datagram { port, remote, payload: &mut *payload })?;
             (!self.send_copy(payload, outgoing)).then_some(outgoing)
-        })
+        });
+        self.counters.receive_fallback.add(count as u64);
+        count
     }
 
     /// Has the kernel poll the driver's queues, where that is wanted.

@@ -91,6 +91,7 @@ impl Rings {
     pub(super) fn pop(&mut self, socket: usize) -> Option<Packet> {
         let receive = &mut self.sockets[socket].receive;
         let descriptor = receive.pop()?;
+        receive.prefetch(4 * PREFETCH);
         if let Some(ahead) = receive.peek(PREFETCH - 1) {
             self.umem.prefetch(ahead.address);
         }

@@ -25,8 +25,9 @@ impl Core {
             else {
                 return Ok(false);
             };
-            let payload = HEADROOM..HEADROOM + len.min(MAX_DATAGRAM_BYTES);
-            match ways.headers(path) {
+            let len = len.min(MAX_DATAGRAM_BYTES);
+            let payload = HEADROOM..HEADROOM + len;
+            match ways.headers(path, len) {
                 Some(headers) => {
                     let start = HEADROOM - headers.len();
                     let total = headers.write(&mut scratch[start..], payload.len()).unwrap_or(0);
@@ -48,7 +49,7 @@ impl Core {
             return Ok(false);
         };
         let len = len.min(MAX_DATAGRAM_BYTES);
-        match ways.headers(path) {
+        match ways.headers(path, len) {
             Some(headers) => {
                 let start = HEADROOM - headers.len();
                 let total = headers.write(&mut chunk[start..], len).unwrap_or(0);
@@ -76,7 +77,7 @@ impl Core {
         let Self { rings: Some(rings), ways, counters, tally, .. } = self else { return };
         let Packet { mut frame, .. } = packet;
         let len = outgoing.len.min(payload.len());
-        let Some(headers) = ways.headers(outgoing.path) else {
+        let Some(headers) = ways.headers(outgoing.path, len) else {
             let chunk = rings.umem.bytes(&mut frame);
             through_kernel(inner, &chunk[payload.start..payload.start + len], outgoing.path, counters);
             rings.give(frame);
@@ -102,8 +103,8 @@ impl Core {
             return false;
         }
         let Self { rings, ways, scratch, handover, sender, counters, tally, .. } = self;
-        let Some(headers) = ways.headers(outgoing.path) else { return false };
         let len = outgoing.len.min(payload.len()).min(MAX_DATAGRAM_BYTES);
+        let Some(headers) = ways.headers(outgoing.path, len) else { return false };
         let start = HEADROOM - headers.len();
         let write = |chunk: &mut [u8; CHUNK_BYTES]| {
             chunk[HEADROOM..HEADROOM + len].copy_from_slice(&payload[..len]);

@@ -2,10 +2,11 @@
 //! change.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use super::ports::{Port, Seen, Transmit, Way};
-use super::routes::{NextHop, Routes};
-use crate::wire::HeaderTemplate;
+use super::ports::{Port, Transmit, Way};
+use crate::next_hop::{self, NextHop, NextHops};
+use crate::wire::{HeaderTemplate, MacAddress, ethernet};
 use crate::{Path, PortIndex};
 
 /// The ports of a worker, and how they send.
@@ -13,14 +14,14 @@ use crate::{Path, PortIndex};
 pub(super) struct Ways {
     ports: Vec<Option<Port>>,
     transmits: Vec<Transmit>,
-    routes: Routes,
+    hops: Arc<NextHops>,
     /// Everything goes through the kernel from now on.
     closed: bool,
 }
 
 impl Ways {
-    pub(super) fn new(ports: usize, routes: Routes) -> Self {
-        Self { ports: Vec::with_capacity(ports), transmits: Vec::with_capacity(ports), routes, closed: false }
+    pub(super) fn new(ports: usize, hops: Arc<NextHops>) -> Self {
+        Self { ports: Vec::with_capacity(ports), transmits: Vec::with_capacity(ports), hops, closed: false }
     }
 
     pub(super) fn open(&mut self, index: PortIndex, port: Port) {
@@ -58,45 +59,29 @@ impl Ways {
         self.ports.get_mut(index.0 as usize)?.as_mut()
     }
 
-    pub(super) fn ports(&self) -> impl Iterator<Item = (PortIndex, &Port)> {
-        let ports = self.ports.iter().enumerate();
-        ports.filter_map(|(index, port)| Some((PortIndex(index as u32), port.as_ref()?)))
-    }
-
-    pub(super) fn routes(&self) -> &Routes {
-        &self.routes
-    }
-
-    /// The headers of what leaves on this path; `None` if it goes through the kernel's socket.
+    /// The headers of `len` bytes that leave on this path; `None` if they go through the kernel's socket.
     #[inline]
-    pub(super) fn headers(&mut self, path: Path) -> Option<&HeaderTemplate> {
+    pub(super) fn headers(&mut self, path: Path, len: usize) -> Option<&HeaderTemplate> {
         let at = path.port.0 as usize;
         let known = self.transmits.get(at)?;
-        if known.remote != path.remote || known.generation != self.routes.generation() {
+        if known.remote != path.remote || known.generation != self.hops.generation() {
             self.find(path);
         }
-        match &self.transmits.get(at)?.way {
-            Way::Rings(headers) => Some(headers),
-            Way::Kernel => None,
+        match self.transmits.get(at)? {
+            Transmit { way: Way::Rings(headers), longest, .. } if len <= usize::from(*longest) => {
+                Some(headers)
+            }
+            _ => None,
         }
     }
 
-    /// A frame of the port's peer has shown its next hop: it does for the peer whose own is not known.
-    pub(super) fn learn(&mut self, index: PortIndex, remote: SocketAddr, seen: Seen) {
-        let at = index.0 as usize;
-        let (Some(Some(port)), Some(transmit)) = (self.ports.get_mut(at), self.transmits.get_mut(at)) else {
-            return;
-        };
-        // A port of any address does not say which of them is the source; the routes will.
-        if transmit.remote.ip() != remote.ip() || port.local.ip().is_unspecified() || self.closed {
-            return;
-        }
-        port.wants_mac = false;
-        if !seen.0.destination_mac.is_unicast() {
-            return;
-        }
-        if let Some(headers) = HeaderTemplate::new(&seen.0, port.local, transmit.remote, TRAFFIC_CLASS) {
-            transmit.way = Way::Rings(headers);
+    /// A frame of a remote address has shown its next hop: it may do for the same peer if nothing better is known.
+    #[cold]
+    pub(super) fn learn(&self, index: PortIndex, remote: SocketAddr, mac: MacAddress) {
+        let wanted =
+            self.transmits.get(index.0 as usize).is_some_and(|transmit| transmit.remote.ip() == remote.ip());
+        if wanted && !self.closed {
+            self.hops.learn(remote.ip(), mac);
         }
     }
 
@@ -104,26 +89,44 @@ impl Ways {
     fn find(&mut self, path: Path) {
         let at = path.port.0 as usize;
         let Some(Some(port)) = self.ports.get_mut(at) else { return };
-        // Before the look: a change meanwhile is seen next time.
-        let generation = self.routes.generation();
+        let next_hop::Answer { way, generation } = self.hops.lookup(path.remote.ip());
         port.wants_mac = false;
-        let way = if self.closed {
-            Way::Kernel
-        } else {
-            match self.routes.look(port.local.ip(), path.remote.ip()) {
-                NextHop::Through { hop, source } => {
-                    let source = SocketAddr::new(source, port.local.port());
-                    HeaderTemplate::new(&hop, source, path.remote, TRAFFIC_CLASS)
-                        .map_or(Way::Kernel, Way::Rings)
+        let mut transmit = Transmit { remote: path.remote, generation, longest: 0, way: Way::Kernel };
+        match way {
+            _ if self.closed || port.local.ip().is_loopback() || !on(path.remote, self.hops.interface()) => {}
+            next_hop::Way::Known(hop) => {
+                if let Some((headers, longest)) = headers(port, &hop, path.remote, self.hops.mtu()) {
+                    transmit.longest = longest;
+                    transmit.way = Way::Rings(headers);
                 }
-                NextHop::Unknown => {
-                    port.wants_mac = true;
-                    Way::Kernel
-                }
-                NextHop::Kernel => Way::Kernel,
             }
-        };
-        self.transmits[at] = Transmit { remote: path.remote, generation, way };
+            next_hop::Way::Elsewhere => {}
+            next_hop::Way::Unknown => {
+                port.wants_mac = true;
+                // Asked again for the next packet.
+                transmit.generation = Transmit::NONE.generation;
+            }
+        }
+        self.transmits[at] = transmit;
+    }
+}
+
+/// The headers from a port to a remote address, and how many bytes fit behind them.
+fn headers(port: &Port, hop: &NextHop, remote: SocketAddr, mtu: u32) -> Option<(HeaderTemplate, u16)> {
+    let local = port.local.ip();
+    let source = if local.is_unspecified() { hop.source? } else { local };
+    let source = SocketAddr::new(source, port.local.port());
+    let headers = HeaderTemplate::new(&hop.hop, source, remote, TRAFFIC_CLASS)?;
+    let link = ethernet::HEADER_BYTES + hop.hop.vlan.map_or(0, |_| ethernet::TAG_BYTES);
+    let longest = (mtu as usize).checked_sub(headers.len() - link)?;
+    Some((headers, u16::try_from(longest).unwrap_or(u16::MAX)))
+}
+
+/// Whether an address means something on this interface.
+fn on(remote: SocketAddr, interface: u32) -> bool {
+    match remote {
+        SocketAddr::V6(remote) if remote.ip().is_unicast_link_local() => remote.scope_id() == interface,
+        _ => true,
     }
 }
 

@@ -268,7 +268,30 @@ impl<'m> Assembler<'m> {
     }
 }
 
-impl Code<'_> {
+impl<'m> Code<'m> {
+    /// Takes a program that a compiler has made. `maps` says which map the two slots from a place on are to load.
+    ///
+    /// # Errors
+    /// [`BuildError::Empty`]; [`BuildError::Unbound`] for a place that is none.
+    pub fn from_slots(
+        mut slots: Vec<[u8; 8]>,
+        maps: impl IntoIterator<Item = (usize, BorrowedFd<'m>)>,
+    ) -> Result<Self, BuildError> {
+        if slots.is_empty() {
+            return Err(BuildError::Empty);
+        }
+        for (instruction, map) in maps {
+            let places = slots.get_mut(instruction..instruction + 2);
+            let Some([first, second]) = places else { return Err(BuildError::Unbound { instruction }) };
+            let target = Register::of_slot(*first).ok_or(BuildError::Unbound { instruction })?;
+            let load = Instruction::LoadMap { target, descriptor: map.as_raw_fd() };
+            let (load, rest) = load.encode(0);
+            *first = load;
+            *second = rest.unwrap_or_default();
+        }
+        Ok(Self { slots, maps: PhantomData })
+    }
+
     /// How many slots of eight bytes it has.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "an empty program cannot be built")]

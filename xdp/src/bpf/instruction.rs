@@ -29,6 +29,26 @@ pub enum Register {
     R10,
 }
 
+impl Register {
+    /// The target of an encoded instruction.
+    pub(super) fn of_slot(slot: Slot) -> Option<Self> {
+        let all = [
+            Self::R0,
+            Self::R1,
+            Self::R2,
+            Self::R3,
+            Self::R4,
+            Self::R5,
+            Self::R6,
+            Self::R7,
+            Self::R8,
+            Self::R9,
+            Self::R10,
+        ];
+        all.get(usize::from(slot[1] & 15)).copied()
+    }
+}
+
 /// How much a load or a store moves. What is shorter than 64 bits is zero-extended by a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

@@ -6,8 +6,9 @@
 //! ```
 //!
 //! Everything here belongs to the process: maps, programs and links vanish with their descriptors, and nothing is
-//! pinned to a file system. What it takes is CAP_BPF and CAP_NET_ADMIN (or CAP_SYS_ADMIN) and Linux 5.11; [`probe`] says
-//! whether they are there.
+//! pinned to a file system. What it takes is CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (or CAP_SYS_ADMIN) and Linux 5.11;
+//! [`probe`] says whether they are there. CAP_PERFMON is for offsets that are read from a packet, which the verifier
+//! otherwise takes for a way to spy (and without it, it makes programs slower by barriers against speculation).
 
 mod assembler;
 mod instruction;
@@ -67,15 +68,21 @@ impl Error {
     }
 }
 
-/// Whether this process may use eBPF here: makes a map and loads an XDP program that names it, and lets go of both.
-/// The error is a sentence for the log.
+/// Whether this process may use eBPF here: makes a map and loads an XDP program that names it and reads a packet at a
+/// place that the packet says, and lets go of both. The error is a sentence for the log.
 ///
 /// # Errors
 /// [`Error`].
 pub fn probe() -> Result<(), Error> {
     let array = Array::<u64>::new("probe", 1)?;
     let mut code = Assembler::new();
-    code.load_map_value(Register::R1, &array, 0).mov(Register::R0, Verdict::Pass as i32).exit();
+    let end = code.label();
+    code.mov(Register::R0, Verdict::Pass as i32).load(Size::Word, Register::R2, Register::R1, 0);
+    code.load(Size::Word, Register::R3, Register::R1, 4).address(Register::R4, Register::R2, 1);
+    code.branch(Condition::Greater, Register::R4, Register::R3, end);
+    code.load(Size::Byte, Register::R4, Register::R2, 0).add(Register::R2, Register::R4);
+    code.branch(Condition::Greater, Register::R2, Register::R3, end);
+    code.load_map_value(Register::R1, &array, 0).bind(end).exit();
     Program::load("probe", ProgramKind::Xdp, &code.build()?).map(drop)
 }
 
@@ -83,8 +90,8 @@ pub fn probe() -> Result<(), Error> {
 fn explained(error: &io::Error) -> String {
     let meaning = match error.raw_os_error() {
         Some(libc::EPERM) => {
-            "this process may not use eBPF: give it CAP_BPF and CAP_NET_ADMIN (or CAP_SYS_ADMIN), and let seccomp \
-             allow bpf(2)"
+            "this process may not use eBPF: give it CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (or CAP_SYS_ADMIN), and \
+             let seccomp allow bpf(2)"
         }
         Some(libc::ENOSYS) => "this kernel has no bpf(2): it needs CONFIG_BPF_SYSCALL",
         Some(libc::ENOMEM) => "not enough memory for it: see the memory limit of the control group",
@@ -95,7 +102,14 @@ fn explained(error: &io::Error) -> String {
 }
 
 fn explained_of_loading(error: &io::Error, log: &str) -> String {
-    if log.is_empty() { explained(error) } else { format!("the verifier refuses it ({error}):\n{log}") }
+    if log.is_empty() {
+        explained(error)
+    } else if log.contains("!root") {
+        // What the verifier calls all who may load programs but not look at the kernel's memory.
+        format!("this process has CAP_BPF but not CAP_PERFMON: give it that, too ({error})")
+    } else {
+        format!("the verifier refuses it ({error}):\n{log}")
+    }
 }
 
 fn explained_of_attaching(error: &io::Error) -> String {

@@ -351,6 +351,13 @@ fn errors_say_what_to_do() {
         |number| Error::Map { name: "ports".to_owned(), source: io::Error::from_raw_os_error(number) };
     assert!(error(libc::EPERM).to_string().contains("CAP_BPF"), "{}", error(libc::EPERM));
     assert!(error(libc::ENOMEM).to_string().contains("control group"));
+    let refused = |log: &str| Error::Load {
+        name: "xdp".to_owned(),
+        source: io::Error::from_raw_os_error(libc::EACCES),
+        log: log.to_owned(),
+    };
+    assert!(refused("R1 !read_ok").to_string().contains("the verifier refuses it"));
+    assert!(refused("pointer arithmetic with it prohibited for !root").to_string().contains("CAP_PERFMON"));
     let source = io::Error::from_raw_os_error(libc::ERANGE);
     assert!(Error::Attach { source }.to_string().contains("mtu 1500"));
 }

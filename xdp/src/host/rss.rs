@@ -47,8 +47,7 @@ impl Rss {
             return Err("the driver does not show its key");
         }
         if !ipv4.ports && !ipv6.ports {
-            return Err("ports of UDP packets are not hashed: all packets of a peer come to one queue; \
-                 ethtool -N INTERFACE rx-flow-hash udp4 sdfn");
+            return Err("ports of UDP packets are not hashed: all packets of a peer come to one queue");
         }
         Ok(Self { key: hash.key, table: hash.table, ipv4, ipv6 })
     }

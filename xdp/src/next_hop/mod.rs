@@ -18,8 +18,9 @@
 //! looked up for [`IDLE_ROUNDS`] is forgotten, and the neighbours of the others are kept fresh although the kernel does
 //! not see our traffic. A neighbour's last MAC is used until the kernel knows another one or has tried in vain.
 //!
-//! Not seen: routing rules that choose by source address or mark (the kernel is asked for the destination alone), IPsec
-//! policies, and a path's MTU.
+//! Where rules choose the way by the source address ([`NextHops::is_by_source`]), a way is known only if it is the same
+//! from all addresses of the interface. Not seen: rules that choose by mark, port or user, IPsec policies, and a path's
+//! MTU.
 
 use std::io;
 use std::net::IpAddr;
@@ -95,6 +96,7 @@ struct Shared {
     /// The program that shall be attached; 0 if none is expected.
     program: AtomicU32,
     mtu: AtomicU32,
+    by_source: AtomicBool,
     stop: AtomicBool,
     requests: SyncSender<Request>,
     bell: Doorbell,
@@ -135,6 +137,7 @@ impl NextHops {
             alive: AtomicBool::new(true),
             program: AtomicU32::new(0),
             mtu: AtomicU32::new(mtu),
+            by_source: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             requests: sender,
             bell: Doorbell::new()?,
@@ -219,6 +222,13 @@ impl NextHops {
     #[must_use]
     pub fn mtu(&self) -> u32 {
         self.shared.mtu.load(Ordering::Relaxed)
+    }
+
+    /// Whether rules choose the way by the source address. The answers are then right for the addresses of this
+    /// interface only; what is sent from others is for the kernel.
+    #[must_use]
+    pub fn is_by_source(&self) -> bool {
+        self.shared.by_source.load(Ordering::Acquire)
     }
 
     /// What the thread counts.

@@ -100,7 +100,7 @@ impl Links {
 
     /// Takes a link as it is now; returns whether the way of any packet may have changed.
     pub(super) fn update(&mut self, link: Link) -> bool {
-        let facts = |link: &Link| (link.up, link.mac, link.vlan);
+        let facts = |link: &Link| (link.up, link.mac, link.vlan, link.mtu);
         let now = facts(&link);
         self.by_index.insert(link.index, link).is_none_or(|former| facts(&former) != now)
     }

@@ -56,10 +56,13 @@ events! {
     DroppedHeadroom "dropped_headroom" Drop "Forwarded packets dropped because the driver left no room for a VLAN tag";
 }
 
+/// How many there are.
+pub(super) const EVENTS: usize = Event::ALL.len();
+
 /// The counts at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProgramCounters {
-    pub(super) events: Vec<u64>,
+    pub(super) events: [u64; EVENTS],
     /// Packets forwarded by the kernel, of all flows.
     pub forwarded: u64,
 }
@@ -68,7 +71,7 @@ impl ProgramCounters {
     /// How often something happened.
     #[must_use]
     pub fn count(&self, event: Event) -> u64 {
-        self.events.get(event as usize).copied().unwrap_or(0)
+        self.events[event as usize]
     }
 
     /// Calls `visit` with the name, the help text and the value of every counter.

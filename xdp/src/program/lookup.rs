@@ -102,6 +102,12 @@ impl LookupTable {
         self.entry(port)[5].load(Relaxed)
     }
 
+    /// The tables by the names that `xdp/bpf/sk_lookup.c` has for them.
+    #[must_use]
+    pub fn maps(&self) -> [(&'static str, BorrowedFd<'_>); 2] {
+        [("ports", self.entries.as_fd()), ("sockets", self.sockets.as_fd())]
+    }
+
     /// Runs the program on a `struct bpf_sk_lookup`, for tests: its verdict, and whether it chose a socket.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::counters::Event;
+use super::counters::EVENTS;
 use super::entry::FLOOD_WORDS;
 use super::{Options, PortTable};
 use crate::bpf::{Error, Hash, Overflow, PerCpuArray, SocketMap, Sockets};
@@ -12,7 +12,8 @@ pub(super) struct Maps {
     pub(super) ports: Arc<PortTable>,
     /// AF_XDP sockets by receive queue.
     pub(super) sockets: SocketMap,
-    pub(super) events: PerCpuArray<u64>,
+    /// How often each event happened, in one entry.
+    pub(super) events: PerCpuArray<[u64; EVENTS]>,
     /// Senders to ports that are not connected: when their second began, packets since.
     pub(super) floods: Hash<u64, [u64; FLOOD_WORDS]>,
 }
@@ -23,7 +24,7 @@ impl Maps {
         Ok(Self {
             ports: Arc::new(PortTable::new()?),
             sockets: SocketMap::new("sidetone_xsks", options.queues.max(1), Sockets::Xdp)?,
-            events: PerCpuArray::new("sidetone_events", Event::ALL.len() as u32)?,
+            events: PerCpuArray::new("sidetone_events", 1)?,
             floods: Hash::new("sidetone_floods", sources, Overflow::Forget)?,
         })
     }

@@ -26,14 +26,15 @@ mod text;
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
-use std::sync::Arc;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, OnceLock};
 
 pub use counters::{Event, ProgramCounters};
 pub use lookup::LookupTable;
 pub use ports::{KernelFlow, PortError, PortTable};
 
 use crate::bpf::{Error, Ingress, Link, Mode, Program, ProgramKind, Tested};
+use counters::EVENTS;
 use maps::Maps;
 
 /// Settings of an [`XdpProgram`].
@@ -57,8 +58,11 @@ impl Default for Options {
 /// The XDP program with its tables, loaded and not attached.
 #[derive(Debug)]
 pub struct XdpProgram {
-    program: Program,
+    native: Program,
+    /// Loaded when it is wanted first.
+    generic: OnceLock<Program>,
     maps: Maps,
+    flood_limit: Option<i32>,
 }
 
 impl XdpProgram {
@@ -68,9 +72,9 @@ impl XdpProgram {
     /// [`Error`], a sentence for the log.
     pub fn load(options: Options) -> Result<Self, Error> {
         let maps = Maps::new(&options)?;
-        let limit = options.flood_limit.map(|limit| i32::try_from(limit).unwrap_or(i32::MAX));
-        let program = Program::load("sidetone_xdp", ProgramKind::Xdp, &text::text(&maps, limit)?)?;
-        Ok(Self { program, maps })
+        let flood_limit = options.flood_limit.map(|limit| i32::try_from(limit).unwrap_or(i32::MAX));
+        let native = load(&maps, flood_limit, Mode::Native)?;
+        Ok(Self { native, generic: OnceLock::new(), maps, flood_limit })
     }
 
     /// The port table, to be shared by the workers.
@@ -117,7 +121,7 @@ impl XdpProgram {
     /// # Errors
     /// [`Error::Attach`], a sentence for the log.
     pub fn attach(&self, interface: u32, mode: Mode) -> Result<Link, Error> {
-        self.program.attach(interface, mode)
+        self.program(mode)?.attach(interface, mode)
     }
 
     /// What became of all frames so far.
@@ -125,11 +129,26 @@ impl XdpProgram {
     /// # Errors
     /// The kernel's.
     pub fn counters(&self) -> io::Result<ProgramCounters> {
-        let events = Event::ALL
-            .iter()
-            .map(|event| Ok(self.maps.events.values(*event as u32)?.iter().sum()))
-            .collect::<io::Result<_>>()?;
+        let mut events = [0; EVENTS];
+        for cpu in self.maps.events.values(0)? {
+            events.iter_mut().zip(cpu).for_each(|(sum, count)| *sum += count);
+        }
         Ok(ProgramCounters { events, forwarded: self.maps.ports.forwarded() })
+    }
+
+    /// The tables by the names that `xdp/bpf/xdp.c` has for them: for tools that look into them, and for other programs
+    /// on the same tables.
+    #[must_use]
+    pub fn maps(&self) -> [(&'static str, BorrowedFd<'_>); 6] {
+        let maps = &self.maps;
+        [
+            ("ports", maps.ports.entries.as_fd()),
+            ("addresses", maps.ports.addresses.as_fd()),
+            ("numbers", maps.ports.numbers.as_fd()),
+            ("sockets", maps.sockets.as_fd()),
+            ("events", maps.events.as_fd()),
+            ("floods", maps.floods.as_fd()),
+        ]
     }
 
     /// Runs the program on one frame, as if it came from `ingress` (or from nowhere): for tests. Frames that would go to
@@ -137,10 +156,27 @@ impl XdpProgram {
     ///
     /// # Errors
     /// The kernel's.
-    pub fn test(&self, frame: &[u8], ingress: Option<Ingress>) -> io::Result<Tested> {
+    pub fn test(&self, mode: Mode, frame: &[u8], ingress: Option<Ingress>) -> io::Result<Tested> {
+        let program = self.program(mode).map_err(io::Error::other)?;
         match ingress {
-            Some(ingress) => self.program.test_from(frame, ingress),
-            None => self.program.test(frame, 1),
+            Some(ingress) => program.test_from(frame, ingress),
+            None => program.test(frame, 1),
         }
     }
+
+    /// The program for one way of attaching it. They differ only in what they do with a partial UDP checksum.
+    fn program(&self, mode: Mode) -> Result<&Program, Error> {
+        if mode == Mode::Native {
+            return Ok(&self.native);
+        }
+        if let Some(program) = self.generic.get() {
+            return Ok(program);
+        }
+        let program = load(&self.maps, self.flood_limit, mode)?;
+        Ok(self.generic.get_or_init(|| program))
+    }
+}
+
+fn load(maps: &Maps, flood_limit: Option<i32>, mode: Mode) -> Result<Program, Error> {
+    Program::load("sidetone_xdp", ProgramKind::Xdp, &text::text(maps, flood_limit, mode)?)
 }

@@ -219,11 +219,16 @@ impl PortTable {
 
     /// Packets forwarded of all flows, past and present.
     pub(super) fn forwarded(&self) -> u64 {
-        let present = self.forwarding.iter().enumerate().flat_map(|(at, bits)| {
-            let bits = bits.load(Relaxed);
-            (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| (at * 64 + bit) as u16)
-        });
-        self.ended_packets.load(Relaxed) + present.map(|port| self.entry(port)[4].load(Relaxed)).sum::<u64>()
+        let mut packets = self.ended_packets.load(Relaxed);
+        for (at, bits) in self.forwarding.iter().enumerate() {
+            let mut bits = bits.load(Relaxed);
+            while bits != 0 {
+                let port = at * 64 + bits.trailing_zeros() as usize;
+                packets += self.entry(port as u16)[4].load(Relaxed);
+                bits &= bits - 1;
+            }
+        }
+        packets
     }
 
     /// Tells the program an address of this host and the MAC that packets to it are sent to.

@@ -1,33 +1,10 @@
 //! Both ends over plain memory: a ring is a queue, also where its indexes wrap.
 
-use std::cell::UnsafeCell;
 use std::collections::VecDeque;
 
 use proptest::prelude::*;
 
 use super::*;
-
-/// Both ends of a ring in plain memory whose indexes begin at `start`.
-fn plain<T: Entry>(capacity: u32, start: u32) -> (Producer<T>, Consumer<T>) {
-    let words = 8 + capacity as usize * size_of::<T>() / 8;
-    let cells: Box<[UnsafeCell<u64>]> = (0..words).map(|_| UnsafeCell::new(0)).collect();
-    let owner = Arc::new(Owner::Plain(cells));
-    let Owner::Plain(cells) = &*owner else { unreachable!("just made") };
-    let first = NonNull::from(&cells[..]).cast::<u8>();
-    // SAFETY: the offsets lie within the cells, each index has a word of its own.
-    let at = |offset: usize| unsafe { first.add(offset) };
-    let memory = || Memory::<T> {
-        producer: at(0).cast(),
-        consumer: at(16).cast(),
-        flags: Some(at(32).cast()),
-        slots: at(64).cast(),
-        capacity,
-        _owner: Arc::clone(&owner),
-    };
-    memory().producer().store(start, Ordering::Relaxed);
-    memory().consumer().store(start, Ordering::Relaxed);
-    (Producer::new(memory()), Consumer::new(memory()))
-}
 
 #[derive(Clone, Copy, Debug)]
 enum Step {

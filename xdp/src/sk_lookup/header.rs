@@ -107,6 +107,7 @@ mod tests {
             };
             let udp = Udp::parse(ip_payload).expect("a datagram");
             prop_assert_eq!((udp.source_port(), udp.destination_port()), ports);
+            let sum = sum.plus(Sum::of_word(udp.len()));
             let checksum = UdpChecksum::verify(udp.checksum(), sum, udp.datagram(), v6);
             prop_assert_eq!(checksum, Ok(UdpChecksum::Full));
         }
@@ -116,7 +117,7 @@ mod tests {
     fn what_no_datagram_can_be_has_no_header() {
         let (v4, v6): (SocketAddr, SocketAddr) = (([192, 0, 2, 1], 1).into(), ([0; 16], 1).into());
         assert!(Header::new(v4, v6, &[]).is_none());
-        assert!(Header::new(v4, v4, &[0; 65_536]).is_none());
-        assert!(Header::new(v6, v6, &[0; 65_528]).is_none());
+        assert!(Header::new(v4, v4, &vec![0; 65_536]).is_none());
+        assert!(Header::new(v6, v6, &vec![0; 65_528]).is_none());
     }
 }

@@ -21,7 +21,7 @@ mod ports;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,11 +30,11 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto};
 
 use self::header::Header;
 use self::ports::{Port, Ports};
-use crate::program::{LookupTable, SocketLookup};
+use crate::program::LookupTable;
 use crate::sys::raw::{self, BATCH, Incoming, Packet};
 use crate::udp::{self, UdpDevice};
 use crate::{
-    Datagram, Device, DeviceCounters, Doorbell, Full, Handle, MAX_DATAGRAM_BYTES, Outgoing, Path, PortIndex,
+    Datagram, Device, DeviceCounters, Doorbell, Full, Handle, MAX_DATAGRAM_BYTES, Outgoing, PortIndex,
 };
 
 /// How the devices are made; all their memory is taken at once.
@@ -125,12 +125,18 @@ enum Payload {
 /// See [`Unavailable`].
 pub fn open(options: &Options, workers: usize) -> Result<Vec<SkLookupDevice>, Unavailable> {
     let sockets = (0..workers).map(|_| Family::both(options)).collect::<Result<Vec<_>, _>>()?;
-    let receivers = sockets.iter().flatten().map(|family| family.as_ref().map(|family| family.receiver.as_fd()));
-    let table = SocketLookup::open(receivers).map(Arc::new).map_err(Unavailable::Program)?;
+    let table = LookupTable::load(sockets.iter().flat_map(receivers)).map_err(Unavailable::Program)?;
+    let table = Arc::new(table);
     let devices = sockets.into_iter().enumerate();
     devices
-        .map(|(worker, families)| Ok(SkLookupDevice::new(options, worker as u32, families, Arc::clone(&table))?))
+        .map(|(worker, families)| {
+            Ok(SkLookupDevice::new(options, worker as u32, families, Arc::clone(&table))?)
+        })
         .collect()
+}
+
+fn receivers(families: &[Option<Family>; 2]) -> [Option<BorrowedFd<'_>>; 2] {
+    families.each_ref().map(|family| family.as_ref().map(|family| family.receiver.as_fd()))
 }
 
 impl Family {
@@ -186,7 +192,7 @@ impl SkLookupDevice {
         let inner = UdpDevice::counting(&inner, Arc::clone(&counters))?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let doorbell = Doorbell::new()?;
-        let add = |source: std::os::fd::BorrowedFd<'_>, number: usize| {
+        let add = |source: BorrowedFd<'_>, number: usize| {
             let data = epoll::EventData::new_u64(number as u64);
             epoll::add(&epoll, source, data, epoll::EventFlags::IN)
         };
@@ -284,7 +290,7 @@ impl SkLookupDevice {
             }
             // It was closed after the datagram had come.
             None => {
-                self.counters.receive_strangers.increment();
+                self.counters.receive_closed_port.increment();
                 None
             }
             Some((_, port)) if port.connected.is_some_and(|connected| connected != remote) => {
@@ -515,3 +521,6 @@ const TRANSMIT_BUFFER_BYTES: usize = 1 << 20;
 
 const LOCALHOST_V4: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 const LOCALHOST_V6: SocketAddr = SocketAddr::new(std::net::IpAddr::V6(std::net::Ipv6Addr::LOCALHOST), 0);
+
+#[cfg(test)]
+mod tests;

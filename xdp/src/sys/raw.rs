@@ -107,7 +107,7 @@ impl Incoming {
             return None;
         }
         let header = self.headers.get(index)?;
-        let control_len = (header.msg_hdr.msg_controllen as usize).min(CONTROL_BYTES);
+        let control_len = header.msg_hdr.msg_controllen.min(CONTROL_BYTES);
         let mut head = Head {
             remote: from_system(self.addresses.get(index)?),
             local: None,

@@ -3,10 +3,10 @@
 
 use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use xdp::af_xdp::{self, AfXdpDevice, ModeWanted, Options, Refusal};
@@ -14,12 +14,22 @@ use xdp::{
     Device, DeviceCounters, Doorbell, Flow, FlowCounters, Full, Handle, Outgoing, PortIndex, Unpromoted,
 };
 
-use crate::netns::Host;
+use crate::netns::{Cable, Host};
 
 /// See the module's documentation.
 pub struct Inside<D> {
     pub device: D,
     namespace: String,
+}
+
+/// Has the hosts of a cable learn each other's addresses, so that nothing of a test waits for that.
+pub fn introduce(cable: &Cable, ipv6: bool) {
+    let bind = |host: &Host| host.run(|| UdpSocket::bind((host.ip(ipv6), 4000)).expect("free"));
+    let (near, far) = (bind(&cable.near), bind(&cable.far));
+    far.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+    near.send_to(b"hello", (cable.far.ip(ipv6), 4000)).expect("sent");
+    // On a thread of its own: work of io_uring devices interrupts the one of the test.
+    cable.far.run(|| far.recv_from(&mut [0; 16]).expect("heard"));
 }
 
 /// Opens the interface of a host for some workers.
@@ -33,6 +43,20 @@ pub fn af_xdp(
     let udp = xdp::udp::Options { ports: 64, transmit_queue: 8, ..xdp::udp::Options::default() };
     let devices = host.run(|| af_xdp::open(&options, workers, &udp))?;
     Ok(devices.into_iter().map(|device| Inside { device, namespace: host.namespace.clone() }).collect())
+}
+
+/// Opens an address that was just closed. A test beside this one that starts a program holds it for a moment: the new
+/// process has all descriptors until it runs its own text.
+pub fn open_again(device: &mut dyn Device, local: SocketAddr) -> PortIndex {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        match device.open(local) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            opened => return opened.expect("just closed"),
+        }
+    }
 }
 
 /// One worker's device, in a mode.

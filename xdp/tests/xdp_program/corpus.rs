@@ -11,7 +11,7 @@ const OPEN: &str = "192.0.2.1:30000";
 const OPEN_V6: &str = "[2001:db8::1]:30002";
 
 /// Ports: 30000 on IPv4, 30002 on IPv6, 30004 on any address, 30005 on any of IPv4; 30006 and 30008 connected to the peers; 5060 guarded.
-fn opened(test: &str, options: Options) -> Option<Bench> {
+pub(crate) fn opened(test: &str, options: Options) -> Option<Bench> {
     let bench = Bench::or_skip(test, options)?;
     let ports = bench.program.ports();
     ports.open(30_000, "192.0.2.1".parse().unwrap()).unwrap();

@@ -1,11 +1,13 @@
 //! What is forwarded, and how.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use xdp::bpf::Mode;
 use xdp::program::{Event, KernelFlow, Options};
 use xdp::{FlowCounters, PayloadTypes, Rewriting, Unpromoted};
 
-use crate::frames::{Checksum, Frame, Read, read, rtp};
+use crate::frames::{Checksum, Frame, Read, checksums, complete, read, rtp};
 use crate::{Bench, PASS, REDIRECT};
 
 pub(crate) const NEXT_HOP: [u8; 6] = [2, 0, 0, 0, 0, 0x22];
@@ -49,9 +51,8 @@ fn promoted(test: &str, flow: &KernelFlow) -> Option<Bench> {
     Some(bench)
 }
 
-#[test]
-fn everything_that_the_flow_says_is_rewritten() {
-    let test = "everything_that_the_flow_says_is_rewritten";
+/// Flows with everything that can be rewritten, and frames of each with what is to become of them.
+pub(crate) fn cases(ipv6: bool) -> impl Iterator<Item = (KernelFlow, Vec<(Frame, Read)>)> {
     let rewritings = [
         Rewriting::default(),
         Rewriting { ssrc: Some(0x0102_0304), ..Rewriting::default() },
@@ -59,56 +60,124 @@ fn everything_that_the_flow_says_is_rewritten() {
         Rewriting { timestamp_offset: 0xffff_ff00, ..Rewriting::default() },
         Rewriting { ssrc: Some(0xffff_ffff), sequence_offset: 1, timestamp_offset: 3_000_000_000 },
     ];
+    let tags = [(None, None), (Some(7), None), (None, Some(4094)), (Some(7), Some(8))];
+    let other = if ipv6 { "[2001:db8::9]:40000" } else { "192.0.2.9:40000" };
+    let locals = [flow(ipv6).local, other.parse().unwrap()];
+    rewritings.into_iter().flat_map(move |rewriting| {
+        tags.into_iter().flat_map(move |(tag, vlan)| {
+            locals.into_iter().map(move |local| {
+                let flow = KernelFlow { rewriting, vlan, local, ..flow(ipv6) };
+                (flow, frames_of(&flow, tag))
+            })
+        })
+    })
+}
+
+/// Frames of all lengths and checksums, in a VLAN or not.
+fn frames_of(flow: &KernelFlow, tag: Option<u16>) -> Vec<(Frame, Read)> {
+    let ipv6 = flow.source.is_ipv6();
+    let checksums = [Checksum::Right, Checksum::Partial, Checksum::Absent];
+    // IPv6 has no datagrams without a checksum.
+    let checksums = &checksums[..if ipv6 { 2 } else { 3 }];
+    let lengths = [0, 1, 2, 3, 4, 15, 16, 17, 33, 160, 161, 1400];
+    checksums
+        .iter()
+        .flat_map(|checksum| lengths.iter().map(move |audio| (*checksum, *audio)))
+        .map(|(checksum, audio)| {
+            let payload_type = if audio & 1 == 0 { 7 } else { 101 };
+            let sent = frame(ipv6).with(|frame| {
+                frame.tags = tag.map(|vlan| (0x8100, vlan)).into_iter().collect();
+                frame.checksum = checksum;
+                frame.payload = rtp(1, payload_type, 1000, 160_000, 0xdead_beef, audio);
+                frame.padding = if audio == 33 { 7 } else { 0 };
+            });
+            let new = flow.rewriting;
+            let expected = Read {
+                macs: [NEXT_HOP, OUT],
+                vlan: flow.vlan,
+                source: flow.local,
+                destination: flow.remote,
+                hop_limit: 64,
+                unchecked: checksum == Checksum::Absent,
+                payload: rtp(
+                    1,
+                    payload_type,
+                    1000_u16.wrapping_add(new.sequence_offset),
+                    160_000_u32.wrapping_add(new.timestamp_offset),
+                    new.ssrc.unwrap_or(0xdead_beef),
+                    audio,
+                ),
+            };
+            (sent, expected)
+        })
+        .collect()
+}
+
+#[test]
+fn everything_that_the_flow_says_is_rewritten() {
+    let test = "everything_that_the_flow_says_is_rewritten";
     for ipv6 in [false, true] {
         let Some(bench) = promoted(test, &flow(ipv6)) else { return };
-        let kinds: &[Checksum] = if ipv6 {
-            &[Checksum::Right, Checksum::Partial]
-        } else {
-            &[Checksum::Right, Checksum::Partial, Checksum::Absent]
-        };
-        for rewriting in rewritings {
-            for (tag, vlan) in [(None, None), (Some(7), None), (None, Some(4094)), (Some(7), Some(8))] {
-                for local in [
-                    flow(ipv6).local,
-                    if ipv6 { "[2001:db8::9]:40000" } else { "192.0.2.9:40000" }.parse().unwrap(),
-                ] {
-                    let flow = KernelFlow { rewriting, vlan, local, ..flow(ipv6) };
-                    bench.program.ports().promote(30_000, &flow).unwrap();
-                    for (checksum, audio, payload_type) in kinds.iter().flat_map(|kind| {
-                        [0, 1, 2, 3, 4, 15, 16, 17, 33, 160, 161, 1400]
-                            .map(|audio| (*kind, audio, if audio & 1 == 0 { 7 } else { 101 }))
-                    }) {
-                        let sent = frame(ipv6).with(|frame| {
-                            frame.tags = tag.map(|vlan| (0x8100, vlan)).into_iter().collect();
-                            frame.checksum = checksum;
-                            frame.payload = rtp(1, payload_type, 1000, 160_000, 0xdead_beef, audio);
-                            frame.padding = if audio == 33 { 7 } else { 0 };
-                        });
-                        let outcome = bench.program.test(&sent.bytes(), None).unwrap();
-                        let context = format!("{sent:?} {flow:?}");
-                        assert_eq!(outcome.verdict, REDIRECT, "{context}");
-                        let expected = Read {
-                            macs: [NEXT_HOP, OUT],
-                            vlan,
-                            source: flow.local,
-                            destination: flow.remote,
-                            hop_limit: 64,
-                            unchecked: checksum == Checksum::Absent,
-                            payload: rtp(
-                                1,
-                                payload_type,
-                                1000_u16.wrapping_add(rewriting.sequence_offset),
-                                160_000_u32.wrapping_add(rewriting.timestamp_offset),
-                                rewriting.ssrc.unwrap_or(0xdead_beef),
-                                audio,
-                            ),
-                        };
-                        assert_eq!(read(&outcome.frame), expected, "{context}");
-                    }
-                }
+        for (flow, frames) in cases(ipv6) {
+            bench.program.ports().promote(30_000, &flow).unwrap();
+            for (sent, expected) in frames {
+                let outcome = bench.program.test(Mode::Native, &sent.bytes(), None).unwrap();
+                let context = format!("{sent:?} {flow:?}");
+                assert_eq!(outcome.verdict, REDIRECT, "{context}");
+                assert_eq!(read(&outcome.frame), expected, "{context}");
             }
         }
     }
+}
+
+#[test]
+fn behind_the_driver_a_partial_checksum_stays_partial() {
+    let test = "behind_the_driver_a_partial_checksum_stays_partial";
+    for ipv6 in [false, true] {
+        let Some(bench) = promoted(test, &flow(ipv6)) else { return };
+        for (flow, frames) in cases(ipv6) {
+            bench.program.ports().promote(30_000, &flow).unwrap();
+            for (sent, expected) in frames {
+                let mut frame = bench.program.test(Mode::Generic, &sent.bytes(), None).unwrap().frame;
+                if sent.checksum == Checksum::Partial {
+                    assert!(checksums(&frame).partial, "{sent:?} {flow:?}");
+                    complete(&mut frame);
+                }
+                assert_eq!(read(&frame), expected, "{sent:?} {flow:?}");
+            }
+        }
+    }
+}
+
+/// What comes to the port of a flow and is not of it.
+pub(crate) fn not_covered(ipv6: bool) -> Vec<(&'static str, Frame, Event)> {
+    let payload = |payload: Vec<u8>| frame(ipv6).with(|frame| frame.payload = payload);
+    let with_first = |byte: u8| {
+        let mut packet = rtp(0, 7, 1, 1, 1, 20);
+        packet[0] = byte;
+        payload(packet)
+    };
+    let stranger = payload(rtp(0, 7, 1, 1, 1, 20)).with(|frame| frame.source.set_port(1));
+    let mut cases = vec![
+        ("another payload type", payload(rtp(0, 8, 1, 1, 1, 160)), Event::RaisedPayloadType),
+        ("payload type 100", payload(rtp(1, 100, 1, 1, 1, 160)), Event::RaisedPayloadType),
+        ("payload type 127", payload(rtp(1, 127, 1, 1, 1, 160)), Event::RaisedPayloadType),
+        ("a sender report", payload(rtp(1, 72, 1, 1, 1, 16)), Event::RaisedControl),
+        ("a receiver report", payload(rtp(1, 73, 1, 1, 1, 16)), Event::RaisedControl),
+        ("BYE of 8 bytes", payload(vec![0x81, 203, 0, 1, 0, 0, 0, 1]), Event::RaisedOther),
+        ("too short for RTP", payload(rtp(0, 7, 1, 1, 1, 0)[..11].to_vec()), Event::RaisedOther),
+        ("empty", payload(Vec::new()), Event::RaisedOther),
+        ("RTP version 1", with_first(0x40), Event::RaisedOther),
+        ("STUN", with_first(0x00), Event::RaisedOther),
+        ("DTLS", with_first(22), Event::RaisedOther),
+        ("longer than Ethernet", payload(rtp(0, 7, 1, 1, 1, 1461)), Event::RaisedOther),
+        ("a stranger", stranger, Event::DroppedStrangers),
+    ];
+    if ipv6 {
+        let unchecked = frame(true).with(|frame| frame.checksum = Checksum::Absent);
+        cases.push(("IPv6 without a checksum", unchecked, Event::RaisedOther));
+    }
+    cases
 }
 
 #[test]
@@ -116,36 +185,7 @@ fn what_the_flow_does_not_cover_comes_to_user_space_untouched() {
     let test = "what_the_flow_does_not_cover_comes_to_user_space_untouched";
     for ipv6 in [false, true] {
         let Some(bench) = promoted(test, &flow(ipv6)) else { return };
-        let payload = |payload: Vec<u8>| frame(ipv6).with(|frame| frame.payload = payload);
-        let with_first = |byte: u8| {
-            let mut packet = rtp(0, 7, 1, 1, 1, 20);
-            packet[0] = byte;
-            payload(packet)
-        };
-        let mut cases = vec![
-            ("another payload type", payload(rtp(0, 8, 1, 1, 1, 160)), Event::RaisedPayloadType),
-            ("payload type 100", payload(rtp(1, 100, 1, 1, 1, 160)), Event::RaisedPayloadType),
-            ("payload type 127", payload(rtp(1, 127, 1, 1, 1, 160)), Event::RaisedPayloadType),
-            ("a sender report", payload(rtp(1, 72, 1, 1, 1, 16)), Event::RaisedControl),
-            ("a receiver report", payload(rtp(1, 73, 1, 1, 1, 16)), Event::RaisedControl),
-            ("BYE of 8 bytes", payload(vec![0x81, 203, 0, 1, 0, 0, 0, 1]), Event::RaisedOther),
-            ("too short for RTP", payload(rtp(0, 7, 1, 1, 1, 0)[..11].to_vec()), Event::RaisedOther),
-            ("empty", payload(Vec::new()), Event::RaisedOther),
-            ("RTP version 1", with_first(0x40), Event::RaisedOther),
-            ("STUN", with_first(0x00), Event::RaisedOther),
-            ("DTLS", with_first(22), Event::RaisedOther),
-            ("longer than Ethernet", payload(rtp(0, 7, 1, 1, 1, 1461)), Event::RaisedOther),
-            (
-                "a stranger",
-                payload(rtp(0, 7, 1, 1, 1, 20)).with(|frame| frame.source.set_port(1)),
-                Event::DroppedStrangers,
-            ),
-        ];
-        if ipv6 {
-            let unchecked = frame(true).with(|frame| frame.checksum = Checksum::Absent);
-            cases.push(("IPv6 without a checksum", unchecked, Event::RaisedOther));
-        }
-        for (name, frame, event) in cases {
+        for (name, frame, event) in not_covered(ipv6) {
             let bytes = frame.bytes();
             let outcome = bench.run(&bytes);
             assert_eq!(outcome.event, Some(event), "{name}");
@@ -246,6 +286,66 @@ fn a_flow_ends_with_its_connection_its_port_and_its_replacement() {
     assert!(forwarded());
     bench.program.remove_address("192.0.2.9".parse().unwrap()).unwrap();
     assert_eq!(bench.run(&bytes).event, Some(Event::RaisedOther));
+}
+
+#[test]
+fn no_packet_leaves_with_half_of_one_flow_and_half_of_another() {
+    let test = "no_packet_leaves_with_half_of_one_flow_and_half_of_another";
+    for ipv6 in [false, true] {
+        let first = flow(ipv6);
+        let second = KernelFlow {
+            local: if ipv6 { "[2001:db8::9]:7777" } else { "192.0.2.9:7777" }.parse().unwrap(),
+            remote: if ipv6 { "[2001:db8:5::5]:6666" } else { "203.0.113.5:6666" }.parse().unwrap(),
+            source_mac: [2; 6],
+            next_hop_mac: [4; 6],
+            rewriting: Rewriting { ssrc: Some(1), sequence_offset: 2, timestamp_offset: 3 },
+            vlan: Some(9),
+            ..first
+        };
+        let Some(bench) = promoted(test, &first) else { return };
+        let bytes = frame(ipv6).bytes();
+        let run = || bench.program.test(Mode::Native, &bytes, None).unwrap();
+        let ports = bench.program.ports();
+        let whole = [first, second].map(|flow| {
+            ports.promote(30_000, &flow).unwrap();
+            run().frame
+        });
+        let done = AtomicBool::new(false);
+        let (mut forwarded, mut raised) = ([0; 2], 0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // Each state for some hundred nanoseconds to some microseconds.
+                let hold = |turns: u32| (0..turns).for_each(|_| std::hint::spin_loop());
+                for turn in (0..).map(|turn: u32| turn.wrapping_mul(7919) % 500) {
+                    if done.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    ports.promote(30_000, &first).unwrap();
+                    hold(turn);
+                    ports.promote(30_000, &second).unwrap();
+                    hold(turn);
+                    ports.demote(30_000).unwrap();
+                    hold(turn);
+                }
+            });
+            // On a busy machine the other thread does not always run beside this one.
+            for number in 0..1_000_000 {
+                if number >= 30_000 && forwarded[0].min(forwarded[1]).min(raised) > 0 {
+                    break;
+                }
+                let tested = run();
+                if tested.verdict == PASS {
+                    assert_eq!(tested.frame, bytes);
+                    raised += 1;
+                } else {
+                    let of = whole.iter().position(|whole| *whole == tested.frame);
+                    forwarded[of.unwrap_or_else(|| panic!("{:x?}", tested.frame))] += 1;
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        assert!(forwarded[0] > 0 && forwarded[1] > 0 && raised > 0, "{forwarded:?} {raised}");
+    }
 }
 
 #[test]

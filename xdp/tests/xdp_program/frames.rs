@@ -177,6 +177,47 @@ pub(crate) fn read(frame: &[u8]) -> Read {
     }
 }
 
+/// Which checksums of a whole UDP frame are right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Checksums {
+    pub(crate) ip: bool,
+    pub(crate) udp: bool,
+    /// The sum of the pseudo-header in place of that of UDP.
+    pub(crate) partial: bool,
+    pub(crate) absent: bool,
+}
+
+pub(crate) fn checksums(frame: &[u8]) -> Checksums {
+    let half = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+    let ip = if half(12) == 0x8100 { 18 } else { 14 };
+    let (right, addresses, udp) = match half(ip - 2) {
+        0x0800 => (sum(&frame[ip..ip + 20], 0) == 0xffff, &frame[ip + 12..ip + 20], ip + 20),
+        _ => (true, &frame[ip + 8..ip + 40], ip + 40),
+    };
+    let length = usize::from(half(udp + 4));
+    let pseudo = [addresses, &[0, 17], &(length as u16).to_be_bytes()].concat();
+    let check = half(udp + 6);
+    Checksums {
+        ip: right,
+        udp: check != 0 && sum(&frame[udp..udp + length], sum(&pseudo, 0)) == 0xffff,
+        partial: check != 0 && check == sum(&pseudo, 0),
+        absent: check == 0,
+    }
+}
+
+/// Does with a partial checksum what a network card does: sums from the UDP header on, with the field as it is.
+pub(crate) fn complete(frame: &mut [u8]) {
+    let half = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+    let ip = if half(12) == 0x8100 { 18 } else { 14 };
+    let udp = ip + if half(ip - 2) == 0x0800 { 20 } else { 40 };
+    let length = usize::from(half(udp + 4));
+    let check = match !sum(&frame[udp..udp + length], 0) {
+        0 => 0xffff,
+        check => check,
+    };
+    frame[udp + 6..udp + 8].copy_from_slice(&check.to_be_bytes());
+}
+
 fn udp_checksum(pseudo: &[u8], udp: &[u8]) -> u16 {
     match !sum(udp, sum(pseudo, 0)) {
         0 => 0xffff,

@@ -4,9 +4,8 @@
 use xdp::bpf::{Assembler, Code, Condition, Error, Helper, Register, Size, Verdict};
 
 use super::emit;
-use super::layout::{
-    FRACTION_BITS, Maps, control, entry, fixed_digits, frame, frame_bytes, ip_start, udp_bytes,
-};
+use super::layout::{FRACTION_BITS, Maps, control, entry, fixed_digits, frame, frame_bytes, udp_bytes};
+use crate::rtpload::link::ip_start;
 use crate::rtpload::packet::{INDEX_FACTOR, SENT_FACTOR, STAMP_BYTES};
 
 /// The program. Frames go out of the interface that the run names as theirs, between these two link-layer addresses.
@@ -71,7 +70,7 @@ pub(super) fn program<'m>(
     code.bind(found).mov(R7, R0);
 
     // Ethernet, IP and UDP: whoever had the frame before may have changed all of it.
-    let start = [&destination[..], &source[..], &[8, 0], &ip_start(payload_bytes)].concat();
+    let start = [&destination[..], &source[..], &[8, 0], &ip_start(12 + payload_bytes)].concat();
     for (at, word) in start.as_chunks().0.iter().enumerate() {
         code.load_number(R1, u64::from_ne_bytes(*word)).store(Size::Double, R9, at as i16 * 8, R1);
     }

@@ -1,14 +1,14 @@
 //! What the two programs and user space share: maps, and where what lies in them and in a frame.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::atomic::Ordering::Relaxed;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use xdp::bpf::SharedArray;
 
 use crate::callload::g711::Law;
 use crate::rtpload::flow::Flow;
 use crate::rtpload::histogram::Histogram;
+use crate::rtpload::link::{PROTOCOL_UDP, addresses, fold, ip_start, ports, sum, v4};
 use crate::rtpload::packet::{
     FLOW_FACTOR, STAMP_BYTES, first_sequence_number, first_timestamp, fixed_part, letters, spread, ssrc,
 };
@@ -208,7 +208,7 @@ fn words_of(flow: &Flow, id: u32, payload_bytes: usize) -> anyhow::Result<[u64; 
         &fixed,
     ];
     put(entry::SUM, &(parts.into_iter().map(sum).sum::<u32>()).to_ne_bytes());
-    let header = sum(&ip_start(payload_bytes)) + sum(&addresses(local, relay));
+    let header = sum(&ip_start(12 + payload_bytes)) + sum(&addresses(local, relay));
     put(entry::IP_CHECKSUM, &(!fold(header)).to_ne_bytes());
     put(entry::EXPECTED_ADDRESSES, &addresses(source, sink));
     put(entry::EXPECTED_PORTS, &ports(source, sink));
@@ -218,13 +218,6 @@ fn words_of(flow: &Flow, id: u32, payload_bytes: usize) -> anyhow::Result<[u64; 
         *word = u64::from_ne_bytes(*bytes);
     }
     Ok(words)
-}
-
-/// The first ten bytes of the IPv4 header: they are the same for all packets.
-pub(super) fn ip_start(payload_bytes: usize) -> [u8; 10] {
-    let [high, low] = (20 + udp_bytes(payload_bytes)).to_be_bytes();
-    // DF, 64 hops.
-    [0x45, 0, high, low, 0, 0, 0x40, 0, 64, PROTOCOL_UDP]
 }
 
 /// Bytes of the UDP header and what follows it.
@@ -244,71 +237,8 @@ pub(super) fn fixed_digits(payload_bytes: usize) -> Vec<u64> {
     words.map(|bytes| u64::from_ne_bytes(*bytes) ^ letters(Law::Pcmu)).collect()
 }
 
-fn v4(address: SocketAddr) -> anyhow::Result<SocketAddrV4> {
-    match address {
-        SocketAddr::V4(address) => Ok(address),
-        SocketAddr::V6(_) => anyhow::bail!("--via kernel sends IPv4 only, not to {address}"),
-    }
-}
-
-fn addresses(from: SocketAddrV4, to: SocketAddrV4) -> [u8; 8] {
-    let mut bytes = [0; 8];
-    bytes[..4].copy_from_slice(&from.ip().octets());
-    bytes[4..].copy_from_slice(&to.ip().octets());
-    bytes
-}
-
-fn ports(from: SocketAddrV4, to: SocketAddrV4) -> [u8; 4] {
-    let [[a, b], [c, d]] = [from.port(), to.port()].map(u16::to_be_bytes);
-    [a, b, c, d]
-}
-
-/// The sum of the 16-bit words as they lie in memory (RFC 1071 section 2: the byte order does not matter).
-fn sum(bytes: &[u8]) -> u32 {
-    bytes.as_chunks().0.iter().map(|word| u32::from(u16::from_ne_bytes(*word))).sum()
-}
-
-fn fold(mut sum: u32) -> u16 {
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
-}
-
-/// The link-layer address of a neighbour that has been talked to, from the kernel's table.
-pub(super) fn neighbour(ip: Ipv4Addr) -> anyhow::Result<[u8; 6]> {
-    let table = std::fs::read_to_string("/proc/net/arp").context("cannot read /proc/net/arp")?;
-    let line = table.lines().find(|line| line.split_whitespace().next() == Some(&ip.to_string()));
-    let mac = line.and_then(|line| parse_mac(line.split_whitespace().nth(3)?));
-    mac.with_context(|| {
-        format!("{ip} is no neighbour of this host; is it on the other end of the interface?")
-    })
-}
-
-pub(super) fn parse_mac(text: &str) -> Option<[u8; 6]> {
-    let mut mac = [0; 6];
-    let mut parts = text.trim().split(':');
-    for byte in &mut mac {
-        *byte = u8::from_str_radix(parts.next()?, 16).ok()?;
-    }
-    (parts.next().is_none() && mac != [0; 6]).then_some(mac)
-}
-
-/// Index and link-layer address of an interface of this network namespace.
-pub(super) fn interface(name: &str) -> anyhow::Result<(u32, [u8; 6])> {
-    ensure!(!name.contains('/'), "{name} is no interface");
-    let read = |what: &str| {
-        std::fs::read_to_string(format!("/sys/class/net/{name}/{what}"))
-            .with_context(|| format!("there is no interface {name} here"))
-    };
-    let index = read("ifindex")?.trim().parse().context("ifindex is no number")?;
-    let mac = parse_mac(&read("address")?).with_context(|| format!("{name} has no link-layer address"))?;
-    Ok((index, mac))
-}
-
 pub(super) const BUCKETS: usize = 1_024;
 pub(super) const FRACTION_BITS: u32 = 12;
-pub(super) const PROTOCOL_UDP: u8 = 17;
 
 #[cfg(test)]
 mod tests {
@@ -328,12 +258,5 @@ mod tests {
             assert!(middle.abs_diff(value) <= value / 60 + 1, "{value} {middle}");
             assert!(bucket(value) < BUCKETS as u64);
         }
-    }
-
-    #[test]
-    fn link_layer_addresses_are_read() {
-        assert_eq!(parse_mac("02:00:00:00:00:1f\n"), Some([2, 0, 0, 0, 0, 0x1f]));
-        assert_eq!(parse_mac("00:00:00:00:00:00"), None);
-        assert_eq!(parse_mac("02:00:00:00:00"), None);
     }
 }

@@ -19,6 +19,7 @@ use xdp::bpf::{Ingress, Link, Mode, Program, ProgramKind};
 use self::layout::{FRACTION_BITS, Maps, control, counts, frame_bytes};
 use super::check::Received;
 use super::flow::Flow;
+use super::link;
 use super::plan::{Outcome, Plan};
 use super::watch::Watched;
 use crate::callload::clock;
@@ -35,13 +36,13 @@ pub(super) struct Kernel {
 
 impl Kernel {
     pub(super) fn open(interface: &str, flows: &[Flow], payload_bytes: usize) -> anyhow::Result<Self> {
-        let (index, own_mac) = layout::interface(interface)?;
-        let relay = match flows[0].relay.ip() {
-            std::net::IpAddr::V4(ip) => ip,
-            ip => anyhow::bail!("--via kernel sends IPv4 only, not to {ip}"),
-        };
-        ensure!(flows.iter().all(|flow| flow.relay.ip() == relay), "--via kernel sends to one address only");
-        let mac = layout::neighbour(relay)?;
+        let (index, own_mac) = link::interface(interface)?;
+        let relay = link::v4(flows[0].relay)?;
+        ensure!(
+            flows.iter().all(|flow| flow.relay.ip() == *relay.ip()),
+            "--via kernel sends to one address only"
+        );
+        let mac = link::neighbour(*relay.ip())?;
         let maps = Maps::new(flows, payload_bytes)?;
         let ports = flows.iter().map(|flow| flow.sink.port());
         let ports = (ports.clone().min().unwrap_or(0), ports.max().unwrap_or(0));
@@ -89,10 +90,10 @@ impl Kernel {
         Ok(self.outcome(plan, cores.cores()))
     }
 
-    /// Waits until nothing has come for a while.
+    /// Waits until nothing has come for a while: a relay that lagged behind has seconds of packets in its buffers.
     fn drain(&self) {
         let (mut last, mut quiet) = (0, 0);
-        for _ in 0..150 {
+        for _ in 0..800 {
             std::thread::sleep(Duration::from_millis(10));
             let now = self.maps.count(counts::UNIQUE) + self.maps.count(counts::WRONG);
             quiet = if now == last { quiet + 1 } else { 0 };

@@ -3,10 +3,9 @@
 use xdp::bpf::{Assembler, Code, Condition, Error, Helper, Register, Size, Verdict};
 
 use super::emit;
-use super::layout::{
-    Maps, PROTOCOL_UDP, control, counts, entry, fixed_digits, frame, frame_bytes, udp_bytes,
-};
+use super::layout::{Maps, control, counts, entry, fixed_digits, frame, frame_bytes, udp_bytes};
 use crate::callload::g711::Law;
+use crate::rtpload::link::PROTOCOL_UDP;
 use crate::rtpload::packet::{FLOW_FACTOR, INDEX_FACTOR, SENT_FACTOR, STAMP_BYTES, letters};
 
 /// The program, for the local ports from `ports.0` to `ports.1`.

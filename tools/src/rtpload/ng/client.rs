@@ -90,6 +90,9 @@ impl Client {
             offer
         });
         let offered = self.exchange(offers.collect(), PATIENCE)?;
+        let towards_b = offered.iter().zip(wanted).map(|(offered, wanted)| media(offered, wanted.laws[1]));
+        // What the offer comes back with is for party B, the answer is for A.
+        let towards_b: Vec<SocketAddr> = towards_b.collect::<anyhow::Result<_>>().context("offer")?;
         let answers = ids.iter().zip(wanted).map(|(id, wanted)| {
             let mut answer =
                 request("answer", id, sdp::write(wanted.parties[1], wanted.laws[1], wanted.ptime_ms));
@@ -97,11 +100,10 @@ impl Client {
             answer
         });
         let answered = self.exchange(answers.collect(), PATIENCE)?;
-        let relays = offered.iter().zip(&answered).zip(wanted).map(|((offered, answered), wanted)| {
-            // What the offer comes back with is for party B, the answer is for A.
-            anyhow::Ok([media(answered, wanted.laws[0])?, media(offered, wanted.laws[1])?])
-        });
-        ids.into_iter().zip(relays).map(|(id, relay)| Ok(Call { id, relay: relay? })).collect()
+        let towards_a = answered.iter().zip(wanted).map(|(answered, wanted)| media(answered, wanted.laws[0]));
+        let towards_a: Vec<SocketAddr> = towards_a.collect::<anyhow::Result<_>>().context("answer")?;
+        let relays = towards_a.into_iter().zip(towards_b);
+        Ok(ids.into_iter().zip(relays).map(|(id, (a, b))| Call { id, relay: [a, b] }).collect())
     }
 
     /// Ends calls.

@@ -2,7 +2,7 @@
 
 use super::{FLOW, HEAD, IPV4, IPV6, LENGTH, SOURCE, Shape, Text, VLAN};
 use crate::bpf::Register::{R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10};
-use crate::bpf::{Assembler, Condition, Helper, Instruction, Label, Register, Size, Width};
+use crate::bpf::{Assembler, Condition, Helper, Instruction, Label, Mode, Register, Size, Width};
 use crate::program::counters::Event;
 use crate::program::entry;
 
@@ -190,15 +190,22 @@ impl Text<'_> {
         code.store(Size::Half, R7, shape.udp() + 6, sum);
     }
 
-    /// The UDP checksum over the rewritten packet.
+    /// The UDP checksum over the rewritten packet, of which only the sum of the pseudo-header was there.
     fn whole_checksum(&mut self, shape: Shape, checked: Label) {
         let code = &mut self.code;
-        let [sixteen, four, two, one, end] = std::array::from_fn(|_| code.label());
         code.store(Size::Half, R7, shape.udp() + 6, 0);
         code.load(Size::Half, R1, R7, shape.udp() + 4).add(R1, PSEUDO_PROTOCOL);
         for word in 0..if shape.ipv6 { 8 } else { 2 } {
             code.load(Size::Word, R3, R7, shape.source() + word * 4).add(R1, R3);
         }
+        if self.mode == Mode::Generic {
+            // The kernel's packet still says that the sum is partial, and whoever sends it on completes it.
+            self.fold(R1, R4);
+            self.code.store(Size::Half, R7, shape.udp() + 6, R1).jump(checked);
+            return;
+        }
+        let code = &mut self.code;
+        let [sixteen, four, two, one, end] = std::array::from_fn(|_| code.label());
         // R2: where, R3: how many bytes are left. The length was checked; the verifier wants to see it again.
         code.address(R2, R7, shape.udp()).load(Size::Double, R3, R10, LENGTH);
         code.branch(Condition::Greater, R3, LONGEST, end);

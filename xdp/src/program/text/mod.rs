@@ -13,7 +13,7 @@ use super::entry;
 use super::maps::Maps;
 use crate::bpf::Register::{R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10};
 use crate::bpf::{
-    Assembler, Atomic, BuildError, Code, Condition, Helper, Label, Register, Size, Verdict, Width,
+    Assembler, Atomic, BuildError, Code, Condition, Helper, Label, Mode, Register, Size, Verdict, Width,
 };
 
 /// Where packets of one shape have their headers.
@@ -65,6 +65,7 @@ struct Text<'m> {
     code: Assembler<'m>,
     maps: &'m Maps,
     flood_limit: Option<i32>,
+    mode: Mode,
     /// One per event, in their order.
     events: Vec<Label>,
     stranger: Label,
@@ -72,12 +73,12 @@ struct Text<'m> {
     send: Label,
 }
 
-/// Writes the program. Senders to ports that are not connected may send `flood_limit` packets per second.
-pub(super) fn text(maps: &Maps, flood_limit: Option<i32>) -> Result<Code<'_>, BuildError> {
+/// Writes the program for one way of attaching it. Senders to ports that are not connected may send `flood_limit` packets per second.
+pub(super) fn text(maps: &Maps, flood_limit: Option<i32>, mode: Mode) -> Result<Code<'_>, BuildError> {
     let mut code = Assembler::new();
     let events = Event::ALL.iter().map(|_| code.label()).collect();
     let [stranger, limited, send] = std::array::from_fn(|_| code.label());
-    let mut text = Text { code, maps, flood_limit, events, stranger, limited, send };
+    let mut text = Text { code, maps, flood_limit, mode, events, stranger, limited, send };
     text.shapes();
     text.strangers();
     text.floods();
@@ -319,13 +320,13 @@ impl<'m> Text<'m> {
         self.code.mov(R0, R8).exit();
     }
 
-    /// Adds one to the event in `R7`.
+    /// Adds one to the event in `R7`, which is lost.
     fn count(&mut self) {
         let code = &mut self.code;
         let uncounted = code.label();
-        code.store(Size::Word, R10, KEY, R7).address(R2, R10, KEY);
+        code.store(Size::Word, R10, KEY, 0).address(R2, R10, KEY);
         code.load_map(R1, &self.maps.events).call(Helper::MapLookup);
-        code.branch(Condition::Equal, R0, 0, uncounted);
+        code.branch(Condition::Equal, R0, 0, uncounted).shl(R7, 3).add(R0, R7);
         code.load(Size::Double, R1, R0, 0).add(R1, 1).store(Size::Double, R0, 0, R1).bind(uncounted);
     }
 

@@ -1,0 +1,236 @@
+//! Everything in turn.
+
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::Uid;
+
+use super::network::Cable;
+use super::options::Options;
+use super::report::{Figures, Report};
+use super::rtpload::{Generator, Loaded, Work};
+use super::subject::{Programs, Running, Subject, Wait, start};
+
+/// Measures what the command line says and prints the table and the ratios.
+///
+/// # Errors
+/// What is missing, as a sentence.
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    check(options)?;
+    let scratch = tempfile::tempdir().context("cannot make a folder for logs")?;
+    let cable = Cable::new(&options.name, options.core)?;
+    let bench = Bench {
+        options,
+        cable: &cable,
+        scratch: scratch.path(),
+        calls_by_files: calls_by_files(),
+        begun: Instant::now(),
+    };
+    let subjects = if options.only.is_empty() { Subject::ALL.to_vec() } else { options.only.clone() };
+    let mut report = Report::new(&subjects);
+    for repeat in 0..options.repeats {
+        // Each time another one begins: what warms up the machine does so for all.
+        for turn in 0..subjects.len() {
+            let subject = subjects[(turn + repeat as usize) % subjects.len()];
+            bench.measure(subject, &mut report);
+        }
+    }
+    let text = report.table();
+    println!("\n{text}");
+    report.ratios().iter().for_each(|(name, value)| println!("RATIO {name} {value:.2}"));
+    if let Some(path) = &options.write {
+        ensure!(options.most.is_none(), "with --most nothing is measured that could be written");
+        report.write(path)?;
+    }
+    for (subject, why) in &report.failures {
+        eprintln!("bench-relay: {}: {why}", subject.title());
+    }
+    Ok(if report.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn check(options: &Options) -> anyhow::Result<()> {
+    ensure!(Uid::effective().is_root(), "network namespaces and XDP programs need root: run it as root");
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    ensure!(
+        cores >= 2 && options.core + 1 < cores,
+        "it takes two cores, one for the relay and the next for the parties"
+    );
+    for (program, package) in [
+        ("ip", "iproute2"),
+        ("ethtool", "ethtool"),
+        ("taskset", "util-linux"),
+        ("chrt", "util-linux"),
+        ("rtpengine", "rtpengine-daemon"),
+    ] {
+        let there =
+            Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        ensure!(there.is_ok(), "{program} is missing: apt-get install {package}");
+    }
+    for program in [&options.rtpload, &options.sidetone] {
+        ensure!(program.exists(), "{} is missing: cargo build --release --workspace", program.display());
+    }
+    super::network::run(&["chrt", "-f", "30", "true"]).context("real-time priority is not permitted")?;
+    xdp::bpf::probe().context("XDP programs cannot be loaded")
+}
+
+/// A relay has two sockets for each party of a call.
+fn calls_by_files() -> u32 {
+    let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 250 };
+    // The relays inherit it.
+    let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    u32::try_from(hard.saturating_sub(300) / 4).unwrap_or(u32::MAX).min(9_000)
+}
+
+struct Bench<'a> {
+    options: &'a Options,
+    cable: &'a Cable,
+    scratch: &'a Path,
+    calls_by_files: u32,
+    begun: Instant,
+}
+
+impl Bench<'_> {
+    /// All figures of one relay; what fails is told and leaves a gap.
+    fn measure(&self, subject: Subject, report: &mut Report) {
+        let figures = report.figures(subject);
+        let guess = figures.calls.last().map_or_else(|| subject.guess(), |&calls| calls as u32).max(1);
+        let transcoding = matches!(subject, Subject::Rtpengine | Subject::AfXdp);
+        let many = matches!(subject, Subject::AfXdp | Subject::InKernel) && !self.is_coarse();
+        let result = self
+            .relay(subject, guess, figures)
+            .and_then(|()| if many { self.flows(subject, figures) } else { Ok(()) })
+            .and_then(|()| if transcoding { self.transcode(subject, figures) } else { Ok(()) });
+        let figures = report.figures(subject);
+        println!(
+            "{:>4.0} s  {:<36} {}",
+            self.begun.elapsed().as_secs_f64(),
+            subject.title(),
+            match &result {
+                Ok(()) => figures.last_line(),
+                Err(error) => format!("{error:#}"),
+            }
+        );
+        if let Err(error) = result {
+            report.failures.push((subject, format!("{error:#}")));
+        }
+    }
+
+    fn relay(&self, subject: Subject, guess: u32, figures: &mut Figures) -> anyhow::Result<()> {
+        let generator = self.generator(subject);
+        // Cards gather packets under load; so does this cable.
+        self.cable.moderate(MODERATION)?;
+        let calls = {
+            let mut relay = self.start(subject, Wait::Adaptive)?;
+            let found =
+                generator.search(Work::Relay, self.set_up(guess * 2), self.most(guess * 3), self.most(guess));
+            relay.ensure_alive()?;
+            found.with_context(|| relay.last_words())?
+        };
+        ensure!(calls > 0.0, "not one call without loss");
+        figures.calls.push(calls);
+        // Packets one by one, as latency is on a line that is not full.
+        self.cable.moderate(Duration::ZERO)?;
+        let wait = if subject == Subject::AfXdp { Wait::Busy } else { Wait::Adaptive };
+        {
+            let _relay = self.start(subject, wait)?;
+            let half = (calls / 2.0).max(1.0) as u32;
+            let loaded = self.load(subject, half, &[])?;
+            figures.latency_us.push(loaded.latency_us);
+        }
+        self.cable.moderate(MODERATION)?;
+        let relay = self.start(subject, Wait::Sleep)?;
+        let watched = [relay.process(), self.cable.relay.receiver()?];
+        let fixed = self.most(FIXED_CALLS);
+        let loaded = self.load(subject, fixed, &watched)?;
+        let cores = loaded.cores.context("the relay's processor time is not known")?;
+        figures.cores_per_thousand.push(cores * 1_000.0 / loaded.calls);
+        Ok(())
+    }
+
+    /// A run at a fixed load; again if the generator did not keep its schedule.
+    fn load(&self, subject: Subject, calls: u32, watched: &[u32]) -> anyhow::Result<Loaded> {
+        let generator = self.generator(subject);
+        let run = || generator.load(Work::Relay, self.set_up(calls), calls, self.duration(), watched);
+        let mut loaded = run()?;
+        for _ in 0..2 {
+            if loaded.trusted && loaded.loss_percent < 1.0 {
+                break;
+            }
+            loaded = run()?;
+        }
+        ensure!(loaded.intact, "packets came back wrong");
+        ensure!(loaded.loss_percent < 1.0, "{:.2} % lost at {calls} calls", loaded.loss_percent);
+        Ok(loaded)
+    }
+
+    /// What a packet costs with few flows and with many, at the same kind of load: the most that is not lost.
+    fn flows(&self, subject: Subject, figures: &mut Figures) -> anyhow::Result<()> {
+        self.cable.moderate(MODERATION)?;
+        let guess = figures.calls.last().map_or(1, |&calls| calls as u32);
+        let mut costs = [f64::NAN; FLOWS.len()];
+        for (flows, cost) in FLOWS.into_iter().zip(&mut costs) {
+            let relay = self.start(subject, Wait::Adaptive)?;
+            let set_up = (flows / 2).min(self.calls_by_files);
+            let found = self.generator(subject).search(Work::Relay, set_up, guess * 3, guess);
+            *cost = 1e9 / (found.with_context(|| relay.last_words())? * PACKETS_PER_CALL);
+        }
+        figures.flow_costs_ns.push(costs);
+        Ok(())
+    }
+
+    fn transcode(&self, subject: Subject, figures: &mut Figures) -> anyhow::Result<()> {
+        self.cable.moderate(MODERATION)?;
+        let relay = self.start(subject, Wait::Adaptive)?;
+        let known = figures.transcoded.last().map(|&calls| calls as u32);
+        let guess = known.unwrap_or(if subject == Subject::Rtpengine { 500 } else { 5_000 }).max(1);
+        let generator = self.generator(subject);
+        let found =
+            generator.search(Work::Transcode, self.set_up(guess * 2), self.most(guess * 3), self.most(guess));
+        figures.transcoded.push(found.with_context(|| relay.last_words())?);
+        Ok(())
+    }
+
+    fn start(&self, subject: Subject, wait: Wait) -> anyhow::Result<Running> {
+        let programs = Programs { sidetone: &self.options.sidetone, rtpload: &self.options.rtpload };
+        start(subject, &self.cable.relay, programs, wait, self.scratch)
+    }
+
+    fn generator(&self, subject: Subject) -> Generator<'_> {
+        Generator {
+            program: &self.options.rtpload,
+            parties: &self.cable.parties,
+            relay: &self.cable.relay,
+            scratch: self.scratch,
+            quick: self.is_coarse(),
+            speaks_ng: subject.speaks_ng(),
+        }
+    }
+
+    fn is_coarse(&self) -> bool {
+        self.options.quick || self.options.most.is_some()
+    }
+
+    fn duration(&self) -> Duration {
+        Duration::from_millis(if self.is_coarse() { 600 } else { 1_500 })
+    }
+
+    /// Calls to set up for so many.
+    fn set_up(&self, calls: u32) -> u32 {
+        self.most(calls).min(self.calls_by_files)
+    }
+
+    fn most(&self, calls: u32) -> u32 {
+        calls.min(self.options.most.unwrap_or(u32::MAX))
+    }
+}
+
+/// Flows that a packet's cost is compared at; the limit on open files may make the last one fewer.
+pub(super) const FLOWS: [u32; 3] = [100, 1_000, 10_000];
+/// Each second, both ways.
+const PACKETS_PER_CALL: f64 = 100.0;
+const MODERATION: Duration = Duration::from_micros(50);
+/// Processor time is compared at so many calls: what every relay can do.
+const FIXED_CALLS: u32 = 800;
