@@ -120,6 +120,11 @@ fn hostile_frames_reach_no_stream_and_harm_nobody() {
             odd("not UDP", &|frame| frame.protocol = 47),
             odd("another port", &|frame| frame.destination.set_port(frame.destination.port() + 1)),
         ];
+        // To answer these would be to talk with ourselves, or with everybody.
+        let group = if ipv6 { "ff02::1" } else { "224.0.0.1" }.parse().expect("an address");
+        for (what, source) in [("from ourselves", local.ip()), ("from a group", group)] {
+            evil.push(odd(what, &|frame| frame.source.set_ip(source)));
+        }
         let mut wrong = odd("wrong checksum", &|_| ());
         *wrong.1.last_mut().expect("not empty") ^= 0x55;
         evil.push(wrong);

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::Core;
-use super::examine::{Examination, Verdict, scoped};
+use super::examine::{Examination, Verdict, hears, scoped};
 use super::handover::Record;
 use super::ports::Owner;
 use super::transmit::through_kernel;
@@ -106,9 +106,11 @@ impl Core {
             return;
         };
         let remote = scoped(remote, self.shared.hops.interface());
-        let Some(known) = self.ways.port(port) else { return };
-        if known.connected.is_some_and(|connected| connected != remote) {
-            self.counters.receive_strangers.increment();
+        let Some(known) = self.ways.port(port) else {
+            self.counters.receive_closed_port.increment();
+            return;
+        };
+        if !hears(&self.shared, known, remote, &self.counters) {
             return;
         }
         if known.wants_mac {
