@@ -30,10 +30,14 @@ impl Core {
                 self.receive_one(inner, socket, handle);
             }
             taken += waiting;
-            if waiting > 0
-                && let Some(rings) = &mut self.rings
+            if let Some(rings) = &mut self.rings
+                && (waiting > 0 || rings.is_starved(socket))
             {
                 rings.refill(socket);
+            }
+            // The next call begins with the next socket.
+            if taken >= budget {
+                break;
             }
         }
         taken
