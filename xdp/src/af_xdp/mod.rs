@@ -362,6 +362,15 @@ impl Core {
     }
 }
 
+impl Drop for Core {
+    /// Other workers, and the program with them, may go on.
+    fn drop(&mut self) {
+        for index in 0..self.ways.ports() {
+            self.close_port(PortIndex(index));
+        }
+    }
+}
+
 /// How often the kernel's sockets are looked at while the rings are busy.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
