@@ -46,8 +46,8 @@ pub struct BusyPoll {
 pub enum SocketError {
     /// The process lacks a capability.
     #[error(
-        "this process may not open AF_XDP sockets; give it CAP_NET_RAW (with CAP_NET_ADMIN and CAP_BPF for the \
-         program), for instance by AmbientCapabilities= in its unit"
+        "this process may not open AF_XDP sockets; give it CAP_NET_RAW (with CAP_BPF, CAP_NET_ADMIN and \
+         CAP_PERFMON for the program), for instance by AmbientCapabilities= in its unit"
     )]
     Permission,
     /// The kernel was built without.

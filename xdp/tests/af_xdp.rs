@@ -559,6 +559,10 @@ fn rights_and_limits_that_are_missing_are_named() {
     assert!(line.contains("give it CAP_NET_RAW"), "{line}");
     let line = without("-bpf,-sys_admin");
     assert!(line.contains("REFUSED") && line.contains("CAP_BPF"), "{line}");
+    let line = without("-perfmon,-sys_admin");
+    assert!(line.contains("REFUSED") && line.contains("CAP_PERFMON"), "{line}");
+    let line = without("-all,+bpf,+net_admin,+net_raw,+perfmon,+ipc_lock");
+    assert!(line.contains("OPENED"), "{line}");
     let line = says(&["setpriv", "--bounding-set", "-ipc_lock", "prlimit", "--memlock=1048576:1048576"]);
     assert!(line.contains("8388608 bytes of packet memory exceed the limit on locked memory"), "{line}");
 }

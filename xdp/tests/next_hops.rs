@@ -44,7 +44,7 @@ fn hasten(host: &Host) {
 }
 
 fn start(host: &Host) -> NextHops {
-    host.run(|| NextHops::start(&host.interface)).expect("the interface is there")
+    host.run(|| NextHops::start(&host.interface, &[])).expect("the interface is there")
 }
 
 /// Looks up until the answer is as wanted.
@@ -417,6 +417,7 @@ fn a_way_that_depends_on_the_source_is_known_if_all_sources_agree() {
     // Of no use for a port on all addresses: the kernel would send from there by another way.
     assert_eq!(hop.source, None);
     assert!(hops.is_by_source());
+    assert!(hops.lead_from(near.ipv4.into()) && !hops.lead_from(ip("198.51.100.1")));
     // Another source goes another way.
     command(near, &format!("ip addr add 198.18.0.77/24 dev {}", near.interface));
     until_elsewhere(&hops, remote);
@@ -426,6 +427,7 @@ fn a_way_that_depends_on_the_source_is_known_if_all_sources_agree() {
     command(near, &format!("ip rule del from {} table 100", near.ipv4));
     until_known(&hops, remote, cable.far.mac);
     assert!(!hops.is_by_source());
+    assert!(hops.lead_from(ip("198.51.100.1")));
 }
 
 #[test]
@@ -467,7 +469,7 @@ fn without_privilege_the_kernel_s_own_packets_make_a_neighbour_known() {
             inheritable: CapabilitySet::empty(),
         };
         set_capabilities(None, none).expect("anyone may give them up");
-        NextHops::start(&near.interface).expect("reading is free")
+        NextHops::start(&near.interface, &[]).expect("reading is free")
     });
     let start = Instant::now();
     while hops.counters().next_hop_errors.value() == 0 {
@@ -516,7 +518,7 @@ fn a_program_is_watched_from_when_it_is_expected() {
 
 #[test]
 fn an_interface_that_is_not_there_is_named() {
-    let error = NextHops::start("nosuch0").expect_err("there is none");
+    let error = NextHops::start("nosuch0", &[]).expect_err("there is none");
     assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
     assert!(error.to_string().contains("nosuch0"), "{error}");
 }

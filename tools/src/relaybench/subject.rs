@@ -199,6 +199,7 @@ fn configuration(subject: Subject, device: &str, host: &Host, wait: Wait, scratc
          [sip]\nbind = [\"127.0.0.1:0\"]\n\
          [http]\nbind = \"127.0.0.1:0\"\n\
          [ng]\nbind = \"{ip}:{NG_PORT}\"\nallow = [\"198.18.0.0/24\"]\n\
+         [calls]\nmax = 20000\n\
          [signaling]\ncpus = \"{signaling}\"\n\
          [media]\naddress = [\"{ip}\"]\nports = \"{low}-{high}\"\ndevice = \"{device}\"\n{interface}\
          kernel_relay = {in_kernel}\nwait = \"{wait}\"\ncpus = \"{core}\"\npriority = \"30\"\n",

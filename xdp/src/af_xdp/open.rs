@@ -56,6 +56,8 @@ pub struct Options {
     pub transmit_budget: u32,
     /// Bytes of each ring between two workers.
     pub handover_bytes: usize,
+    /// The CPUs of the workers: the thread that knows the next hops keeps away from them.
+    pub media_cpus: Vec<usize>,
 }
 
 impl Options {
@@ -75,6 +77,7 @@ impl Options {
             guarded_ports: Vec::new(),
             transmit_budget: 256,
             handover_bytes: 256 * 1024,
+            media_cpus: Vec::new(),
         }
     }
 }
@@ -203,7 +206,7 @@ pub fn open(options: &Options, workers: usize, udp: &udp::Options) -> Result<Vec
         program::Options { queues, flood_limit: options.flood_limit, ..program::Options::default() };
     let program = XdpProgram::load(settings)
         .map_err(|source| Refusal::Program { interface: options.interface.clone(), source })?;
-    let hops = Arc::new(NextHops::start(&options.interface)?);
+    let hops = Arc::new(NextHops::start(&options.interface, &options.media_cpus)?);
     let mut netlink = Netlink::new()?;
     let mut addresses = Addresses::default();
     addresses.refresh(&mut netlink, &program, hops.mac())?;

@@ -1,9 +1,8 @@
 //! Flows that the kernel forwards by itself, and what keeps them right: when a next hop changes, the flow goes through
 //! user space for a moment and on with the new one.
 
-use std::net::SocketAddr;
-
 use super::Core;
+use super::ways::source;
 use crate::next_hop::{NextHop, Way};
 use crate::program::KernelFlow;
 use crate::{Flow, FlowCounters, PortIndex, Unpromoted};
@@ -122,14 +121,11 @@ impl Core {
 
     fn kernel_flow(&self, flow: &Flow, hop: &NextHop) -> Result<KernelFlow, Unpromoted> {
         let from = self.ways.port(flow.path.port).ok_or(Unpromoted::Port)?;
-        let local = if from.local.ip().is_unspecified() {
-            hop.source.ok_or(Unpromoted::Route)?
-        } else {
-            from.local.ip().to_canonical()
-        };
+        let local = source(from, hop).filter(|local| self.shared.hops.lead_from(local.ip()));
+        let local = local.ok_or(Unpromoted::Route)?;
         Ok(KernelFlow {
             source: flow.source,
-            local: SocketAddr::new(local, from.local.port()),
+            local,
             remote: flow.path.remote,
             interface: hop.interface,
             source_mac: hop.hop.source_mac.0,

@@ -159,3 +159,20 @@ fn who_may_not_is_told_what_is_missing() {
     let refused = refused_with(CapabilitySet::NET_RAW);
     assert!(refused.contains("CAP_BPF"), "{refused}");
 }
+
+#[test]
+fn it_needs_no_leave_to_look_at_the_kernels_memory() {
+    let test = "it_needs_no_leave_to_look_at_the_kernels_memory";
+    if let Err(error) = crate::bpf::probe() {
+        eprintln!("skipped: {test}: {error}");
+        return;
+    }
+    let opened = std::thread::spawn(|| {
+        let mut sets = capabilities(None).expect("ours");
+        let kept = CapabilitySet::NET_RAW | CapabilitySet::NET_ADMIN | CapabilitySet::BPF;
+        (sets.effective, sets.permitted) = (kept, kept);
+        set_capabilities(None, sets).expect("fewer are always allowed");
+        open(&Options::default(), 1).map(drop).map_err(|error| error.to_string())
+    });
+    assert_eq!(opened.join().expect("no panic"), Ok(()), "without CAP_PERFMON");
+}

@@ -296,9 +296,6 @@ impl Control {
     }
 }
 
-/// Addresses of one family that are asked for if rules choose by the source.
-const MAX_SOURCES: usize = 16;
-
 impl Drop for Control {
     /// Nobody keeps the table true any more, be it after a panic: the kernel's sockets do it all from here on.
     fn drop(&mut self) {

@@ -1,12 +1,12 @@
 //! Which way each peer is, asked for when it is new and again when routes may have changed.
 
 use std::net::IpAddr;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::{Control, MAX_SOURCES, RECHECKS_PER_TURN};
+use super::{Control, RECHECKS_PER_TURN};
 use crate::netlink::Route;
 use crate::next_hop::peers::PeerRoute;
+use crate::next_hop::sources::MAX_SOURCES;
 
 impl Control {
     pub(super) fn route(&mut self, ip: IpAddr) -> PeerRoute {
@@ -48,7 +48,7 @@ impl Control {
             Ok(sources) => self.sources = sources,
             Err(_) => self.shared.counters.next_hop_errors.increment(),
         }
-        self.shared.by_source.store(self.sources.is_some(), Ordering::Release);
+        self.shared.sources.publish(self.sources.as_deref());
     }
 
     pub(super) fn queue(&mut self, concerned: impl Fn(IpAddr) -> bool) {
