@@ -87,11 +87,12 @@ impl Active {
 }
 
 impl Relays {
-    pub(super) fn new(count: usize) -> Self {
+    /// Room for `count` relays; `promotes` says whether the kernel may forward for them.
+    pub(super) fn new(count: usize, promotes: bool) -> Self {
         Self {
             slots: std::iter::repeat_with(|| None).take(count).collect(),
             touched: Vec::with_capacity(count),
-            promotes: true,
+            promotes,
         }
     }
 
