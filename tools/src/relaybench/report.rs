@@ -115,7 +115,11 @@ impl Report {
         for (at, (subject, figures)) in flat.enumerate() {
             if at == 0 {
                 let flows = FLOWS.map(|flows| flows.to_string()).join(" | ");
-                let _ = writeln!(text, "\n| ns for a packet, flows: | {flows} |\n|---|{}", "---|".repeat(FLOWS.len()));
+                let _ = writeln!(
+                    text,
+                    "\n| ns for a packet, flows: | {flows} |\n|---|{}",
+                    "---|".repeat(FLOWS.len())
+                );
             }
             let _ = write!(text, "| {} |", subject.title());
             for flows in 0..FLOWS.len() {
