@@ -214,6 +214,23 @@ fn each_branch_of_a_fork_has_media_of_its_own() {
 }
 
 #[test]
+fn phones_that_only_rang_end_with_the_conversation() {
+    let server = shared();
+    let mut ng = Ng::new(server.ng);
+    let (a, b) = (Media::new(), Media::new());
+    for branch in ["z9hG4bK0", "z9hG4bK1"] {
+        let mut offer = keys("rang", "a", None, &a.sdp("0"));
+        offer["via-branch"] = branch.into();
+        sdp_of(&ng.command("offer", offer));
+    }
+    let mut answer = keys("rang", "a", Some("b"), &b.sdp("0"));
+    answer["via-branch"] = "z9hG4bK1".into();
+    sdp_of(&ng.command("answer", answer));
+    ng.command("delete", json!({"call-id": "rang", "from-tag": "a", "to-tag": "b"}));
+    assert_eq!(ng.command("query", json!({"call-id": "rang"}))["result"], "error");
+}
+
+#[test]
 fn an_early_answer_of_another_phone_takes_the_media_over() {
     let server = shared();
     let mut ng = Ng::new(server.ng);

@@ -22,7 +22,7 @@ use engine::rtp::Header;
 use engine::stream::{App, Codec, Component, Stream, StreamOptions};
 use engine::time::{Instant, WallClock};
 use engine::{Engine, EngineEvents};
-use equal::{Checksums, Far, KINDS, common, engine_ip, far_ip, on, receive};
+use equal::{Checksums, Far, KINDS, common, engine_ip, far_ip, on, receive, took_its_way};
 use relay_support::{between, events, formats, report, rtcp_of, untouched};
 use support::Random;
 use xdp::{Device, Outgoing, Path, PortIndex};
@@ -238,7 +238,9 @@ impl Calls {
         }
         // A packet is counted when it has been sent.
         self.listen_for(Duration::from_millis(100));
-        self.outcome.figures = common(&self.engine.device_counters()[0]);
+        let counters = &self.engine.device_counters()[0];
+        self.outcome.figures = common(counters);
+        assert!(took_its_way(counters), "{counters:?}");
         // Strangers: they are dropped, by whomever, and counted by some.
         for (party, trace) in traces.iter().enumerate() {
             let local = self.relays[party / 2].locals[party % 2];
@@ -361,6 +363,7 @@ fn streams_are_equal_on_all_devices() {
         }
         outcome.told.extend(calls.iter().map(|call| format!("{:?}", call.stream.statistics())));
         outcome.figures = common(&counters);
+        assert!(took_its_way(&counters), "{counters:?}");
         outcome
     });
 }

@@ -350,6 +350,24 @@ fn a_relay_that_is_removed_much_later_is_not_promoted_again() {
 }
 
 #[test]
+fn a_flow_that_the_kernel_leaves_to_us_for_long_is_told_anew() {
+    let (mut relay, [mut a, _]) = talking(in_kernel());
+    let Some(FlowChange::Promote(flow)) = relay.poll_flow(Side::A) else { panic!("wanted") };
+    relay.handle_promoted(Side::A, flow);
+    for n in 1..500 {
+        assert!(a.say(&mut relay, ms(n * 20), &[1; 160]).is_some());
+        assert_eq!(relay.poll_flow(Side::A), None);
+    }
+    let _ = relay.take_news(Side::A);
+    assert!(a.say(&mut relay, ms(10_000), &[1; 160]).is_some());
+    assert!(relay.take_news(Side::A));
+    assert_eq!(relay.poll_flow(Side::A), Some(FlowChange::Demote));
+    relay.handle_demoted(Side::A, Some(KernelCounters::default()));
+    let side = relay.statistics(ms(10_000), [None; 2]).sides[0];
+    assert_eq!((side.received_packets, side.lost_packets, side.last_sequence), (501, 0, Some(600)));
+}
+
+#[test]
 fn the_flow_goes_from_party_to_party() {
     let mut call = Call::new(|_| {}, |_| {});
     call.talk(5);

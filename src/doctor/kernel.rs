@@ -53,14 +53,14 @@ fn device(facts: &Facts) -> Check {
 
 fn capabilities(facts: &Facts) -> Check {
     let why = "AF_XDP and sk_lookup load BPF programs and open raw sockets; kernel UDP and io_uring need no privileges";
-    let missing = facts.missing_for_bpf();
+    let missing = facts.missing_for(DeviceKind::AfXdp);
     let (status, found) = match facts.machine.capabilities {
         None => (Status::Unknown, "cannot be read".to_owned()),
         Some(_) if missing.is_empty() => (Status::Ok, "all that AF_XDP and sk_lookup need".to_owned()),
         Some(_) => (Status::Warning, format!("this user lacks {}", missing.join(", "))),
     };
     Check::new("capabilities", why, status, found)
-        .fix("setcap cap_bpf,cap_net_admin,cap_net_raw,cap_sys_nice,cap_ipc_lock+ep \"$(command -v sidetone)\"")
+        .fix("setcap cap_bpf,cap_perfmon,cap_net_admin,cap_net_raw,cap_sys_nice,cap_ipc_lock+ep \"$(command -v sidetone)\"")
         .note("or AmbientCapabilities= in its systemd unit: deploy/systemd/sidetone.service")
         .for_bare_metal(!facts.wants_bpf())
 }

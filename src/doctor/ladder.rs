@@ -29,7 +29,7 @@ pub(super) fn refusal(facts: &Facts, device: DeviceKind) -> Option<String> {
             .filter(|&version| version < least)
             .map(|_| format!("Linux {} is older than {}.{}", facts.machine.kernel, least.0, least.1))
     };
-    let missing = facts.missing_for_bpf();
+    let missing = facts.missing_for(device);
     let privileges = || (!missing.is_empty()).then(|| format!("this process lacks {}", missing.join(", ")));
     match device {
         DeviceKind::AfXdp => af_xdp(facts).or_else(|| older(FOR_AF_XDP)).or_else(privileges),

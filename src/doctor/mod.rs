@@ -92,14 +92,21 @@ impl Facts {
     }
 
     /// The capabilities that a device by BPF lacks; empty also if they are not known.
-    fn missing_for_bpf(&self) -> Vec<&'static str> {
+    fn missing_for(&self, device: DeviceKind) -> Vec<&'static str> {
         let has = |capability| self.machine.has(capability) != Some(false);
         let all = has(Capability::SysAdmin);
-        [(Capability::Bpf, all), (Capability::NetAdmin, false), (Capability::NetRaw, false)]
-            .into_iter()
-            .filter(|&(capability, instead)| !has(capability) && !instead)
-            .map(|(capability, _)| capability.name())
-            .collect()
+        // Only the XDP program reads a packet where the packet says.
+        let reads_packets = device == DeviceKind::AfXdp;
+        [
+            (Capability::Bpf, all),
+            (Capability::Perfmon, all || !reads_packets),
+            (Capability::NetAdmin, false),
+            (Capability::NetRaw, false),
+        ]
+        .into_iter()
+        .filter(|&(capability, instead)| !has(capability) && !instead)
+        .map(|(capability, _)| capability.name())
+        .collect()
     }
 }
 

@@ -65,7 +65,7 @@ pub struct FlowCounters {
     /// The highest sequence number as it arrived, with its cycles counted above 16 bits from the first packet's on
     /// (RFC 3550 appendix A.1).
     pub highest_sequence: u32,
-    /// The first packet's sequence number.
+    /// The first packet's sequence number; of the present SSRC, should it have changed.
     pub first_sequence: u16,
     /// Interarrival jitter in units of 1/16 sample at 8 kHz (RFC 3550 appendix A.8).
     pub jitter: u32,

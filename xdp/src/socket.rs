@@ -46,8 +46,8 @@ pub struct BusyPoll {
 pub enum SocketError {
     /// The process lacks a capability.
     #[error(
-        "this process may not open AF_XDP sockets; give it CAP_NET_RAW (with CAP_NET_ADMIN and CAP_BPF for the \
-         program), for instance by AmbientCapabilities= in its unit"
+        "this process may not open AF_XDP sockets; give it CAP_NET_RAW (with CAP_BPF, CAP_NET_ADMIN and \
+         CAP_PERFMON for the program), for instance by AmbientCapabilities= in its unit"
     )]
     Permission,
     /// The kernel was built without.
@@ -131,7 +131,7 @@ pub(crate) struct Socket {
 
 impl Socket {
     /// Makes a socket on the memory of `umem`, or on that of another socket of the same memory (`shared`), and binds
-    /// it. A queue that is busy is tried again for a second: a predecessor's sockets
+    /// it. A queue that is busy is tried again for some seconds: a predecessor's sockets
     /// are released some time after its end.
     ///
     /// # Errors
@@ -307,8 +307,8 @@ impl Config<'_> {
     }
 }
 
-/// How long what a predecessor may still hold is tried again.
-pub(crate) const BUSY_FOR: Duration = Duration::from_secs(1);
+/// How long what a predecessor may still hold is tried again. On a loaded machine more than a second has been seen.
+pub(crate) const BUSY_FOR: Duration = Duration::from_secs(3);
 
 /// The pause between two tries.
 pub(crate) const BUSY_PAUSE: Duration = Duration::from_millis(10);

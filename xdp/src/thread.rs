@@ -45,6 +45,28 @@ pub fn be_real_time(priority: u8) -> io::Result<()> {
     crate::sys::schedule::set_fifo(priority)
 }
 
+/// Has the calling thread run beside workers: at the ordinary priority, and not on their CPUs if there are others,
+/// whatever it has inherited.
+///
+/// # Errors
+/// The operating system's; then it runs as it did.
+pub fn stand_aside(workers: &[usize]) -> io::Result<()> {
+    crate::sys::schedule::set_ordinary()?;
+    let besides =
+        |cpus: Vec<usize>| cpus.into_iter().filter(|cpu| !workers.contains(cpu)).collect::<Vec<_>>();
+    let inherited = allowed_cpus();
+    if !inherited.iter().any(|cpu| workers.contains(cpu)) {
+        return Ok(());
+    }
+    let mut cpus = besides(inherited.clone());
+    if cpus.is_empty() {
+        // All that the kernel lets this process have.
+        pin(&(0..CpuSet::MAX_CPU).collect::<Vec<_>>())?;
+        cpus = besides(allowed_cpus());
+    }
+    pin(if cpus.is_empty() { &inherited } else { &cpus })
+}
+
 /// Keeps all memory of the process in RAM, also what it takes later.
 ///
 /// # Errors

@@ -74,6 +74,7 @@ impl Umem {
     }
 
     /// Takes a free chunk.
+    #[inline]
     pub(crate) fn take(&mut self) -> Option<Frame> {
         let chunk = self.free.pop()?;
         self.places.go(chunk, Place::Free, Place::Held);
@@ -81,12 +82,14 @@ impl Umem {
     }
 
     /// Gives a chunk back.
+    #[inline]
     pub(crate) fn give(&mut self, frame: Frame) {
         self.places.go(frame.chunk, Place::Held, Place::Free);
         self.free.push(frame.chunk);
     }
 
     /// The bytes of a chunk.
+    #[inline]
     pub(crate) fn bytes(&mut self, frame: &mut Frame) -> &mut [u8; CHUNK_BYTES] {
         let offset = frame.chunk as usize * CHUNK_BYTES;
         assert!(offset < self.area.frames_len, "a frame of another area");
@@ -98,18 +101,21 @@ impl Umem {
     }
 
     /// Gives up a frame to the kernel; returns where its chunk begins.
+    #[inline]
     pub(crate) fn lend(&mut self, frame: Frame, way: Way) -> u64 {
         self.places.go(frame.chunk, Place::Held, Place::Lent(way));
         frame.address()
     }
 
     /// A free chunk straight to the kernel, as [`Umem::take`] and [`Umem::lend`].
+    #[inline]
     pub(crate) fn lend_free(&mut self, way: Way) -> Option<u64> {
         let frame = self.take()?;
         Some(self.lend(frame, way))
     }
 
     /// The frame that an address from the kernel lies in, with the offset in it; `None` if it is outside the area.
+    #[inline]
     pub(crate) fn taken_back(&mut self, address: u64, way: Way) -> Option<(Frame, usize)> {
         let (chunk, offset) = (address / CHUNK_BYTES as u64, address % CHUNK_BYTES as u64);
         if address >= self.area.frames_len as u64 {

@@ -26,6 +26,11 @@ type Open = fn() -> Result<Box<dyn Device>, String>;
 const DEVICES: &[(&str, Open)] = &[
     ("udp", || boxed(UdpDevice::new(&xdp::udp::Options::default()))),
     ("io_uring", || boxed(xdp::io_uring::UringDevice::new(&xdp::io_uring::Options::default()))),
+    ("sk_lookup", || {
+        boxed(
+            xdp::sk_lookup::open(&xdp::sk_lookup::Options::default(), 1).map(|mut devices| devices.remove(0)),
+        )
+    }),
 ];
 
 fn boxed<D: Device + 'static, E: ToString>(device: Result<D, E>) -> Result<Box<dyn Device>, String> {
@@ -36,10 +41,14 @@ fn boxed<D: Device + 'static, E: ToString>(device: Result<D, E>) -> Result<Box<d
 #[ignore = "measures"]
 fn cost_of_an_echo() {
     let Some(cable) = Cable::or_skip("cost_of_an_echo", Options::default()) else { return };
-    for host in [&cable.near, &cable.far] {
+    for (host, cpu) in [(&cable.near, 1), (&cable.far, 0)] {
         host.ethtool(&["-K", &host.interface, "gro", "on"]).expect("ethtool");
         let threaded = format!("echo 1 > /sys/class/net/{}/threaded", host.interface);
         assert!(host.command("sh").args(["-c", &threaded]).status().expect("sh").success());
+        for thread in napi_threads(&host.interface) {
+            let process = thread.file_name().and_then(|name| name.to_str()?.parse().ok()).expect("a number");
+            pin(rustix::process::Pid::from_raw(process), cpu);
+        }
     }
     let environment = |name: &str, default: usize| {
         std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
@@ -101,6 +110,7 @@ impl Run {
             let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
             let echo = scope.spawn(|| {
                 near.enter();
+                pin(None, 1);
                 let mut device = open()?;
                 for index in 0..self.flows {
                     let port = device.open(local(near, index)).map_err(|error| error.to_string())?;
@@ -142,6 +152,7 @@ impl Run {
 
     /// Sends 50 packets per second of each flow, evenly; how many were sent and came back.
     fn call(&self, to: impl Fn(usize) -> SocketAddr, from: impl Fn(usize) -> SocketAddr) -> (u64, u64) {
+        pin(None, 0);
         let mut device = UdpDevice::new(&xdp::udp::Options::default()).expect("descriptors");
         let ports: Vec<PortIndex> =
             (0..self.flows).map(|index| device.open(from(index)).expect("free")).collect();
@@ -169,6 +180,13 @@ impl Run {
         }
         (sent, back)
     }
+}
+
+/// Keeps a thread on a CPU, if there is one with this number.
+fn pin(thread: Option<rustix::process::Pid>, cpu: usize) {
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(cpu);
+    let _ = rustix::thread::sched_setaffinity(thread, &set);
 }
 
 /// The CPU time of this thread.

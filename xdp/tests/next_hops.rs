@@ -44,7 +44,7 @@ fn hasten(host: &Host) {
 }
 
 fn start(host: &Host) -> NextHops {
-    host.run(|| NextHops::start(&host.interface)).expect("the interface is there")
+    host.run(|| NextHops::start(&host.interface, &[])).expect("the interface is there")
 }
 
 /// Looks up until the answer is as wanted.
@@ -402,6 +402,35 @@ fn link_local_hosts_and_gateways_are_found_on_the_interface() {
 }
 
 #[test]
+fn a_way_that_depends_on_the_source_is_known_if_all_sources_agree() {
+    let test = "a_way_that_depends_on_the_source_is_known_if_all_sources_agree";
+    let Some(cable) = Cable::or_skip(test, Options::default()) else { return };
+    let (near, remote) = (&cable.near, ip("203.0.113.7"));
+    command(near, &format!("ip neigh add 198.18.0.9 lladdr 02:00:00:00:00:09 dev {}", near.interface));
+    command(near, &format!("ip route add default via {}", cable.far.ipv4));
+    command(near, "ip route add default via 198.18.0.9 table 100");
+    let hops = start(near);
+    until_known(&hops, remote, cable.far.mac);
+    assert!(!hops.is_by_source());
+    command(near, &format!("ip rule add from {} table 100", near.ipv4));
+    let hop = until_known(&hops, remote, [2, 0, 0, 0, 0, 9]);
+    // Of no use for a port on all addresses: the kernel would send from there by another way.
+    assert_eq!(hop.source, None);
+    assert!(hops.is_by_source());
+    assert!(hops.lead_from(near.ipv4.into()) && !hops.lead_from(ip("198.51.100.1")));
+    // Another source goes another way.
+    command(near, &format!("ip addr add 198.18.0.77/24 dev {}", near.interface));
+    until_elsewhere(&hops, remote);
+    command(near, "ip rule add from 198.18.0.77 table 100");
+    until_known(&hops, remote, [2, 0, 0, 0, 0, 9]);
+    command(near, "ip rule del from 198.18.0.77 table 100");
+    command(near, &format!("ip rule del from {} table 100", near.ipv4));
+    until_known(&hops, remote, cable.far.mac);
+    assert!(!hops.is_by_source());
+    assert!(hops.lead_from(ip("198.51.100.1")));
+}
+
+#[test]
 fn a_storm_of_routes_is_survived_and_the_last_word_counts() {
     let test = "a_storm_of_routes_is_survived_and_the_last_word_counts";
     let Some(cable) = Cable::or_skip(test, Options::default()) else { return };
@@ -440,7 +469,7 @@ fn without_privilege_the_kernel_s_own_packets_make_a_neighbour_known() {
             inheritable: CapabilitySet::empty(),
         };
         set_capabilities(None, none).expect("anyone may give them up");
-        NextHops::start(&near.interface).expect("reading is free")
+        NextHops::start(&near.interface, &[]).expect("reading is free")
     });
     let start = Instant::now();
     while hops.counters().next_hop_errors.value() == 0 {
@@ -489,7 +518,7 @@ fn a_program_is_watched_from_when_it_is_expected() {
 
 #[test]
 fn an_interface_that_is_not_there_is_named() {
-    let error = NextHops::start("nosuch0").expect_err("there is none");
+    let error = NextHops::start("nosuch0", &[]).expect_err("there is none");
     assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
     assert!(error.to_string().contains("nosuch0"), "{error}");
 }

@@ -42,7 +42,7 @@ fn open_kind(
     let range = usize::from(config.media_ports.end().saturating_sub(*config.media_ports.start())) + 1;
     let ports = (2 * config.streams_per_worker + 4 * config.relays_per_worker).min(range.div_ceil(workers));
     match device {
-        DeviceKind::AfXdp => open_af_xdp(&config.af_xdp, ports, workers),
+        DeviceKind::AfXdp => open_af_xdp(&config.af_xdp, &config.media_cpus, ports, workers),
         DeviceKind::SkLookup => {
             let options = xdp::sk_lookup::Options { ports, ..xdp::sk_lookup::Options::default() };
             boxed(xdp::sk_lookup::open(&options, workers))
@@ -56,7 +56,12 @@ fn open_kind(
     }
 }
 
-fn open_af_xdp(config: &AfXdpConfig, ports: usize, workers: usize) -> Result<Vec<Box<dyn Device>>, String> {
+fn open_af_xdp(
+    config: &AfXdpConfig,
+    media_cpus: &[usize],
+    ports: usize,
+    workers: usize,
+) -> Result<Vec<Box<dyn Device>>, String> {
     let Some(interface) = &config.interface else {
         return Err("no interface is named (media.interface)".to_owned());
     };
@@ -76,11 +81,20 @@ fn open_af_xdp(config: &AfXdpConfig, ports: usize, workers: usize) -> Result<Vec
         ring: u32::try_from(config.ring).unwrap_or(u32::MAX),
         hugepages: config.hugepages != Want::Never,
         busy_poll: config.busy_poll.then_some(BUSY_POLL),
+        media_cpus: media_cpus.to_vec(),
         flood_limit: Some(config.flood_limit).filter(|&limit| limit > 0),
         ..af_xdp::Options::new(interface)
     };
     let udp = xdp::udp::Options { ports, ..xdp::udp::Options::default() };
-    boxed(af_xdp::open(&options, workers, &udp))
+    let devices = af_xdp::open(&options, workers, &udp).map_err(|refusal| refusal.to_string())?;
+    if let Some(taken) = devices.first().map(|device| device.taken()) {
+        let ordinary = taken.refused.iter().find(|sentence| sentence.starts_with("huge pages"));
+        if let Some(reason) = ordinary.filter(|_| config.hugepages == Want::Require) {
+            return Err(format!("media.hugepages is `require`: {reason}"));
+        }
+        tracing::info!("{taken}");
+    }
+    boxed(Ok::<_, String>(devices))
 }
 
 /// One device for each worker.

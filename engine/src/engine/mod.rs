@@ -126,7 +126,7 @@ impl Engine {
         let pools = PortPool::split(&config.media_ports, devices.len(), start).ok_or_else(too_few_ports)?;
         let name = devices.first().map_or("none", |device| device.name());
         // Another device has no queues of its own.
-        let placement = if name == DeviceKind::AfXdp.name() {
+        let placement = if name.starts_with(DeviceKind::AfXdp.name()) {
             Placement::on_interface(&config, &pools)
         } else {
             Placement::in_turn(format!("{name} owns no queues"))

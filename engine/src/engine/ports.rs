@@ -129,6 +129,7 @@ mod tests {
                 let range = pool.range();
                 while let Some(port) = pool.take() {
                     prop_assert!(port % 2 == 0 && port >= low.max(1) && port < high);
+                    prop_assert!(range.contains(&port) && range.contains(&(port + 1)));
                     prop_assert!(seen.insert(port));
                 }
             }

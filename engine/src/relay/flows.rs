@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::party::Party;
 use super::route::NO_PAYLOAD_TYPE;
 use super::{Direction, FlowChange, KernelCounters, Relay, RelayFlow, Side};
 use crate::stream::Refusal;
@@ -38,7 +39,7 @@ impl Relay {
     /// The kernel forwards `side`'s packets from now on.
     pub fn handle_promoted(&mut self, side: Side, flow: RelayFlow) {
         let party = &mut self.parties[side.index()];
-        (party.flow, party.beside_type) = (Some(flow), (0, 0));
+        (party.flow, party.beside_type, party.beside) = (Some(flow), (0, 0), 0);
         self.refresh();
     }
 
@@ -50,7 +51,7 @@ impl Relay {
     /// The kernel no longer forwards `side`'s packets; its last figures.
     pub fn handle_demoted(&mut self, side: Side, kernel: Option<KernelCounters>) {
         let party = &mut self.parties[side.index()];
-        party.flow = None;
+        (party.flow, party.beside) = (None, 0);
         let Direction { route, reception } = &mut self.directions[side.index()];
         reception.absorb(&kernel.unwrap_or_default(), &mut route.ssrc, &mut party.history);
         if let Some(kernel) = kernel {
@@ -78,6 +79,7 @@ impl Relay {
         // One that has fallen silent is watched until it is heard again.
         if !parameters.in_kernel
             || self.silence_reported
+            || self.parties[side.index()].beside >= Party::MOST_BESIDE
             || parameters.taps.inband_dtmf
             || !Side::BOTH.into_iter().all(is_settled)
             || !Side::BOTH.into_iter().all(|side| parameters.legs[side.index()].direction.sends())

@@ -31,11 +31,16 @@ pub(super) struct Party {
     pub(super) flow: Option<RelayFlow>,
     /// The payload type that comes up although the kernel forwards, and how often in a row.
     pub(super) beside_type: (u8, u8),
+    /// Packets that came up although they are of those that the kernel forwards.
+    pub(super) beside: u16,
     /// No try to promote before.
     pub(super) promote_after: Option<Instant>,
 }
 
 impl Party {
+    /// From so many on the kernel is not doing what it was told to, and is told anew.
+    pub(super) const MOST_BESIDE: u16 = 500;
+
     pub(super) fn new(leg: &RelayLeg, silent_peer_limit: Duration) -> Self {
         Self {
             history: History::default(),
@@ -51,6 +56,7 @@ impl Party {
             connected: None,
             flow: None,
             beside_type: (0, 0),
+            beside: 0,
             promote_after: None,
         }
     }
@@ -69,8 +75,9 @@ impl Party {
     pub(super) fn changes_payload_type(&mut self, payload_type: u8) -> bool {
         let Some(flow) = &self.flow else { return true };
         if flow.payload_types >> payload_type & 1 == 1 {
-            // It was on its way when the kernel took over.
-            return false;
+            // A few were on their way when the kernel took over, or had to change its way.
+            self.beside = self.beside.saturating_add(1);
+            return self.beside == Self::MOST_BESIDE;
         }
         let (before, times) = self.beside_type;
         let times = if before == payload_type { times.saturating_add(1) } else { 1 };

@@ -174,6 +174,8 @@ impl Worker {
             }
             if let Some(tick) = self.pace.next_tick(now) {
                 self.streams.counters.ticks.increment();
+                // What a device does before it sleeps (telling a driver of new frames) is due all the same.
+                self.streams.device.wait(Duration::ZERO);
                 return clock::sleep_until(tick.min(now + timeout));
             }
         }

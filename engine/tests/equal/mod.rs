@@ -97,7 +97,7 @@ pub fn on<T: Send>(
                 let options = af_xdp::Options { mode, ..af_xdp::Options::new(&near.interface) };
                 af_xdp::open(&options, 1, &xdp::udp::Options::default())
                     .map_err(|error| error.to_string())
-                    .and_then(|devices| devices.into_iter().next().ok_or("no device".to_owned()))
+                    .and_then(|devices| devices.into_iter().next().ok_or_else(|| "no device".to_owned()))
                     .map(|device| Box::new(device) as Box<dyn Device>)
             }
         };
@@ -168,6 +168,13 @@ pub fn receive(device: &mut dyn Device, count: usize, mut handle: impl FnMut(xdp
             device.wait(Duration::from_millis(1));
         }
     }
+}
+
+/// Whether what came and went took the way that the device is for: no port's own socket received, and kernel sockets
+/// sent no more than what was due before the peer's MAC was known.
+pub fn took_its_way(counters: &DeviceCounters) -> bool {
+    let DeviceCounters { receive_fallback, transmit_no_route, transmitted_datagrams, .. } = counters;
+    receive_fallback.value() == 0 && transmit_no_route.value() * 10 <= transmitted_datagrams.value()
 }
 
 /// The counters that all devices have in common.

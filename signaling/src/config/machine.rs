@@ -37,7 +37,7 @@ impl FromStr for QueueList {
 }
 
 /// As many as the XDP program's map of sockets holds.
-const HIGHEST_QUEUE: usize = 255;
+const HIGHEST_QUEUE: usize = 1023;
 
 /// Numbers and ranges, none of them twice.
 fn numbers(text: &str, what: &str, highest: usize) -> Result<Vec<usize>, String> {

@@ -539,7 +539,7 @@ fn settings_of_the_fast_path_that_exclude_each_other_are_refused() {
             ":2: media.zero_copy: `require` and media.xdp_mode `generic`",
         ),
         ("priority = 100", ":2: media.priority: `100` is not a priority; write 1 to 99 or `off`"),
-        ("queues = \"256\"", ":2: media.queues: `256` is not a list of queues up to 255"),
+        ("queues = \"1024\"", ":2: media.queues: `1024` is not a list of queues up to 1023"),
         ("interface = \"a b\"", ":2: media.interface: `a b` is not the name of a network interface"),
         ("tick = \"11ms\"", ":2: media.tick: must be 0ms to 10ms"),
         (

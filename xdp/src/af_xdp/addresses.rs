@@ -15,6 +15,11 @@ pub(super) struct Addresses {
 }
 
 impl Addresses {
+    /// Whether the program was told this MAC.
+    pub(super) fn know(&self, mac: MacAddress) -> bool {
+        self.mac == Some(mac)
+    }
+
     /// Tells the program what has changed. Addresses of all interfaces count, for this host answers for each of them on
     /// every interface.
     pub(super) fn refresh(

@@ -1,10 +1,11 @@
 //! Whether the rings still lead anywhere, looked at ten times a second, and the figures that come with it.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::Core;
 use super::open::Mode;
 use super::rings::Rings;
+use super::{Core, Shared};
 
 /// When it is looked at next, and what was seen last.
 #[derive(Debug)]
@@ -68,12 +69,16 @@ impl Core {
 
     /// Tells the program of addresses that have come and gone.
     fn refresh_addresses(&mut self) {
-        let hops = &self.shared.hops;
+        let Shared { hops, program, wide_ports, .. } = &*self.shared;
         let Some((netlink, addresses)) = &mut self.addresses else { return };
-        if self.health.generation != hops.generation() {
-            self.health.generation = hops.generation();
+        if self.health.generation == hops.generation() {
+            return;
+        }
+        self.health.generation = hops.generation();
+        // Addresses that ports are opened on are told then; asking for all of them is for ports of any address.
+        if wide_ports.load(Ordering::Relaxed) > 0 || !addresses.know(hops.mac()) {
             // What cannot be told now is told next time; meanwhile the kernel's sockets receive it.
-            let _ = addresses.refresh(netlink, &self.shared.program, hops.mac());
+            let _ = addresses.refresh(netlink, program, hops.mac());
         }
     }
 

@@ -29,6 +29,7 @@ mod ways;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -96,6 +97,8 @@ struct Shared {
     hops: Arc<NextHops>,
     /// Holds the program on the interface until the last device is gone.
     link: Mutex<Option<Link>>,
+    /// How many ports are open on any address: only for them must the program know of new ones.
+    wide_ports: AtomicUsize,
 }
 
 /// Counted one by one here and together in the counters, which are atomic.
@@ -128,12 +131,30 @@ impl AfXdpDevice {
         &self.core.shared.taken
     }
 
+    /// What its workers share, for whoever looks after them on another thread.
+    #[must_use]
+    pub fn interface(&self) -> Interface {
+        Interface(Arc::clone(&self.core.shared))
+    }
+}
+
+/// The interface of some [`AfXdpDevice`]s, for any thread. The program stays on it while this or a device exists.
+#[derive(Clone, Debug)]
+pub struct Interface(Arc<Shared>);
+
+impl Interface {
+    /// How it is reached, and why not in a better way.
+    #[must_use]
+    pub fn taken(&self) -> &Taken {
+        &self.0.taken
+    }
+
     /// Takes the program off the interface, for all workers: they go on through kernel sockets.
     ///
     /// # Errors
     /// The kernel's; the interface may be gone.
     pub fn detach(&self) -> io::Result<()> {
-        let link = self.core.shared.link.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let link = self.0.link.lock().unwrap_or_else(PoisonError::into_inner).take();
         link.map_or(Ok(()), Link::detach)
     }
 
@@ -142,13 +163,13 @@ impl AfXdpDevice {
     /// # Errors
     /// The kernel's.
     pub fn program_counters(&self) -> io::Result<ProgramCounters> {
-        self.core.shared.program.counters()
+        self.0.program.counters()
     }
 
     /// What the thread that knows the next hops has done.
     #[must_use]
     pub fn next_hop_counters(&self) -> Arc<NextHopCounters> {
-        self.core.shared.hops.counters()
+        self.0.hops.counters()
     }
 }
 
@@ -186,7 +207,11 @@ impl Device for AfXdpDevice {
             core.next_look = now + LOOK_EVERY;
             looked = true;
         }
-        handled += core.receive_handed_over(inner, budget - handled, handle);
+        // A flood on one way in does not keep the other out.
+        let left = budget - handled;
+        let share =
+            if core.rings.as_mut().is_some_and(Rings::has_received) { left.div_ceil(2) } else { left };
+        handled += core.receive_handed_over(inner, share, handle);
         let from_rings = core.receive_rings(inner, budget - handled, handle);
         handled += from_rings;
         if from_rings == 0 {
@@ -302,6 +327,8 @@ impl Core {
         }
         if opened.is_err() {
             owners.leave(number);
+        } else if ip.is_unspecified() {
+            self.shared.wide_ports.fetch_add(1, Ordering::Relaxed);
         }
         opened.is_ok()
     }
@@ -312,6 +339,9 @@ impl Core {
         if port.entered {
             self.shared.program.ports().close(port.local.port());
             self.shared.owners.leave(port.local.port());
+            if port.local.ip().is_unspecified() {
+                self.shared.wide_ports.fetch_sub(1, Ordering::Relaxed);
+            }
         }
     }
 
@@ -329,6 +359,15 @@ impl Core {
 
     fn has_backlog(&self) -> bool {
         self.rings.as_ref().is_some_and(Rings::has_backlog)
+    }
+}
+
+impl Drop for Core {
+    /// Other workers, and the program with them, may go on.
+    fn drop(&mut self) {
+        for index in 0..self.ways.ports() {
+            self.close_port(PortIndex(index));
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -49,10 +50,14 @@ pub struct Options {
     /// Packets per second of one source that no port is connected to; more are dropped before they cost anything.
     /// `None` for no limit.
     pub flood_limit: Option<u32>,
+    /// Ports of the kernel, such as those of SIP, whose senders are held to the flood limit, too.
+    pub guarded_ports: Vec<u16>,
     /// Packets that one system call may transmit in copy mode (Linux 6.17; 32 before).
     pub transmit_budget: u32,
     /// Bytes of each ring between two workers.
     pub handover_bytes: usize,
+    /// The CPUs of the workers: the thread that knows the next hops keeps away from them.
+    pub media_cpus: Vec<usize>,
 }
 
 impl Options {
@@ -69,8 +74,10 @@ impl Options {
             hugepages: false,
             busy_poll: None,
             flood_limit: None,
+            guarded_ports: Vec::new(),
             transmit_budget: 256,
             handover_bytes: 256 * 1024,
+            media_cpus: Vec::new(),
         }
     }
 }
@@ -199,10 +206,14 @@ pub fn open(options: &Options, workers: usize, udp: &udp::Options) -> Result<Vec
         program::Options { queues, flood_limit: options.flood_limit, ..program::Options::default() };
     let program = XdpProgram::load(settings)
         .map_err(|source| Refusal::Program { interface: options.interface.clone(), source })?;
-    let hops = Arc::new(NextHops::start(&options.interface)?);
+    let hops = Arc::new(NextHops::start(&options.interface, &options.media_cpus)?);
     let mut netlink = Netlink::new()?;
     let mut addresses = Addresses::default();
     addresses.refresh(&mut netlink, &program, hops.mac())?;
+    for port in &options.guarded_ports {
+        let guarded = program.ports().guard(*port);
+        guarded.map_err(|_| Refusal::Options("`guarded_ports` must be from 1 to 65535, each once"))?;
+    }
     let link = attach(options, &program, interface, &mut taken)?;
     let mut memories: Vec<Memory> = Vec::new();
     memories.resize_with(workers, Memory::default);
@@ -228,6 +239,7 @@ pub fn open(options: &Options, workers: usize, udp: &udp::Options) -> Result<Vec
         program,
         hops: Arc::clone(&hops),
         link: Mutex::new(Some(link)),
+        wide_ports: AtomicUsize::new(0),
     });
     let handovers = Handover::between(&doorbells, options.handover_bytes);
     let parts = inners.into_iter().zip(handovers).zip(memories).enumerate();

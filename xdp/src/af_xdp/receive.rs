@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::Core;
-use super::examine::{Examination, Verdict, scoped};
+use super::examine::{Examination, Verdict, hears, scoped};
 use super::handover::Record;
 use super::ports::Owner;
 use super::transmit::through_kernel;
@@ -30,10 +30,14 @@ impl Core {
                 self.receive_one(inner, socket, handle);
             }
             taken += waiting;
-            if waiting > 0
-                && let Some(rings) = &mut self.rings
+            if let Some(rings) = &mut self.rings
+                && (waiting > 0 || rings.is_starved(socket))
             {
                 rings.refill(socket);
+            }
+            // The next call begins with the next socket.
+            if taken >= budget {
+                break;
             }
         }
         taken
@@ -54,13 +58,14 @@ impl Core {
             counters: &self.counters,
         }
         .examine(frame);
-        let Verdict::Ours { port, remote, payload } = verdict else {
+        let Verdict::Ours { port, source, payload } = verdict else {
             return rings.give(packet.frame);
         };
         self.tally.received += 1;
         self.tally.received_bytes += payload.len() as u64;
         let payload = packet.offset + payload.start..packet.offset + payload.end;
         let bytes = &mut rings.umem.bytes(&mut packet.frame)[payload.clone()];
+        let remote = scoped(source, self.shared.hops.interface());
         match handle(Datagram { port, remote, payload: bytes }) {
             None => rings.give(packet.frame),
             Some(outgoing) => self.send_on(inner, packet, payload, outgoing),
@@ -105,9 +110,11 @@ impl Core {
             return;
         };
         let remote = scoped(remote, self.shared.hops.interface());
-        let Some(known) = self.ways.port(port) else { return };
-        if known.connected.is_some_and(|connected| connected != remote) {
-            self.counters.receive_strangers.increment();
+        let Some(known) = self.ways.port(port) else {
+            self.counters.receive_closed_port.increment();
+            return;
+        };
+        if !hears(&self.shared, known, remote, &self.counters) {
             return;
         }
         if known.wants_mac {
@@ -129,11 +136,13 @@ impl Core {
         budget: usize,
         handle: &mut Handle<'_>,
     ) -> usize {
-        inner.receive(budget, &mut |datagram| {
+        let count = inner.receive(budget, &mut |datagram| {
             let Datagram { port, remote, payload } = datagram;
             let outgoing = handle(Datagram { port, remote, payload: &mut *payload })?;
             (!self.send_copy(payload, outgoing)).then_some(outgoing)
-        })
+        });
+        self.counters.receive_fallback.add(count as u64);
+        count
     }
 
     /// Has the kernel poll the driver's queues, where that is wanted.

@@ -91,6 +91,7 @@ impl Rings {
     pub(super) fn pop(&mut self, socket: usize) -> Option<Packet> {
         let receive = &mut self.sockets[socket].receive;
         let descriptor = receive.pop()?;
+        receive.prefetch(4 * PREFETCH);
         if let Some(ahead) = receive.peek(PREFETCH - 1) {
             self.umem.prefetch(ahead.address);
         }
@@ -98,6 +99,12 @@ impl Rings {
         let (frame, offset) = self.umem.taken_back(descriptor.address, Way::Receive)?;
         self.held += 1;
         Some(Packet { frame, offset, len: descriptor.len as usize })
+    }
+
+    /// Whether a socket has no frame to receive into, because there was none free when it last wanted some.
+    #[inline]
+    pub(super) fn is_starved(&self, socket: usize) -> bool {
+        self.lent_receive[socket] == 0
     }
 
     /// Ends a batch of [`Rings::pop`]: the kernel gets the slots back and fresh frames.

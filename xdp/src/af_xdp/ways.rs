@@ -39,6 +39,11 @@ impl Ways {
         port
     }
 
+    /// How many ports there have been at once; some may be closed.
+    pub(super) fn ports(&self) -> u32 {
+        self.ports.len() as u32
+    }
+
     /// Sends everything through the kernel from now on.
     pub(super) fn close_rings(&mut self) {
         self.closed = true;
@@ -95,7 +100,10 @@ impl Ways {
         match way {
             _ if self.closed || port.local.ip().is_loopback() || !on(path.remote, self.hops.interface()) => {}
             next_hop::Way::Known(hop) => {
-                if let Some((headers, longest)) = headers(port, &hop, path.remote, self.hops.mtu()) {
+                // The rules may send another address another way.
+                if let Some(source) = source(port, &hop).filter(|source| self.hops.lead_from(source.ip()))
+                    && let Some((headers, longest)) = headers(&hop, source, path.remote, self.hops.mtu())
+                {
                     transmit.longest = longest;
                     transmit.way = Way::Rings(headers);
                 }
@@ -111,11 +119,15 @@ impl Ways {
     }
 }
 
-/// The headers from a port to a remote address, and how many bytes fit behind them.
-fn headers(port: &Port, hop: &NextHop, remote: SocketAddr, mtu: u32) -> Option<(HeaderTemplate, u16)> {
-    let local = port.local.ip();
-    let source = if local.is_unspecified() { hop.source? } else { local };
-    let source = SocketAddr::new(source, port.local.port());
+/// The address that a port sends from.
+pub(super) fn source(port: &Port, hop: &NextHop) -> Option<SocketAddr> {
+    let local = port.local.ip().to_canonical();
+    let ip = if local.is_unspecified() { hop.source? } else { local };
+    Some(SocketAddr::new(ip, port.local.port()))
+}
+
+/// The headers from a source to a remote address, and how many bytes fit behind them.
+fn headers(hop: &NextHop, source: SocketAddr, remote: SocketAddr, mtu: u32) -> Option<(HeaderTemplate, u16)> {
     let headers = HeaderTemplate::new(&hop.hop, source, remote, TRAFFIC_CLASS)?;
     let link = ethernet::HEADER_BYTES + hop.hop.vlan.map_or(0, |_| ethernet::TAG_BYTES);
     let longest = (mtu as usize).checked_sub(headers.len() - link)?;

@@ -283,7 +283,7 @@ impl<'m> Code<'m> {
         for (instruction, map) in maps {
             let places = slots.get_mut(instruction..instruction + 2);
             let Some([first, second]) = places else { return Err(BuildError::Unbound { instruction }) };
-            let target = super::Register::of_slot(*first).ok_or(BuildError::Unbound { instruction })?;
+            let target = Register::of_slot(*first).ok_or(BuildError::Unbound { instruction })?;
             let load = Instruction::LoadMap { target, descriptor: map.as_raw_fd() };
             let (load, rest) = load.encode(0);
             *first = load;

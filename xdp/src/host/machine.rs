@@ -100,6 +100,8 @@ pub enum Capability {
     SysNice = 23,
     /// Higher limits.
     SysResource = 24,
+    /// BPF programs that look further than the verifier lets everybody: the XDP program does.
+    Perfmon = 38,
     /// BPF programs.
     Bpf = 39,
 }
@@ -115,6 +117,7 @@ impl Capability {
             Self::SysAdmin => "CAP_SYS_ADMIN",
             Self::SysNice => "CAP_SYS_NICE",
             Self::SysResource => "CAP_SYS_RESOURCE",
+            Self::Perfmon => "CAP_PERFMON",
             Self::Bpf => "CAP_BPF",
         }
     }

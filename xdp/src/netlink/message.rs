@@ -169,6 +169,7 @@ pub(super) const DELNEIGH: u16 = 29;
 pub(super) const GETNEIGH: u16 = 30;
 pub(super) const NEWRULE: u16 = 32;
 pub(super) const DELRULE: u16 = 33;
+pub(super) const GETRULE: u16 = 34;
 
 pub(super) const AF_UNSPEC: u8 = 0;
 pub(super) const AF_INET: u8 = 2;
@@ -198,6 +199,7 @@ pub(super) const IFA_ADDRESS: u16 = 1;
 pub(super) const IFA_LOCAL: u16 = 2;
 
 pub(super) const RTA_DST: u16 = 1;
+pub(super) const RTA_SRC: u16 = 2;
 pub(super) const RTA_OIF: u16 = 4;
 pub(super) const RTA_GATEWAY: u16 = 5;
 pub(super) const RTA_PREFSRC: u16 = 7;

@@ -86,9 +86,29 @@ impl Netlink {
     /// # Errors
     /// The kernel's, but not that there is no way: that is [`Route::Unreachable`].
     pub fn route(&mut self, destination: IpAddr, interface: u32) -> io::Result<Route> {
+        self.route_from(None, destination, interface)
+    }
+
+    /// [`Netlink::route`] for packets that are sent from `source`, an address of this host of the same family.
+    ///
+    /// # Errors
+    /// The kernel's, but not that there is no way.
+    pub fn route_from(
+        &mut self,
+        source: Option<IpAddr>,
+        destination: IpAddr,
+        interface: u32,
+    ) -> io::Result<Route> {
+        let bits = if destination.is_ipv4() { 32 } else { 128 };
         let mut header = [0; message::ROUTE_BYTES];
-        (header[0], header[1]) = (message::family(destination), if destination.is_ipv4() { 32 } else { 128 });
+        (header[0], header[1]) = (message::family(destination), bits);
+        if source.is_some() {
+            header[2] = bits;
+        }
         let mut request = Request::new(message::GETROUTE, 0).put(&header).ip(message::RTA_DST, destination);
+        if let Some(source) = source {
+            request = request.ip(message::RTA_SRC, source);
+        }
         if is_link_local(destination) {
             request = request.attribute(message::RTA_OIF, &interface.to_ne_bytes());
         }
@@ -103,6 +123,20 @@ impl Netlink {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether any rule chooses among routing tables by the source address (ip-rule(8)).
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn routes_by_source(&mut self) -> io::Result<bool> {
+        let request = Request::new(message::GETRULE, message::DUMP).put(&[0; message::ROUTE_BYTES]);
+        // The rule's header is laid out like a route's: the third byte is the length of the source's prefix.
+        let rules = self.ask(request, |kind, body| {
+            (kind == message::NEWRULE && body.get(2).is_some_and(|source_bits| *source_bits > 0))
+                .then_some(())
+        })?;
+        Ok(!rules.is_empty())
     }
 
     /// What the kernel knows of a neighbour; `None` if nothing.

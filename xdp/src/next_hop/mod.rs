@@ -18,8 +18,9 @@
 //! looked up for [`IDLE_ROUNDS`] is forgotten, and the neighbours of the others are kept fresh although the kernel does
 //! not see our traffic. A neighbour's last MAC is used until the kernel knows another one or has tried in vain.
 //!
-//! Not seen: routing rules that choose by source address or mark (the kernel is asked for the destination alone), IPsec
-//! policies, and a path's MTU.
+//! Where rules choose the way by the source address ([`NextHops::is_by_source`]), a way is known only if it is the same
+//! from all addresses of the interface, and holds for these only ([`NextHops::lead_from`]). Not seen: rules that choose by mark, port or user, IPsec policies, and a path's
+//! MTU.
 
 use std::io;
 use std::net::IpAddr;
@@ -36,11 +37,13 @@ use crate::{Doorbell, counters};
 mod control;
 mod limit;
 mod peers;
+mod sources;
 mod table;
 #[cfg(test)]
 mod tests;
 
 use control::Control;
+use sources::Sources;
 use table::{Asked, Table};
 
 /// Where the interface sends a datagram.
@@ -95,6 +98,7 @@ struct Shared {
     /// The program that shall be attached; 0 if none is expected.
     program: AtomicU32,
     mtu: AtomicU32,
+    sources: Sources,
     stop: AtomicBool,
     requests: SyncSender<Request>,
     bell: Doorbell,
@@ -111,12 +115,12 @@ enum Request {
 }
 
 impl NextHops {
-    /// Starts the thread `net-control` for an interface of this thread's network namespace. It inherits this
-    /// thread's scheduling.
+    /// Starts the thread `net-control` for an interface of this thread's network namespace. It runs at the ordinary
+    /// priority and, if there are others, not on the CPUs of `workers`.
     ///
     /// # Errors
     /// `NotFound` if there is no such Ethernet interface, or the operating system's.
-    pub fn start(interface: &str) -> io::Result<Self> {
+    pub fn start(interface: &str, workers: &[usize]) -> io::Result<Self> {
         // Heard first and asked afterwards, so that no change is missed.
         let events = Subscription::new()?;
         let mut netlink = Netlink::new()?;
@@ -135,6 +139,7 @@ impl NextHops {
             alive: AtomicBool::new(true),
             program: AtomicU32::new(0),
             mtu: AtomicU32::new(mtu),
+            sources: Sources::new(),
             stop: AtomicBool::new(false),
             requests: sender,
             bell: Doorbell::new()?,
@@ -143,7 +148,12 @@ impl NextHops {
             mac: AtomicU64::new(table::from_mac(mac)),
         });
         let control = Control::new(Arc::clone(&shared), netlink, events, requests, links);
-        let thread = std::thread::Builder::new().name("net-control".to_owned()).spawn(|| control.run())?;
+        let workers = workers.to_vec();
+        let thread = std::thread::Builder::new().name("net-control".to_owned()).spawn(move || {
+            // A kernel that refuses leaves it where it is, which a worker feels, and nobody else.
+            let _ = crate::thread::stand_aside(&workers);
+            control.run();
+        })?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
@@ -219,6 +229,21 @@ impl NextHops {
     #[must_use]
     pub fn mtu(&self) -> u32 {
         self.shared.mtu.load(Ordering::Relaxed)
+    }
+
+    /// Whether rules choose the way by the source address. The answers are then right for the addresses of this
+    /// interface only ([`NextHops::lead_from`]).
+    #[must_use]
+    pub fn is_by_source(&self) -> bool {
+        self.shared.sources.matter()
+    }
+
+    /// Whether the answers are right for what is sent from `source`; else it is for the kernel. Without rules that choose
+    /// by the source address they are for every one. Holds while the generation does.
+    #[must_use]
+    pub fn lead_from(&self, source: IpAddr) -> bool {
+        let sources = &self.shared.sources;
+        !sources.matter() || sources.have(source)
     }
 
     /// What the thread counts.

@@ -208,7 +208,7 @@ impl Seed {
 }
 
 #[inline]
-fn key(ip: IpAddr) -> u128 {
+pub(super) fn key(ip: IpAddr) -> u128 {
     match ip {
         IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
         IpAddr::V6(ip) => ip.to_bits(),
@@ -220,7 +220,7 @@ fn to_ip(upper: u64, lower: u64) -> IpAddr {
 }
 
 #[inline]
-const fn halves(key: u128) -> (u64, u64) {
+pub(super) const fn halves(key: u128) -> (u64, u64) {
     ((key >> 64) as u64, key as u64)
 }
 

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -79,7 +79,7 @@ fn a_full_set_gives_up_what_was_looked_up_the_longest_ago() {
     let (slot, _) = table.place(busy);
     table.write(slot, busy, &known(2));
     let mut evicted = 0;
-    for number in 0..200_000 {
+    for number in 0..80_000 {
         table.next_round();
         assert_eq!(table.lookup(busy, INTERFACE), Some(known(2)), "after {number} others");
         let (slot, former) = table.place(numbered(number));
@@ -92,7 +92,7 @@ fn a_full_set_gives_up_what_was_looked_up_the_longest_ago() {
         table.write(slot, numbered(number), &Way::Elsewhere);
         table.touch(slot);
     }
-    assert!(evicted >= 200_000 - 65_536, "{evicted}");
+    assert!(evicted >= 80_000 - 65_536, "{evicted}");
 }
 
 #[test]
@@ -100,29 +100,31 @@ fn a_reader_never_sees_half_an_entry() {
     let table = Table::new();
     let remote = ip("2001:db8::1");
     let (slot, _) = table.place(remote);
-    let stop = AtomicBool::new(false);
+    let (stop, torn, seen) = (AtomicBool::new(false), AtomicBool::new(false), AtomicU32::new(0));
     std::thread::scope(|scope| {
-        let reader = scope.spawn(|| {
-            let mut seen = HashMap::new();
+        scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 if let Some(Way::Known(hop)) = table.lookup(remote, INTERFACE) {
                     let number = hop.hop.destination_mac.0[5];
-                    assert_eq!(Way::Known(hop), known(number));
-                    *seen.entry(number).or_insert(0u32) += 1;
+                    if Way::Known(hop) != known(number) {
+                        torn.store(true, Ordering::Relaxed);
+                    }
+                    seen.fetch_add(1, Ordering::Relaxed);
                 }
             }
-            seen.len()
         });
-        for turn in 0..2_000_000u32 {
+        // However late the reader gets its turn.
+        let mut turn = 0u32;
+        while turn < 300_000 || seen.load(Ordering::Relaxed) < 1000 {
+            turn = turn.wrapping_add(1);
             match turn % 64 {
                 0 => table.clear(slot),
                 number => table.write(slot, remote, &known(number as u8)),
             }
         }
         stop.store(true, Ordering::Relaxed);
-        let seen = reader.join().expect("no torn read");
-        assert!(seen > 0, "nothing was read at all");
     });
+    assert!(!torn.into_inner());
 }
 
 #[test]
@@ -210,6 +212,9 @@ fn a_neighbour_that_never_answers_is_asked_for_ever_more_seldom() {
 }
 
 proptest! {
+    // A table is 4 MiB.
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
     #[test]
     fn the_table_equals_a_map(steps in proptest::collection::vec((0u32..40, 0u8..60, any::<bool>()), 1..300)) {
         let table = Table::new();

@@ -27,7 +27,7 @@ mod text;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub use counters::{Event, ProgramCounters};
 pub use lookup::LookupTable;
@@ -36,6 +36,7 @@ pub use ports::{KernelFlow, PortError, PortTable};
 use crate::bpf::{Error, Ingress, Link, Mode, Program, ProgramKind, Tested};
 use counters::EVENTS;
 use maps::Maps;
+use text::Loads;
 
 /// Settings of an [`XdpProgram`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +59,11 @@ impl Default for Options {
 /// The XDP program with its tables, loaded and not attached.
 #[derive(Debug)]
 pub struct XdpProgram {
-    program: Program,
+    native: Program,
+    /// Loaded when it is wanted first.
+    generic: OnceLock<Program>,
     maps: Maps,
+    flood_limit: Option<i32>,
 }
 
 impl XdpProgram {
@@ -69,9 +73,9 @@ impl XdpProgram {
     /// [`Error`], a sentence for the log.
     pub fn load(options: Options) -> Result<Self, Error> {
         let maps = Maps::new(&options)?;
-        let limit = options.flood_limit.map(|limit| i32::try_from(limit).unwrap_or(i32::MAX));
-        let program = Program::load("sidetone_xdp", ProgramKind::Xdp, &text::text(&maps, limit)?)?;
-        Ok(Self { program, maps })
+        let flood_limit = options.flood_limit.map(|limit| i32::try_from(limit).unwrap_or(i32::MAX));
+        let native = load(&maps, flood_limit, Mode::Native)?;
+        Ok(Self { native, generic: OnceLock::new(), maps, flood_limit })
     }
 
     /// The port table, to be shared by the workers.
@@ -118,7 +122,7 @@ impl XdpProgram {
     /// # Errors
     /// [`Error::Attach`], a sentence for the log.
     pub fn attach(&self, interface: u32, mode: Mode) -> Result<Link, Error> {
-        self.program.attach(interface, mode)
+        self.program(mode)?.attach(interface, mode)
     }
 
     /// What became of all frames so far.
@@ -153,10 +157,30 @@ impl XdpProgram {
     ///
     /// # Errors
     /// The kernel's.
-    pub fn test(&self, frame: &[u8], ingress: Option<Ingress>) -> io::Result<Tested> {
+    pub fn test(&self, mode: Mode, frame: &[u8], ingress: Option<Ingress>) -> io::Result<Tested> {
+        let program = self.program(mode).map_err(io::Error::other)?;
         match ingress {
-            Some(ingress) => self.program.test_from(frame, ingress),
-            None => self.program.test(frame, 1),
+            Some(ingress) => program.test_from(frame, ingress),
+            None => program.test(frame, 1),
         }
     }
+
+    /// The program for one way of attaching it. They differ only in what they do with a partial UDP checksum.
+    fn program(&self, mode: Mode) -> Result<&Program, Error> {
+        if mode == Mode::Native {
+            return Ok(&self.native);
+        }
+        if let Some(program) = self.generic.get() {
+            return Ok(program);
+        }
+        let program = load(&self.maps, self.flood_limit, mode)?;
+        Ok(self.generic.get_or_init(|| program))
+    }
 }
+
+fn load(maps: &Maps, flood_limit: Option<i32>, mode: Mode) -> Result<Program, Error> {
+    Program::load("sidetone_xdp", ProgramKind::Xdp, &text::text(maps, flood_limit, mode, Loads::HERE)?)
+}
+
+#[cfg(test)]
+mod tests;

@@ -107,6 +107,7 @@ mod tests {
             };
             let udp = Udp::parse(ip_payload).expect("a datagram");
             prop_assert_eq!((udp.source_port(), udp.destination_port()), ports);
+            let sum = sum.plus(Sum::of_word(udp.len()));
             let checksum = UdpChecksum::verify(udp.checksum(), sum, udp.datagram(), v6);
             prop_assert_eq!(checksum, Ok(UdpChecksum::Full));
         }

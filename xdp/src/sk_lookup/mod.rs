@@ -13,7 +13,7 @@
 //! way takes in one piece.
 //!
 //! Needs CAP_BPF and CAP_NET_ADMIN (or CAP_SYS_ADMIN) for the program, CAP_NET_RAW for the raw sockets, and Linux
-//! 5.11.
+//! 5.11. CAP_PERFMON, which the XDP program takes, it does not: it reads no packets.
 
 mod header;
 mod ports;
@@ -521,3 +521,6 @@ const TRANSMIT_BUFFER_BYTES: usize = 1 << 20;
 
 const LOCALHOST_V4: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 const LOCALHOST_V6: SocketAddr = SocketAddr::new(std::net::IpAddr::V6(std::net::Ipv6Addr::LOCALHOST), 0);
+
+#[cfg(test)]
+mod tests;

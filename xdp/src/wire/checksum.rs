@@ -98,7 +98,8 @@ pub enum UdpChecksum {
 }
 
 impl UdpChecksum {
-    /// Checks a datagram: `field` as it arrived, the pseudo-header's sum, and the UDP header with its payload.
+    /// Checks a datagram: `field` as it arrived, the pseudo-header's sum with the datagram's length in it (the functions
+    /// `pseudo_header` leave it out), and the UDP header with its payload.
     ///
     /// # Errors
     /// [`Reject::BadChecksum`].

@@ -1,11 +1,13 @@
 //! What is forwarded, and how.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use xdp::bpf::Mode;
 use xdp::program::{Event, KernelFlow, Options};
 use xdp::{FlowCounters, PayloadTypes, Rewriting, Unpromoted};
 
-use crate::frames::{Checksum, Frame, Read, read, rtp};
+use crate::frames::{Checksum, Frame, Read, checksums, complete, read, rtp};
 use crate::{Bench, PASS, REDIRECT};
 
 pub(crate) const NEXT_HOP: [u8; 6] = [2, 0, 0, 0, 0, 0x22];
@@ -119,10 +121,29 @@ fn everything_that_the_flow_says_is_rewritten() {
         for (flow, frames) in cases(ipv6) {
             bench.program.ports().promote(30_000, &flow).unwrap();
             for (sent, expected) in frames {
-                let outcome = bench.program.test(&sent.bytes(), None).unwrap();
+                let outcome = bench.program.test(Mode::Native, &sent.bytes(), None).unwrap();
                 let context = format!("{sent:?} {flow:?}");
                 assert_eq!(outcome.verdict, REDIRECT, "{context}");
                 assert_eq!(read(&outcome.frame), expected, "{context}");
+            }
+        }
+    }
+}
+
+#[test]
+fn behind_the_driver_a_partial_checksum_stays_partial() {
+    let test = "behind_the_driver_a_partial_checksum_stays_partial";
+    for ipv6 in [false, true] {
+        let Some(bench) = promoted(test, &flow(ipv6)) else { return };
+        for (flow, frames) in cases(ipv6) {
+            bench.program.ports().promote(30_000, &flow).unwrap();
+            for (sent, expected) in frames {
+                let mut frame = bench.program.test(Mode::Generic, &sent.bytes(), None).unwrap().frame;
+                if sent.checksum == Checksum::Partial {
+                    assert!(checksums(&frame).partial, "{sent:?} {flow:?}");
+                    complete(&mut frame);
+                }
+                assert_eq!(read(&frame), expected, "{sent:?} {flow:?}");
             }
         }
     }
@@ -265,6 +286,66 @@ fn a_flow_ends_with_its_connection_its_port_and_its_replacement() {
     assert!(forwarded());
     bench.program.remove_address("192.0.2.9".parse().unwrap()).unwrap();
     assert_eq!(bench.run(&bytes).event, Some(Event::RaisedOther));
+}
+
+#[test]
+fn no_packet_leaves_with_half_of_one_flow_and_half_of_another() {
+    let test = "no_packet_leaves_with_half_of_one_flow_and_half_of_another";
+    for ipv6 in [false, true] {
+        let first = flow(ipv6);
+        let second = KernelFlow {
+            local: if ipv6 { "[2001:db8::9]:7777" } else { "192.0.2.9:7777" }.parse().unwrap(),
+            remote: if ipv6 { "[2001:db8:5::5]:6666" } else { "203.0.113.5:6666" }.parse().unwrap(),
+            source_mac: [2; 6],
+            next_hop_mac: [4; 6],
+            rewriting: Rewriting { ssrc: Some(1), sequence_offset: 2, timestamp_offset: 3 },
+            vlan: Some(9),
+            ..first
+        };
+        let Some(bench) = promoted(test, &first) else { return };
+        let bytes = frame(ipv6).bytes();
+        let run = || bench.program.test(Mode::Native, &bytes, None).unwrap();
+        let ports = bench.program.ports();
+        let whole = [first, second].map(|flow| {
+            ports.promote(30_000, &flow).unwrap();
+            run().frame
+        });
+        let done = AtomicBool::new(false);
+        let (mut forwarded, mut raised) = ([0; 2], 0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // Each state for some hundred nanoseconds to some microseconds.
+                let hold = |turns: u32| (0..turns).for_each(|_| std::hint::spin_loop());
+                for turn in (0..).map(|turn: u32| turn.wrapping_mul(7919) % 500) {
+                    if done.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    ports.promote(30_000, &first).unwrap();
+                    hold(turn);
+                    ports.promote(30_000, &second).unwrap();
+                    hold(turn);
+                    ports.demote(30_000).unwrap();
+                    hold(turn);
+                }
+            });
+            // On a busy machine the other thread does not always run beside this one.
+            for number in 0..1_000_000 {
+                if number >= 30_000 && forwarded[0].min(forwarded[1]).min(raised) > 0 {
+                    break;
+                }
+                let tested = run();
+                if tested.verdict == PASS {
+                    assert_eq!(tested.frame, bytes);
+                    raised += 1;
+                } else {
+                    let of = whole.iter().position(|whole| *whole == tested.frame);
+                    forwarded[of.unwrap_or_else(|| panic!("{:x?}", tested.frame))] += 1;
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        assert!(forwarded[0] > 0 && forwarded[1] > 0 && raised > 0, "{forwarded:?} {raised}");
+    }
 }
 
 #[test]

@@ -205,6 +205,19 @@ pub(crate) fn checksums(frame: &[u8]) -> Checksums {
     }
 }
 
+/// Does with a partial checksum what a network card does: sums from the UDP header on, with the field as it is.
+pub(crate) fn complete(frame: &mut [u8]) {
+    let half = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+    let ip = if half(12) == 0x8100 { 18 } else { 14 };
+    let udp = ip + if half(ip - 2) == 0x0800 { 20 } else { 40 };
+    let length = usize::from(half(udp + 4));
+    let check = match !sum(&frame[udp..udp + length], 0) {
+        0 => 0xffff,
+        check => check,
+    };
+    frame[udp + 6..udp + 8].copy_from_slice(&check.to_be_bytes());
+}
+
 fn udp_checksum(pseudo: &[u8], udp: &[u8]) -> u16 {
     match !sum(udp, sum(pseudo, 0)) {
         0 => 0xffff,

@@ -1,7 +1,7 @@
 //! The C text of the program does the same as the program, frame by frame, on the same tables.
 
 use xdp::FlowCounters;
-use xdp::bpf::{Program, ProgramKind};
+use xdp::bpf::{Mode, Program, ProgramKind};
 use xdp::program::{Event, KernelFlow, Options};
 
 use crate::corpus::{corpus, opened};
@@ -10,10 +10,11 @@ use crate::frames::rtp;
 use crate::{Bench, netns, object};
 
 /// The program and its C text; `None` if the test is skipped.
-fn both(test: &str, flood_limit: Option<u32>) -> Option<(Bench, Program)> {
+fn both(test: &str, flood_limit: Option<u32>, mode: Mode) -> Option<(Bench, Program)> {
     let bench = opened(test, Options { flood_limit, ..Options::default() })?;
     let limit = format!("-DFLOOD_LIMIT={}", flood_limit.unwrap_or(0));
-    match object::load("xdp", ProgramKind::Xdp, &[&limit], &bench.program.maps()) {
+    let generic = format!("-DGENERIC={}", u8::from(mode == Mode::Generic));
+    match object::load("xdp", ProgramKind::Xdp, &[&limit, &generic], &bench.program.maps()) {
         Ok(golden) => Some((bench, golden)),
         Err(reason) => {
             netns::skip(test, &reason);
@@ -22,49 +23,57 @@ fn both(test: &str, flood_limit: Option<u32>) -> Option<(Bench, Program)> {
     }
 }
 
-/// Runs both on a frame and compares what they answer, what they leave and what they count.
-fn compare(bench: &Bench, golden: &Program, name: &str, frame: &[u8]) {
-    let counts = || {
-        let counters = bench.program.counters().unwrap();
-        Event::ALL.iter().map(|event| counters.count(*event)).collect::<Vec<_>>()
-    };
-    let before = counts();
-    let ours = bench.program.test(frame, None).unwrap();
-    let between = counts();
-    let theirs = golden.test(frame, 1).unwrap();
-    let after = counts();
-    let difference =
-        |from: &[u64], to: &[u64]| from.iter().zip(to).map(|(from, to)| to - from).collect::<Vec<_>>();
-    assert_eq!((ours.verdict, &ours.frame), (theirs.verdict, &theirs.frame), "{name}");
-    assert_eq!(difference(&before, &between), difference(&between, &after), "{name}");
-}
-
 #[test]
 fn the_c_text_says_the_same_of_every_frame() {
-    let Some((bench, golden)) = both("the_c_text_says_the_same_of_every_frame", None) else { return };
-    for (name, frame, _) in corpus() {
-        compare(&bench, &golden, name, &frame);
-    }
-    for ipv6 in [false, true] {
-        let ports = bench.program.ports();
-        ports.close(30_000);
-        ports.open(30_000, if ipv6 { "2001:db8::1" } else { "192.0.2.1" }.parse().unwrap()).unwrap();
-        for (flow, frames) in cases(ipv6) {
-            ports.promote(30_000, &flow).unwrap();
-            for (sent, _) in frames {
-                compare(&bench, &golden, &format!("{sent:?} {flow:?}"), &sent.bytes());
-            }
+    let test = "the_c_text_says_the_same_of_every_frame";
+    for mode in [Mode::Native, Mode::Generic] {
+        let Some((bench, golden)) = both(test, None, mode) else { return };
+        let counts = || {
+            let counters = bench.program.counters().unwrap();
+            Event::ALL.iter().map(|event| counters.count(*event)).collect::<Vec<_>>()
+        };
+        let difference = |from: &[u64], to: &[u64]| -> Vec<u64> {
+            from.iter().zip(to).map(|(from, to)| to - from).collect()
+        };
+        let same = |name: &dyn std::fmt::Debug, frame: &[u8]| {
+            let ours = bench.program.test(mode, frame, None).unwrap();
+            let between = counts();
+            let theirs = golden.test(frame, 1).unwrap();
+            assert_eq!((ours.verdict, &ours.frame), (theirs.verdict, &theirs.frame), "{name:?}");
+            between
+        };
+        let same_counts = |name: &str, frame: &[u8]| {
+            let before = counts();
+            let between = same(&name, frame);
+            assert_eq!(difference(&before, &between), difference(&between, &counts()), "{name}");
+        };
+        for (name, frame, _) in corpus() {
+            same_counts(name, &frame);
         }
-        ports.promote(30_000, &flow(ipv6)).unwrap();
-        for (name, frame, _) in crate::forward::not_covered(ipv6) {
-            compare(&bench, &golden, name, &frame.bytes());
+        for ipv6 in [false, true] {
+            let ports = bench.program.ports();
+            ports.close(30_000);
+            ports.open(30_000, if ipv6 { "2001:db8::1" } else { "192.0.2.1" }.parse().unwrap()).unwrap();
+            for (flow, frames) in cases(ipv6) {
+                ports.promote(30_000, &flow).unwrap();
+                for (sent, _) in frames {
+                    same(&(&sent, &flow), &sent.bytes());
+                }
+            }
+            ports.promote(30_000, &flow(ipv6)).unwrap();
+            for (name, frame, _) in crate::forward::not_covered(ipv6) {
+                same_counts(name, &frame.bytes());
+            }
         }
     }
 }
 
 #[test]
 fn the_c_text_keeps_the_same_figures_of_a_flow() {
-    let Some((bench, golden)) = both("the_c_text_keeps_the_same_figures_of_a_flow", None) else { return };
+    let Some((bench, golden)) = both("the_c_text_keeps_the_same_figures_of_a_flow", None, Mode::Native)
+    else {
+        return;
+    };
     let ports = bench.program.ports();
     let figures = |run: &dyn Fn(&[u8])| {
         ports.promote(30_000, &KernelFlow { vlan: None, ..flow(false) }).unwrap();
@@ -76,7 +85,7 @@ fn the_c_text_keeps_the_same_figures_of_a_flow() {
         ports.demote(30_000).unwrap()
     };
     let timeless = |counters| FlowCounters { last_seen: None, jitter: 0, ..counters };
-    let ours = figures(&|frame| drop(bench.program.test(frame, None).unwrap()));
+    let ours = figures(&|frame| drop(bench.program.test(Mode::Native, frame, None).unwrap()));
     let theirs = figures(&|frame| drop(golden.test(frame, 1).unwrap()));
     assert_eq!(timeless(ours), timeless(theirs));
     assert!(ours.jitter.abs_diff(theirs.jitter) < 100, "{ours:?} {theirs:?}");
@@ -85,7 +94,10 @@ fn the_c_text_keeps_the_same_figures_of_a_flow() {
 
 #[test]
 fn the_c_text_limits_senders_by_the_same_table() {
-    let Some((bench, golden)) = both("the_c_text_limits_senders_by_the_same_table", Some(50)) else { return };
+    let Some((bench, golden)) = both("the_c_text_limits_senders_by_the_same_table", Some(50), Mode::Native)
+    else {
+        return;
+    };
     for ipv6 in [false, true] {
         let (source, open) = if ipv6 {
             ("[2001:db8:7::7]:4000", "[2001:db8::1]:30002")
@@ -95,7 +107,7 @@ fn the_c_text_limits_senders_by_the_same_table() {
         let frame = crate::frames::Frame::new(source, open).bytes();
         let before = bench.program.counters().unwrap();
         for _ in 0..100 {
-            bench.program.test(&frame, None).unwrap();
+            bench.program.test(Mode::Native, &frame, None).unwrap();
             golden.test(&frame, 1).unwrap();
         }
         let after = bench.program.counters().unwrap();

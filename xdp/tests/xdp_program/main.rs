@@ -1,5 +1,6 @@
 //! The XDP program, frame by frame (BPF_PROG_TEST_RUN) and on a cable.
 
+use xdp::bpf::Mode;
 use xdp::program::{Event, Options, XdpProgram};
 
 mod cable;
@@ -50,7 +51,7 @@ impl Bench {
     /// Runs it on one frame.
     pub(crate) fn run(&self, frame: &[u8]) -> Outcome {
         let before = self.program.counters().unwrap();
-        let tested = self.program.test(frame, None).unwrap();
+        let tested = self.program.test(Mode::Native, frame, None).unwrap();
         let after = self.program.counters().unwrap();
         let mut events = Event::ALL.iter().filter(|event| after.count(**event) > before.count(**event));
         let event = events.next().copied();

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use xdp::bpf::Mode;
 use xdp::program::{KernelFlow, Options};
 use xdp::{PayloadTypes, Rewriting};
 
@@ -63,7 +64,7 @@ fn random_frames_are_passed_dropped_or_forwarded_and_only_the_last_are_changed()
     let forwarded = std::cell::Cell::new(0_u32);
     runner(20_000)
         .run(&strategy, |frame| {
-            let tested = bench.program.test(&frame, None).unwrap();
+            let tested = bench.program.test(Mode::Native, &frame, None).unwrap();
             match tested.verdict {
                 PASS | DROP => prop_assert_eq!(tested.frame, frame),
                 REDIRECT => {
@@ -157,7 +158,7 @@ fn every_flow_is_forwarded_with_right_checksums_and_the_same_audio() {
         });
     let check = |(flow, sent, expected): (KernelFlow, Frame, Option<Read>)| {
         bench.program.ports().promote(sent.destination.port(), &flow).unwrap();
-        let tested = bench.program.test(&sent.bytes(), None).unwrap();
+        let tested = bench.program.test(Mode::Native, &sent.bytes(), None).unwrap();
         match expected {
             Some(expected) => {
                 prop_assert_eq!(tested.verdict, REDIRECT);

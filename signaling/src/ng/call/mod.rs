@@ -305,8 +305,7 @@ impl Call {
             },
         };
         let delay = options.delete_delay.map_or(self.shared.delete_delay, Duration::from_secs);
-        let whole =
-            party.is_none_or(|party| self.parties.dialogues.iter().all(|dialogue| dialogue.has(party)));
+        let whole = party.is_none_or(|party| self.ends_with(party, options.via_branch.is_some()));
         let reply = if options.fast {
             Dictionary::default()
         } else {
@@ -317,10 +316,24 @@ impl Call {
         if delay.is_zero() {
             self.delete_now(party);
         } else {
+            self.deletions.retain(|deletion| deletion.party != party);
             self.deletions.push(Deletion { at: Instant::now() + delay.min(LONGEST_DELAY), party });
-            self.deletions.truncate(MAX_DELETIONS);
         }
         Ok(reply)
+    }
+
+    /// Whether nothing that matters is left without a party: nobody else talks, or the conversation is over and
+    /// what is left are phones that rang with the one that was answered.
+    fn ends_with(&self, party: PartyId, is_one_branch: bool) -> bool {
+        let (mut with, mut without) = (false, Vec::new());
+        for dialogue in &self.parties.dialogues {
+            if dialogue.has(party) {
+                with |= dialogue.is_answered;
+            } else {
+                without.push(dialogue.is_answered);
+            }
+        }
+        without.is_empty() || with && !is_one_branch && without.iter().all(|is_answered| !is_answered)
     }
 
     fn delete_due(&mut self) {
@@ -377,20 +390,26 @@ impl Call {
     }
 
     /// Whether no relay of the call has media: one of several may rest, such as video that is not shown.
-    async fn is_silent(&mut self) -> bool {
-        let figures = self.figures().await;
-        let relays = self.parties.dialogues.iter().zip(&figures);
-        let mut slots = relays.flat_map(|(dialogue, figures)| {
-            dialogue.slots.iter().zip(figures).map(move |(slot, figures)| (dialogue, slot, figures))
-        });
-        slots.all(|(dialogue, slot, figures)| {
-            let patience = slot.parameters(dialogue.is_answered, self.shared.patience).media_timeout;
-            figures.is_none_or(|figures| {
-                let ages = figures.sides.iter().filter_map(|side| side.last_packet_age);
-                // A little less, because the event and this question are not of the same moment.
-                ages.min().is_none_or(|age| age + TIMEOUT_TOLERANCE >= patience)
-            })
-        })
+    async fn is_silent(&self) -> bool {
+        for dialogue in &self.parties.dialogues {
+            for slot in &dialogue.slots {
+                let Some(relay) = &slot.relay else { continue };
+                let patience = slot.parameters(dialogue.is_answered, self.shared.patience).media_timeout;
+                match relay.statistics().await {
+                    Ok(figures) => {
+                        let ages = figures.sides.iter().filter_map(|side| side.last_packet_age);
+                        // A little less, because the event and this question are not of the same moment.
+                        if ages.min().is_some_and(|age| age + TIMEOUT_TOLERANCE < patience) {
+                            return false;
+                        }
+                    }
+                    Err(MediaError::Ended) => {}
+                    // Nobody knows, so nobody is cut off.
+                    Err(_) => return false,
+                }
+            }
+        }
+        true
     }
 
     /// The figures of all relays, by dialogue and slot.
@@ -441,7 +460,6 @@ fn dialogue_ports(dialogue: &Dialogue) -> Vec<SocketAddr> {
 
 /// The text for a delete or query that finds nobody.
 pub(super) const NOT_FOUND: &str = "Call-ID not found or tags didn't match";
-const MAX_DELETIONS: usize = 64;
 /// A day: no proxy means more, and clocks do not like everything.
 const LONGEST_DELAY: Duration = Duration::from_secs(86_400);
 const TIMEOUT_TOLERANCE: Duration = Duration::from_secs(1);

@@ -11,10 +11,14 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::limit::Limit;
-use super::peers::{Links, NeighbourKey, Peer, PeerRoute, Tracked};
-use super::{IDLE_ROUNDS, MAX_PEERS, ROUND, Request, Shared, Way, table};
-use crate::netlink::{Event, Link, Neighbour, NeighbourState, Netlink, Route, Subscription};
+use super::peers::{Links, NeighbourKey, Peer, Tracked};
+use super::{IDLE_ROUNDS, MAX_PEERS, ROUND, Request, Shared, Way};
+use crate::netlink::{Link, Netlink, Subscription};
 use crate::wire::MacAddress;
+
+mod hear;
+mod neighbours;
+mod routes;
 
 /// See the module's documentation.
 pub(super) struct Control {
@@ -23,6 +27,8 @@ pub(super) struct Control {
     events: Subscription,
     requests: Receiver<Request>,
     links: Links,
+    /// The addresses of our interface, if rules choose by the source.
+    sources: Option<Vec<IpAddr>>,
     peers: HashMap<IpAddr, Peer>,
     neighbours: HashMap<NeighbourKey, Tracked>,
     /// Peers whose route is to be asked for again, each once.
@@ -53,12 +59,13 @@ impl Control {
         let now = Instant::now();
         let by_index = links.into_iter().map(|link| (link.index, link)).collect();
         let links = Links { interface: shared.interface, by_index };
-        let control = Self {
+        let mut control = Self {
             shared,
             netlink,
             events,
             requests,
             links,
+            sources: None,
             peers: HashMap::new(),
             neighbours: HashMap::new(),
             recheck: VecDeque::new(),
@@ -73,6 +80,7 @@ impl Control {
             next_round: now + ROUND,
             ticks: 0,
         };
+        control.ask_rules();
         control.publish_link();
         control
     }
@@ -138,129 +146,6 @@ impl Control {
         more
     }
 
-    fn hear(&mut self, now: Instant) -> bool {
-        let mut heard = Vec::new();
-        let result = self.events.receive(EVENTS_PER_TURN, |event| heard.push(event));
-        for event in heard {
-            self.handle(event, now);
-        }
-        result.unwrap_or_else(|_| {
-            self.shared.counters.next_hop_errors.increment();
-            false
-        })
-    }
-
-    fn handle(&mut self, event: Event, now: Instant) {
-        match event {
-            Event::Link(link) => self.link_is(link),
-            Event::LinkGone(index) => {
-                if index == self.links.interface {
-                    self.die();
-                }
-                if self.links.by_index.remove(&index).is_some() {
-                    self.link_changed(index);
-                }
-            }
-            Event::Routes(prefix) => self.queue(|ip| prefix.contains(ip)),
-            Event::Address(_) | Event::AddressGone(_) => {
-                // Whoever sends from an address looks again whether it is still there.
-                self.changed = true;
-                self.queue(|_| true);
-            }
-            Event::Rules => self.queue(|_| true),
-            Event::Neighbour(neighbour) => self.neighbour_is(&neighbour, now),
-            Event::NeighbourGone(Neighbour { interface, ip, .. }) => {
-                let key = (interface, ip);
-                if let Some(tracked) = self.neighbours.get_mut(&key) {
-                    tracked.forgotten();
-                    self.urgent.push(key);
-                }
-            }
-            Event::Lost => {
-                self.shared.counters.next_hop_events_lost.increment();
-                self.start_over(now);
-            }
-        }
-    }
-
-    /// Asks for everything again.
-    fn start_over(&mut self, now: Instant) {
-        match self.netlink.links() {
-            Ok(links) => {
-                self.links.by_index = links.into_iter().map(|link| (link.index, link)).collect();
-                if !self.links.by_index.contains_key(&self.links.interface) {
-                    self.die();
-                }
-                self.publish_link();
-            }
-            Err(_) => self.shared.counters.next_hop_errors.increment(),
-        }
-        for key in self.neighbours.keys().copied().collect::<Vec<_>>() {
-            self.ask_neighbour(key, now);
-        }
-        self.changed = true;
-        self.publish_all();
-        self.queue(|_| true);
-    }
-
-    fn link_is(&mut self, link: Link) {
-        let index = link.index;
-        if self.links.update(link) {
-            self.link_changed(index);
-        }
-    }
-
-    fn link_changed(&mut self, index: u32) {
-        self.publish_link();
-        if index == self.links.interface || self.links.carrier(index).is_some() {
-            self.changed = true;
-        }
-        // What is behind a link that went down and up is asked for again.
-        for (key, tracked) in self.neighbours.iter_mut().filter(|(key, _)| key.0 == index) {
-            tracked.forgotten();
-            self.urgent.push(*key);
-        }
-        self.publish_all();
-        // The kernel does not tell of the IPv4 routes that go with a link.
-        self.queue(|_| true);
-    }
-
-    /// Writes what is known of our interface.
-    fn publish_link(&self) {
-        let Some(link) = self.links.by_index.get(&self.links.interface) else { return };
-        let up = link.up && self.shared.alive.load(Ordering::Relaxed);
-        self.shared.up.store(up, Ordering::Release);
-        self.shared.mtu.store(link.mtu, Ordering::Relaxed);
-        if let Some(mac) = link.mac {
-            self.shared.mac.store(table::from_mac(mac), Ordering::Relaxed);
-        }
-    }
-
-    /// The interface or its program is gone.
-    fn die(&mut self) {
-        self.shared.alive.store(false, Ordering::Release);
-        self.shared.up.store(false, Ordering::Release);
-        self.changed = true;
-    }
-
-    fn watch(&mut self) {
-        if !self.shared.alive.load(Ordering::Relaxed) {
-            return;
-        }
-        // Read first: who expects a program has attached it before.
-        let program = self.shared.program.load(Ordering::Acquire);
-        match self.netlink.link(self.links.interface) {
-            Ok(Some(link)) => {
-                if program != 0 && !link.has_program(program) {
-                    self.die();
-                }
-                self.link_is(link);
-            }
-            Ok(None) => self.die(),
-            Err(_) => self.shared.counters.next_hop_errors.increment(),
-        }
-    }
-
     fn serve(&mut self, now: Instant) -> bool {
         for _ in 0..REQUESTS_PER_TURN {
             if !self.requests_limit.take(now) {
@@ -309,72 +194,6 @@ impl Control {
         }
     }
 
-    fn route(&mut self, ip: IpAddr) -> PeerRoute {
-        let route = self.netlink.route(ip, self.links.interface).unwrap_or_else(|_| {
-            self.shared.counters.next_hop_errors.increment();
-            Route::Unreachable
-        });
-        PeerRoute::new(ip, route, &self.links)
-    }
-
-    /// One more peer is reached by a neighbour.
-    fn track(&mut self, key: NeighbourKey, now: Instant) {
-        if let Some(tracked) = self.neighbours.get_mut(&key) {
-            tracked.peers += 1;
-            return;
-        }
-        self.neighbours.insert(key, Tracked::new());
-        self.ask_neighbour(key, now);
-        self.resolve_if_due(key, now);
-    }
-
-    fn untrack(&mut self, key: NeighbourKey) {
-        let Some(tracked) = self.neighbours.get_mut(&key) else { return };
-        tracked.peers -= 1;
-        if tracked.peers == 0 {
-            self.neighbours.remove(&key);
-        }
-    }
-
-    /// Asks what the kernel knows; returns whether that changes the way of a peer.
-    fn ask_neighbour(&mut self, key: NeighbourKey, now: Instant) -> bool {
-        let Some(tracked) = self.neighbours.get_mut(&key) else { return false };
-        match self.netlink.neighbour(key.0, key.1) {
-            Ok(Some(neighbour)) => return tracked.update(&neighbour, now),
-            Ok(None) => tracked.state = NeighbourState::Incomplete,
-            Err(_) => self.shared.counters.next_hop_errors.increment(),
-        }
-        false
-    }
-
-    fn resolve_if_due(&mut self, key: NeighbourKey, now: Instant) {
-        let is_due = |tracked: &Tracked| tracked.is_due(now);
-        if !self.neighbours.get(&key).is_some_and(is_due) || !self.resolve_limit.take(now) {
-            return;
-        }
-        // It may be known by now, without an event that says so.
-        if self.ask_neighbour(key, now) {
-            self.publish_neighbour(key);
-        }
-        let Some(tracked) = self.neighbours.get_mut(&key).filter(|tracked| is_due(tracked)) else { return };
-        tracked.asked(now);
-        match self.netlink.resolve(key.0, key.1) {
-            Ok(()) => self.shared.counters.next_hop_refreshed.increment(),
-            // Without the privilege, the kernel's socket finds it when it sends what has no known next hop.
-            Err(_) => self.shared.counters.next_hop_errors.increment(),
-        }
-    }
-
-    fn neighbour_is(&mut self, heard: &Neighbour, now: Instant) {
-        let key = (heard.interface, heard.ip);
-        let Some(tracked) = self.neighbours.get_mut(&key) else { return };
-        let changed = tracked.update(heard, now);
-        self.urgent.push(key);
-        if changed {
-            self.publish_neighbour(key);
-        }
-    }
-
     fn publish_neighbour(&mut self, key: NeighbourKey) {
         let behind = self.peers.iter().filter(|(_, peer)| peer.route.neighbour() == Some(key));
         for ip in behind.map(|(ip, _)| *ip).collect::<Vec<_>>() {
@@ -410,40 +229,6 @@ impl Control {
             }
             peer.way = way;
         }
-    }
-
-    fn queue(&mut self, concerned: impl Fn(IpAddr) -> bool) {
-        for (ip, peer) in &mut self.peers {
-            if !peer.queued && concerned(*ip) {
-                peer.queued = true;
-                self.recheck.push_back(*ip);
-            }
-        }
-    }
-
-    /// Asks for routes again; returns whether there are more to ask for.
-    fn recheck(&mut self) -> bool {
-        let now = Instant::now();
-        for _ in 0..RECHECKS_PER_TURN {
-            let Some(ip) = self.recheck.pop_front() else { return false };
-            let route = self.route(ip);
-            let Some(peer) = self.peers.get_mut(&ip) else { continue };
-            peer.queued = false;
-            if peer.route != route {
-                let former = std::mem::replace(&mut peer.route, route).neighbour();
-                if former != route.neighbour() {
-                    peer.learned = None;
-                }
-                if let Some(key) = route.neighbour() {
-                    self.track(key, now);
-                }
-                if let Some(key) = former {
-                    self.untrack(key);
-                }
-            }
-            self.publish(ip);
-        }
-        !self.recheck.is_empty()
     }
 
     /// Once a second: who is in use, who must be refreshed, who does not answer; a part of the routes again, for what
