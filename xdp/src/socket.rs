@@ -131,7 +131,7 @@ pub(crate) struct Socket {
 
 impl Socket {
     /// Makes a socket on the memory of `umem`, or on that of another socket of the same memory (`shared`), and binds
-    /// it. A queue that is busy is tried again for a second: a predecessor's sockets
+    /// it. A queue that is busy is tried again for some seconds: a predecessor's sockets
     /// are released some time after its end.
     ///
     /// # Errors
@@ -307,8 +307,8 @@ impl Config<'_> {
     }
 }
 
-/// How long what a predecessor may still hold is tried again.
-pub(crate) const BUSY_FOR: Duration = Duration::from_secs(1);
+/// How long what a predecessor may still hold is tried again. On a loaded machine more than a second has been seen.
+pub(crate) const BUSY_FOR: Duration = Duration::from_secs(3);
 
 /// The pause between two tries.
 pub(crate) const BUSY_PAUSE: Duration = Duration::from_millis(10);

@@ -120,6 +120,11 @@ fn hostile_frames_reach_no_stream_and_harm_nobody() {
             odd("not UDP", &|frame| frame.protocol = 47),
             odd("another port", &|frame| frame.destination.set_port(frame.destination.port() + 1)),
         ];
+        // To answer these would be to talk with ourselves, or with everybody.
+        let group = if ipv6 { "ff02::1" } else { "224.0.0.1" }.parse().expect("an address");
+        for (what, source) in [("from ourselves", local.ip()), ("from a group", group)] {
+            evil.push(odd(what, &|frame| frame.source.set_ip(source)));
+        }
         let mut wrong = odd("wrong checksum", &|_| ());
         *wrong.1.last_mut().expect("not empty") ^= 0x55;
         evil.push(wrong);
@@ -242,6 +247,36 @@ fn datagrams_on_the_wrong_queue_come_to_their_worker_whole_and_in_order() {
     assert!(devices.iter().all(|device| device.counters().handover_full.value() == 0));
 }
 
+#[test]
+fn a_flood_on_one_queue_does_not_starve_the_other() {
+    let test = "a_flood_on_one_queue_does_not_starve_the_other";
+    let Some(cable) = Cable::or_skip(test, netns::Options { queues: 2, ..netns::Options::default() }) else {
+        return;
+    };
+    inside::introduce(&cable, false);
+    let mut near = inside::af_xdp(&cable.near, 1, |_| ()).expect("opened").remove(0);
+    assert_eq!(near.device.taken().queues, [0, 1]);
+    let (_, local) = open(&mut near, SocketAddr::new(cable.near.ipv4.into(), 0));
+    // Many flows, so that both queues get some.
+    let senders: Vec<UdpSocket> =
+        cable.far.run(|| (0..16).map(|_| UdpSocket::bind((cable.far.ipv4, 0)).expect("a socket")).collect());
+    for _ in 0..20 {
+        senders.iter().for_each(|sender| assert_eq!(sender.send_to(b"flood", local).expect("sent"), 5));
+    }
+    // Each turn is for one queue then, and shows all flows of it.
+    let mut turn = || {
+        let mut heard = Vec::new();
+        near.receive(16, &mut |datagram| {
+            heard.push(datagram.remote);
+            None
+        });
+        heard
+    };
+    let [first, second] = [turn(), turn()];
+    assert_eq!((first.len(), second.len()), (16, 16));
+    assert!(second.iter().all(|remote| !first.contains(remote)), "{first:?} {second:?}");
+}
+
 fn receive_now(device: &mut dyn Device) -> Vec<Heard> {
     device.wait(Duration::from_millis(20));
     let mut heard = Vec::new();
@@ -281,6 +316,25 @@ fn a_worker_without_a_queue_sends_and_receives_through_another() {
     receive_now(&mut with);
     assert_eq!(receive(&mut without, 1), [(port, remote, b"back".to_vec())]);
     assert_eq!(with.counters().handed_over.value(), 1);
+}
+
+#[test]
+fn the_ports_of_a_worker_that_ends_are_the_kernels_again() {
+    let test = "the_ports_of_a_worker_that_ends_are_the_kernels_again";
+    let Some(cable) = Cable::or_skip(test, netns::Options::default()) else { return };
+    inside::introduce(&cable, false);
+    let mut devices = inside::af_xdp(&cable.near, 2, |_| ()).expect("opened");
+    let mut ends = devices.pop().expect("two");
+    let mut goes_on = devices.pop().expect("two");
+    let (_, local) = open(&mut ends, SocketAddr::new(cable.near.ipv4.into(), 0));
+    drop(ends);
+    let next = cable.near.run(|| UdpSocket::bind(local).expect("free"));
+    next.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+    let far = cable.far.run(|| UdpSocket::bind((cable.far.ipv4, 0)).expect("a socket"));
+    far.send_to(b"next", local).expect("sent");
+    assert_eq!(receive_now(&mut goes_on), []);
+    let mut buffer = [0; 16];
+    assert_eq!(next.recv(&mut buffer).expect("heard"), 4);
 }
 
 #[test]

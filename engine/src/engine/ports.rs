@@ -126,6 +126,7 @@ mod tests {
             let mut seen = HashSet::new();
             for mut pool in pools {
                 prop_assert!(pool.free() > 0);
+                let range = pool.range();
                 while let Some(port) = pool.take() {
                     prop_assert!(port % 2 == 0 && port >= low.max(1) && port < high);
                     prop_assert!(range.contains(&port) && range.contains(&(port + 1)));

@@ -97,7 +97,7 @@ pub fn on<T: Send>(
                 let options = af_xdp::Options { mode, ..af_xdp::Options::new(&near.interface) };
                 af_xdp::open(&options, 1, &xdp::udp::Options::default())
                     .map_err(|error| error.to_string())
-                    .and_then(|devices| devices.into_iter().next().ok_or("no device".to_owned()))
+                    .and_then(|devices| devices.into_iter().next().ok_or_else(|| "no device".to_owned()))
                     .map(|device| Box::new(device) as Box<dyn Device>)
             }
         };

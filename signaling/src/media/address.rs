@@ -85,7 +85,7 @@ impl MediaAddresses {
 }
 
 /// Whether a socket of this host can be bound to it. Sends nothing.
-pub(super) fn is_local(address: IpAddr) -> bool {
+pub(crate) fn is_local(address: IpAddr) -> bool {
     UdpSocket::bind((address, 0)).is_ok()
 }
 

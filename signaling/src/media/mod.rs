@@ -26,6 +26,7 @@ mod dispatch;
 mod relay;
 mod stream;
 
+pub(crate) use address::is_local;
 pub use address::{MediaAddress, MediaAddresses};
 use relay::RelayRegistration;
 
@@ -275,7 +276,7 @@ impl Media {
         locals.iter().any(|local| {
             local.ip().to_canonical() == ip
                 || own.contains(&ip)
-                || local.ip().is_unspecified() && address::is_local(ip)
+                || local.ip().is_unspecified() && is_local(ip)
         })
     }
 

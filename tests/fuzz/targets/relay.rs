@@ -92,7 +92,8 @@ fn counters(random: &[u8]) -> KernelCounters {
 }
 
 fn parameters(parties: [SocketAddr; 2], kind: u8) -> RelayParameters {
-    let mut receive = RelayFormats { others: kind & 1 != 0, ..RelayFormats::default() };
+    let mut receive = RelayFormats::default();
+    receive.others = kind & 1 != 0;
     let conversion =
         if kind & 2 == 0 { Conversion::Untouched } else { Conversion::Law { from: Law::Mu, to: Law::A } };
     receive.push(RelayFormat { receive: 0, send: if kind & 2 == 0 { 0 } else { 8 }, conversion });

@@ -7,6 +7,7 @@ use std::ops::Range;
 use super::Shared;
 use super::handover::{Handover, Record};
 use super::ports::Owner;
+use super::ports::Port;
 use super::ways::Ways;
 use crate::wire::{Reject, UdpFrame};
 use crate::{DeviceCounters, PortIndex};
@@ -69,14 +70,32 @@ impl Examination<'_> {
             return Verdict::Done;
         }
         let remote = scoped(parsed.source, shared.hops.interface());
-        if known.connected.is_some_and(|connected| connected != remote) {
-            counters.receive_strangers.increment();
+        if !hears(shared, known, remote, counters) {
             return Verdict::Done;
         }
         if known.wants_mac {
             ways.learn(port, remote, parsed.source_mac);
         }
         Verdict::Ours { port, source: parsed.source, payload: parsed.payload }
+    }
+}
+
+/// Whether a port hears this sender; counted if not.
+#[inline]
+pub(super) fn hears(shared: &Shared, port: &Port, remote: SocketAddr, counters: &DeviceCounters) -> bool {
+    match port.connected {
+        Some(connected) if connected == remote => true,
+        Some(_) => {
+            counters.receive_strangers.increment();
+            false
+        }
+        // The kernel takes no packet from outside that says it is from here. One that is believed would have us send to
+        // ourselves, round and round.
+        None if shared.program.ports().is_own(remote.ip()) => {
+            counters.receive_rejected.increment();
+            false
+        }
+        None => true,
     }
 }
 

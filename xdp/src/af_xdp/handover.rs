@@ -60,12 +60,18 @@ impl Handover {
         all
     }
 
-    /// Copies a record and its bytes to another worker.
-    pub(super) fn send(&mut self, worker: usize, record: Record, bytes: &[u8], counters: &DeviceCounters) {
-        let Some(Some(sender)) = self.to.get_mut(worker) else { return };
+    /// Copies a record and its bytes to another worker; false, and counted, if there is no room.
+    pub(super) fn send(
+        &mut self,
+        worker: usize,
+        record: Record,
+        bytes: &[u8],
+        counters: &DeviceCounters,
+    ) -> bool {
+        let Some(Some(sender)) = self.to.get_mut(worker) else { return false };
         if sender.ring.slots() < HEADER_BYTES + bytes.len() {
             counters.handover_full.increment();
-            return;
+            return false;
         }
         let header = record.header(bytes.len());
         // There was room for both; the reader takes a record only when it is whole.
@@ -74,6 +80,7 @@ impl Handover {
         debug_assert!(whole, "there was room");
         counters.handed_over.increment();
         sender.silent = true;
+        true
     }
 
     /// Wakes the workers that something was sent to.
@@ -89,14 +96,14 @@ impl Handover {
         self.from.iter().all(Consumer::is_empty)
     }
 
-    /// Takes the next record; `buffer` gets its bytes. Returns their number, too.
+    /// Takes the next record, of each worker in turn; `buffer` gets its bytes. Returns their number, too.
     pub(super) fn take(&mut self, buffer: &mut [u8]) -> Option<(Record, usize)> {
         for _ in 0..self.from.len() {
-            let ring = &mut self.from[self.next];
-            if let Some(taken) = take(ring, buffer) {
-                return Some(taken);
-            }
+            let taken = take(&mut self.from[self.next], buffer);
             self.next = if self.next + 1 < self.from.len() { self.next + 1 } else { 0 };
+            if taken.is_some() {
+                return taken;
+            }
         }
         None
     }
@@ -212,12 +219,27 @@ mod tests {
     }
 
     #[test]
+    fn each_worker_is_heard_in_turn() {
+        let bells = [(); 3].map(|()| Doorbell::new().expect("descriptors"));
+        let mut all = Handover::between(&bells, 16 * 1024);
+        let counters = Arc::<DeviceCounters>::default();
+        for _ in 0..3 {
+            all[0].send(2, Record::Frame, &[0], &counters);
+        }
+        all[1].send(2, Record::Frame, &[1], &counters);
+        let mut buffer = [9; CHUNK_BYTES];
+        let heard = [(); 4].map(|()| all[2].take(&mut buffer).map(|_| buffer[0]));
+        assert_eq!(heard, [Some(0), Some(1), Some(0), Some(0)]);
+    }
+
+    #[test]
     fn a_full_ring_drops_and_counts() {
         let bells = [Doorbell::new().expect("descriptors"), Doorbell::new().expect("descriptors")];
         let mut all = Handover::between(&bells, 0);
         let counters = Arc::<DeviceCounters>::default();
         for _ in 0..4 {
-            all[0].send(1, Record::Frame, &[7; 1500], &counters);
+            let sent = all[0].send(1, Record::Frame, &[7; 1500], &counters);
+            assert_eq!(sent, counters.handover_full.value() == 0);
         }
         assert_eq!((counters.handed_over.value(), counters.handover_full.value()), (2, 2));
         let mut buffer = [0; CHUNK_BYTES];

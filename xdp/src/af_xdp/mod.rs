@@ -227,7 +227,11 @@ impl Device for AfXdpDevice {
             core.next_look = now + LOOK_EVERY;
             looked = true;
         }
-        handled += core.receive_handed_over(inner, budget - handled, handle);
+        // A flood on one way in does not keep the other out.
+        let left = budget - handled;
+        let share =
+            if core.rings.as_mut().is_some_and(Rings::has_received) { left.div_ceil(2) } else { left };
+        handled += core.receive_handed_over(inner, share, handle);
         let from_rings = core.receive_rings(inner, budget - handled, handle);
         handled += from_rings;
         if from_rings == 0 {
@@ -375,6 +379,15 @@ impl Core {
 
     fn has_backlog(&self) -> bool {
         self.rings.as_ref().is_some_and(Rings::has_backlog)
+    }
+}
+
+impl Drop for Core {
+    /// Other workers, and the program with them, may go on.
+    fn drop(&mut self) {
+        for index in 0..self.ways.ports() {
+            self.close_port(PortIndex(index));
+        }
     }
 }
 

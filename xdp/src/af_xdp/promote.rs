@@ -143,17 +143,23 @@ fn joined(before: Option<FlowCounters>, now: FlowCounters) -> FlowCounters {
     if now.packets == 0 {
         return FlowCounters { strangers: before.strangers + now.strangers, ..before };
     }
-    let mut cycles = before.highest_sequence & 0xffff_0000;
-    if u32::from(now.first_sequence) < before.highest_sequence & 0xffff {
-        cycles = cycles.wrapping_add(0x1_0000);
-    }
-    FlowCounters {
+    let sums = FlowCounters {
         packets: before.packets + now.packets,
         bytes: before.bytes + now.bytes,
         strangers: before.strangers + now.strangers,
-        first_sequence: before.first_sequence,
-        highest_sequence: now.highest_sequence.wrapping_add(cycles),
         ..now
+    };
+    if now.ssrc != before.ssrc {
+        return sums;
+    }
+    // The first packet of the second stretch may have been overtaken: it is not a whole cycle further.
+    let ahead = now.first_sequence.wrapping_sub(before.highest_sequence as u16).cast_signed();
+    let span = now.highest_sequence.wrapping_sub(u32::from(now.first_sequence));
+    let gain = i64::from(ahead) + i64::from(span);
+    FlowCounters {
+        first_sequence: before.first_sequence,
+        highest_sequence: before.highest_sequence.wrapping_add(gain.max(0) as u32),
+        ..sums
     }
 }
 
@@ -164,29 +170,52 @@ const VLAN_ID: u16 = 0xfff;
 mod tests {
     use super::*;
 
-    #[test]
-    fn two_stretches_of_a_flow_are_one() {
-        let before = FlowCounters {
+    fn before() -> FlowCounters {
+        FlowCounters {
             packets: 10,
             bytes: 1720,
             strangers: 1,
+            ssrc: 7,
             first_sequence: 65_530,
             highest_sequence: 65_535,
             ..FlowCounters::default()
-        };
-        let now = FlowCounters {
-            packets: 4,
-            bytes: 688,
-            strangers: 2,
-            first_sequence: 1,
-            highest_sequence: 4,
-            ssrc: 7,
+        }
+    }
+
+    fn now(ssrc: u32, first_sequence: u16, highest_sequence: u32) -> FlowCounters {
+        let (packets, bytes, strangers) = (4, 688, 2);
+        FlowCounters {
+            packets,
+            bytes,
+            strangers,
+            ssrc,
+            first_sequence,
+            highest_sequence,
             ..FlowCounters::default()
-        };
-        let all = joined(Some(before), now);
+        }
+    }
+
+    #[test]
+    fn two_stretches_of_a_flow_are_one() {
+        let now = now(7, 1, 4);
+        let all = joined(Some(before()), now);
         assert_eq!((all.packets, all.bytes, all.strangers, all.ssrc), (14, 2408, 3, 7));
         assert_eq!((all.first_sequence, all.highest_sequence), (65_530, 0x1_0004));
         assert_eq!(joined(None, now), now);
-        assert_eq!(joined(Some(before), FlowCounters::default()).highest_sequence, 65_535);
+        assert_eq!(joined(Some(before()), FlowCounters::default()).highest_sequence, 65_535);
+    }
+
+    #[test]
+    fn a_late_packet_between_two_stretches_is_not_a_cycle() {
+        let late = joined(Some(before()), now(7, 65_534, 0x1_0003));
+        assert_eq!((late.first_sequence, late.highest_sequence), (65_530, 0x1_0003));
+        let only_late = joined(Some(before()), now(7, 65_533, 65_534));
+        assert_eq!((only_late.packets, only_late.highest_sequence), (14, 65_535));
+    }
+
+    #[test]
+    fn the_numbers_of_another_source_are_its_own() {
+        let all = joined(Some(before()), now(8, 100, 103));
+        assert_eq!((all.packets, all.ssrc, all.first_sequence, all.highest_sequence), (14, 8, 100, 103));
     }
 }

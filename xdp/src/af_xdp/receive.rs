@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::Core;
-use super::examine::{Examination, Verdict, scoped};
+use super::examine::{Examination, Verdict, hears, scoped};
 use super::handover::Record;
 use super::ports::Owner;
 use super::transmit::through_kernel;
@@ -30,10 +30,14 @@ impl Core {
                 self.receive_one(inner, socket, handle);
             }
             taken += waiting;
-            if waiting > 0
-                && let Some(rings) = &mut self.rings
+            if let Some(rings) = &mut self.rings
+                && (waiting > 0 || rings.is_starved(socket))
             {
                 rings.refill(socket);
+            }
+            // The next call begins with the next socket.
+            if taken >= budget {
+                break;
             }
         }
         taken
@@ -106,9 +110,11 @@ impl Core {
             return;
         };
         let remote = scoped(remote, self.shared.hops.interface());
-        let Some(known) = self.ways.port(port) else { return };
-        if known.connected.is_some_and(|connected| connected != remote) {
-            self.counters.receive_strangers.increment();
+        let Some(known) = self.ways.port(port) else {
+            self.counters.receive_closed_port.increment();
+            return;
+        };
+        if !hears(&self.shared, known, remote, &self.counters) {
             return;
         }
         if known.wants_mac {

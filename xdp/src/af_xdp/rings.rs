@@ -101,6 +101,12 @@ impl Rings {
         Some(Packet { frame, offset, len: descriptor.len as usize })
     }
 
+    /// Whether a socket has no frame to receive into, because there was none free when it last wanted some.
+    #[inline]
+    pub(super) fn is_starved(&self, socket: usize) -> bool {
+        self.lent_receive[socket] == 0
+    }
+
     /// Ends a batch of [`Rings::pop`]: the kernel gets the slots back and fresh frames.
     pub(super) fn refill(&mut self, socket: usize) {
         let Self { sockets, umem, lent_receive, receive_limit, .. } = self;

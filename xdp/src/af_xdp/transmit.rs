@@ -31,9 +31,10 @@ impl Core {
                 Some(headers) => {
                     let start = HEADROOM - headers.len();
                     let total = headers.write(&mut scratch[start..], payload.len()).unwrap_or(0);
-                    handover.send(*sender, Record::Frame, &scratch[start..start + total], counters);
-                    tally.transmitted += 1;
-                    tally.transmitted_bytes += payload.len() as u64;
+                    if handover.send(*sender, Record::Frame, &scratch[start..start + total], counters) {
+                        tally.transmitted += 1;
+                        tally.transmitted_bytes += payload.len() as u64;
+                    }
                 }
                 None => through_kernel(inner, &scratch[payload], path, counters),
             }
@@ -119,7 +120,9 @@ impl Core {
             rings.queue(frame, start, total);
         } else {
             let total = write(scratch);
-            handover.send(*sender, Record::Frame, &scratch[start..start + total], counters);
+            if !handover.send(*sender, Record::Frame, &scratch[start..start + total], counters) {
+                return true;
+            }
         }
         tally.transmitted += 1;
         tally.transmitted_bytes += len as u64;

@@ -39,6 +39,11 @@ impl Ways {
         port
     }
 
+    /// How many ports there have been at once; some may be closed.
+    pub(super) fn ports(&self) -> u32 {
+        self.ports.len() as u32
+    }
+
     /// Sends everything through the kernel from now on.
     pub(super) fn close_rings(&mut self) {
         self.closed = true;

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU64, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{fmt, io};
@@ -56,6 +56,8 @@ pub struct PortTable {
     pub(super) numbers: Hash<[u64; 2], u32>,
     /// The address of each number; not used for packets.
     known: Mutex<Vec<Option<IpAddr>>>,
+    /// The highest number that an address has had.
+    highest_number: AtomicU32,
     /// Which ports forward, a bit each.
     forwarding: Vec<AtomicU64>,
     /// Packets of flows that have ended.
@@ -69,6 +71,7 @@ impl PortTable {
             addresses: SharedArray::new("sidetone_addrs", ADDRESSES)?,
             numbers: Hash::new("sidetone_number", ADDRESSES, Overflow::Refuse)?,
             known: Mutex::new(vec![None; ADDRESSES as usize]),
+            highest_number: AtomicU32::new(0),
             forwarding: (0..1024).map(|_| AtomicU64::new(0)).collect(),
             ended_packets: AtomicU64::new(0),
         })
@@ -248,7 +251,18 @@ impl PortTable {
         entry[2].store(u64::from_ne_bytes([family, 0, a, b, c, d, e, f]), Release);
         self.numbers.set(entry::words(ip), number as u32)?;
         known[number] = Some(ip);
+        self.highest_number.fetch_max(number as u32, Release);
         Ok(())
+    }
+
+    /// Whether this is an address of this host. No lock and no system call, a few loads per address.
+    #[must_use]
+    pub fn is_own(&self, ip: IpAddr) -> bool {
+        let [high, low] = entry::words(ip);
+        let numbers = 1..=self.highest_number.load(Acquire);
+        numbers.filter_map(|number| self.addresses.entry(number)).any(|[known_high, known_low, mac]| {
+            known_high.load(Relaxed) == high && known_low.load(Relaxed) == low && mac.load(Relaxed) != 0
+        })
     }
 
     /// Datagrams to this address go to the kernel from now on. Its number is not given to another address while ports

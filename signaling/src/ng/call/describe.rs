@@ -10,7 +10,7 @@ use super::super::sdp::{self, Body, Format, MediaChange, Negotiation, RelayedMed
 use super::super::table::Shared;
 use super::CallError;
 use super::dialogue::{Dialogue, Leg, OffererMux, Slot, any_format, printed};
-use crate::media::MediaError;
+use crate::media::{MediaAddress, MediaError};
 
 /// A description on its way from one side of a dialogue to the other.
 #[derive(Debug)]
@@ -206,11 +206,15 @@ impl Description<'_> {
         } else {
             let hint = said.rtp.map(|rtp| rtp.ip()).or(self.options.received_from);
             let hint = hint.unwrap_or(self.shared.proxy_hint);
+            let mut last = None;
             for (side, ipv6) in [(self.sender, said.ipv6), (receiver, self.options.ipv6.unwrap_or(said.ipv6))]
             {
                 if slot.leg(side).local.is_none() {
-                    let address = self.shared.addresses.toward(ipv6, hint);
-                    slot.leg_mut(side).local = Some(address.ok_or(CallError::NoAddress { ipv6 })?);
+                    // Looking it up may take system calls; both sides are mostly of one family.
+                    let known = last.filter(|known: &MediaAddress| known.bind.is_ipv6() == ipv6);
+                    let address = known.or_else(|| self.shared.addresses.toward(ipv6, hint));
+                    last = Some(address.ok_or(CallError::NoAddress { ipv6 })?);
+                    slot.leg_mut(side).local = last;
                 }
             }
             if !self.is_answer {
