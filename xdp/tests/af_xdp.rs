@@ -16,7 +16,7 @@ use inside::Inside;
 use netns::{Cable, Host};
 use xdp::af_xdp::{AfXdpDevice, ModeWanted, Queues, ZeroCopy};
 use xdp::bpf::{Assembler, Ingress, Link, Mode, Program, ProgramKind, Register, Verdict};
-use xdp::{Device, Flow, Outgoing, Path, PayloadTypes, PortIndex, Rewriting};
+use xdp::{Device, Flow, Outgoing, Path, PayloadTypes, PortIndex, Rewriting, Unpromoted};
 
 /// Puts whole frames on the cable from the far end.
 struct Wire {
@@ -469,6 +469,42 @@ fn a_promoted_flow_is_forwarded_by_the_kernel_and_demoted_with_its_figures() {
         send(&mut far, Path { port: from, remote: in_local }, &rtp(12, 0));
         assert_eq!(receive(&mut near, 1), [(in_port, from_local, rtp(12, 0))]);
     }
+}
+
+#[test]
+fn a_flow_that_the_kernel_forwards_in_vain_is_taken_back() {
+    let test = "a_flow_that_the_kernel_forwards_in_vain_is_taken_back";
+    let Some(cable) = Cable::or_skip(test, netns::Options::default()) else { return };
+    inside::introduce(&cable, false);
+    // The far end takes nothing that a program sends: it has neither one itself nor GRO.
+    let mut near = inside::one(&cable.near, ModeWanted::Native);
+    let [(in_port, in_local), (out_port, _)] =
+        [(); 2].map(|()| open(&mut near, SocketAddr::new(cable.near.ipv4.into(), 0)));
+    let bind = || UdpSocket::bind((cable.far.ipv4, 0)).expect("a socket");
+    let [from, to] = [(); 2].map(|()| cable.far.run(bind));
+    let mut payload_types = PayloadTypes::default();
+    payload_types.insert(0);
+    let path = Path { port: out_port, remote: to.local_addr().expect("bound") };
+    let source = from.local_addr().expect("bound");
+    let flow = Flow { source, path, payload_types, rewriting: Rewriting::default() };
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while near.promote(in_port, &flow).is_err() {
+        assert!(Instant::now() < deadline, "the next hop is found");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut sent = 0;
+    let mut heard = Vec::new();
+    while heard.is_empty() {
+        assert!(Instant::now() < deadline, "it comes to user space again");
+        from.send_to(&[&[0x80, 0, 0, sent, 0, 0, 0, 0, 9, 9, 9, 9][..], &[7; 160]].concat(), in_local)
+            .expect("sent");
+        sent += 1;
+        heard = receive_now(&mut near);
+    }
+    assert_eq!(near.promote(in_port, &flow), Err(Unpromoted::Program));
+    let counted = near.demote(in_port).expect("it was promoted").packets;
+    assert_eq!(counted + heard.len() as u64, u64::from(sent));
+    assert_eq!(near.counters().forwarding_ended.value(), 1);
 }
 
 #[test]

@@ -29,7 +29,7 @@ mod ways;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -97,6 +97,8 @@ struct Shared {
     hops: Arc<NextHops>,
     /// Holds the program on the interface until the last device is gone.
     link: Mutex<Option<Link>>,
+    /// What the kernel forwards does not leave: on a veth whose other end has neither a program nor GRO.
+    forwards_in_vain: AtomicBool,
     /// How many ports are open on any address: only for them must the program know of new ones.
     wide_ports: AtomicUsize,
 }

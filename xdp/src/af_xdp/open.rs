@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -239,6 +239,7 @@ pub fn open(options: &Options, workers: usize, udp: &udp::Options) -> Result<Vec
         program,
         hops: Arc::clone(&hops),
         link: Mutex::new(Some(link)),
+        forwards_in_vain: AtomicBool::new(false),
         wide_ports: AtomicUsize::new(0),
     });
     let handovers = Handover::between(&doorbells, options.handover_bytes);
