@@ -14,8 +14,8 @@ use std::time::Duration;
 use engine::command::{Command, RelayId};
 use engine::event::Event;
 use engine::relay::{
-    Conversion, FlowChange, KernelCounters, Relay, RelayEvent, RelayFormat, RelayParameters, RelayStatistics,
-    RelayUpdate, Rewriting, Side,
+    Conversion, FlowChange, KernelCounters, Relay, RelayEvent, RelayFormat, RelayFormats, RelayParameters,
+    RelayStatistics, RelayUpdate, Rewriting, Side,
 };
 use engine::stream::{Direction, Refusal};
 use engine::{Engine, EngineEvents};
@@ -41,6 +41,15 @@ fn a_relay_is_promoted_when_both_are_known_and_answered_and_nobody_listens() {
     let Some(FlowChange::Promote(flow)) = relay.poll_flow(Side::A) else { panic!("wanted") };
     assert_eq!((flow.source, flow.destination), (a.at, b.at));
     assert_eq!(flow.payload_types, 1 | 1 << 8 | 1 << 101);
+
+    // Payload types that are not listed go on as they are, if they go on.
+    let mut parameters = in_kernel();
+    let mut anything = RelayFormats::default();
+    anything.others = true;
+    parameters.legs[0].receive = anything;
+    let (relay, _) = talking(parameters);
+    let Some(FlowChange::Promote(flow)) = relay.poll_flow(Side::A) else { panic!("wanted") };
+    assert_eq!(flow.payload_types, u128::MAX);
 
     let refused: [fn(&mut RelayParameters); 6] = [
         |parameters| parameters.in_kernel = false,

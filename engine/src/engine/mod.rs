@@ -173,6 +173,7 @@ impl Engine {
                 stop: Arc::clone(&engine.stop),
                 streams: config.streams_per_worker,
                 relays: config.relays_per_worker,
+                kernel_relay: config.kernel_relay,
                 receive_budget: config.receive_budget,
                 wait: config.wait,
                 tick: config.tick,

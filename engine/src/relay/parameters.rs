@@ -95,13 +95,14 @@ impl RelayFormats {
         listed.map(Known::from).or_else(|| self.others.then(|| Known::other(payload_type)))
     }
 
-    /// The set of listed payload types that go on as they are, bit `n` for payload type `n`.
+    /// The set of payload types that go on as they are, bit `n` for payload type `n`.
     pub(super) fn untouched(&self, events: bool) -> u128 {
-        self.iter()
-            .map(Known::from)
-            .filter(|known| known.is_untouched() && (events || known.action != Action::Event))
-            .filter(|known| known.receive < 128)
-            .fold(0, |set, known| set | 1 << known.receive)
+        let unlisted = if self.others { u128::MAX } else { 0 };
+        self.iter().map(Known::from).filter(|known| known.receive < 128).fold(unlisted, |set, known| {
+            let is_untouched = known.is_untouched() && (events || known.action != Action::Event);
+            let bit = 1 << known.receive;
+            if is_untouched { set | bit } else { set & !bit }
+        })
     }
 }
 

@@ -62,17 +62,28 @@ pub(super) struct History {
 }
 
 impl Reception {
-    /// Takes a packet of the present source; the usual case touches nothing else.
+    /// Takes the packet of the present source that follows the last; nothing else is needed for that. False, and
+    /// nothing done, for any other.
     #[inline]
-    pub(super) fn take(&mut self, now: Instant, header: &Header, len: usize, history: &mut History) {
-        self.count(now, header, len);
-        if header.sequence_number.0 == (self.highest as u16).wrapping_add(1) && self.state != State::Jumped {
-            self.highest = self.highest.wrapping_add(1);
-            self.seen = self.seen << 1 | 1;
-        } else {
-            self.place(header.sequence_number.0, history);
+    pub(super) fn take_next(&mut self, now: Instant, header: &Header, len: usize) -> bool {
+        let is_next = header.sequence_number.0 == (self.highest as u16).wrapping_add(1);
+        if !is_next || self.state == State::Jumped {
+            return false;
         }
+        self.count(now, header, len);
+        self.highest = self.highest.wrapping_add(1);
+        self.seen = self.seen << 1 | 1;
         self.measure_jitter(now, header.timestamp);
+        true
+    }
+
+    /// Takes a packet of the present source.
+    pub(super) fn take(&mut self, now: Instant, header: &Header, len: usize, history: &mut History) {
+        if !self.take_next(now, header, len) {
+            self.count(now, header, len);
+            self.place(header.sequence_number.0, history);
+            self.measure_jitter(now, header.timestamp);
+        }
     }
 
     /// Takes a packet that begins a source, or may be of another one. Returns whether its SSRC is the present one's.

@@ -53,6 +53,7 @@ pub(crate) struct Parts {
     pub(crate) stop: Arc<AtomicBool>,
     pub(crate) streams: usize,
     pub(crate) relays: usize,
+    pub(crate) kernel_relay: bool,
     pub(crate) receive_budget: usize,
     pub(crate) wait: WaitPolicy,
     pub(crate) tick: Duration,
@@ -107,6 +108,7 @@ impl Worker {
             counters: parts.counters,
             streams: parts.streams,
             relays: parts.relays,
+            kernel_relay: parts.kernel_relay,
             now: clock::now(),
         });
         Self { streams, commands, stop, receive_budget, wait, pace: Pace::new(clock::now(), tick) }

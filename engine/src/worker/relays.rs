@@ -10,7 +10,9 @@ use super::outbox::Outbox;
 use super::streams::{Streams, guard, rtcp_address};
 use crate::command::RelayId;
 use crate::event::{Event, RelayMemory};
-use crate::relay::{FlowChange, KernelCounters, Relay, RelayFlow, RelayStatistics, RelayUpdate, Side};
+use crate::relay::{
+    Direction, FlowChange, KernelCounters, Relay, RelayFlow, RelayStatistics, RelayUpdate, Side,
+};
 use crate::stream::Component;
 use crate::time::{Duration, Instant};
 use crate::worker::WorkerCounters;
@@ -24,8 +26,10 @@ pub(super) struct Relays {
     promotes: bool,
 }
 
-/// A relay on its ports. A packet reads this, and the hot part of the relay.
+/// A relay on its ports. The usual packet reads this and nothing else.
 struct Active {
+    /// Of the relay, whose own are only good inside of [`Active::with_relay`].
+    directions: [Direction; 2],
     relay: Box<Relay>,
     /// By side and component.
     ports: [[Option<PortIndex>; 2]; 2],
@@ -43,6 +47,14 @@ fn wheel_entry(streams: usize, slot: u32) -> u32 {
 impl Active {
     fn id(&self, slot: u32) -> RelayId {
         RelayId { worker: self.worker, slot, generation: self.generation }
+    }
+
+    /// Asks something of the relay.
+    fn with_relay<T>(&mut self, work: impl FnOnce(&mut Relay) -> T) -> T {
+        self.relay.set_directions(self.directions);
+        let result = work(&mut self.relay);
+        self.directions = self.relay.directions();
+        result
     }
 
     fn rtp(&self, side: Side) -> Option<PortIndex> {
@@ -69,16 +81,18 @@ impl Active {
     fn demote_side(&mut self, side: Side, device: &mut dyn Device, counters: &WorkerCounters) {
         counters.flows_demoted.increment();
         let last = self.rtp(side).and_then(|port| device.demote(port));
-        self.relay.handle_demoted(side, last.map(|counters| kernel_counters(&counters)));
+        let last = last.map(|counters| kernel_counters(&counters));
+        self.with_relay(|relay| relay.handle_demoted(side, last));
     }
 }
 
 impl Relays {
-    pub(super) fn new(count: usize) -> Self {
+    /// Room for `count` relays; `promotes` says whether the kernel may forward for them.
+    pub(super) fn new(count: usize, promotes: bool) -> Self {
         Self {
             slots: std::iter::repeat_with(|| None).take(count).collect(),
             touched: Vec::with_capacity(count),
-            promotes: true,
+            promotes,
         }
     }
 
@@ -91,10 +105,15 @@ impl Relays {
         datagram: Datagram<'_>,
     ) -> Option<Outgoing> {
         let active = self.slots[slot as usize].as_mut().filter(|active| !active.panicked)?;
-        let relay = &mut active.relay;
+        let Datagram { remote, payload, .. } = datagram;
         let relayed = guard(|| {
-            let transmit = relay.handle_packet(now, side, component, datagram.remote, datagram.payload);
-            (transmit, relay.take_news(side))
+            let usual = active.directions[side.index()].handle_usual(now, side, component, remote, payload);
+            if usual.is_some() {
+                return (usual, false);
+            }
+            active.with_relay(|relay| {
+                (relay.handle_packet(now, side, component, remote, payload), relay.take_news(side))
+            })
         });
         active.panicked = relayed.is_none();
         let (transmit, has_news) = relayed.unwrap_or((None, true));
@@ -130,8 +149,10 @@ impl Streams {
             }
         };
         let RelayId { worker, slot, generation } = id;
-        let mut active = Active { relay, ports, generation, worker, touched: false, panicked: false };
-        active.panicked = guard(|| active.relay.start(now)).is_none();
+        let directions = relay.directions();
+        let mut active =
+            Active { directions, relay, ports, generation, worker, touched: false, panicked: false };
+        active.panicked = guard(|| active.with_relay(|relay| relay.start(now))).is_none();
         self.relays.slots[slot as usize] = Some(active);
         self.counters.relays_added.increment();
         self.outbox.answer(Event::RelayAdded { id });
@@ -146,7 +167,7 @@ impl Streams {
         };
         active.panicked |= guard(|| {
             active.demote(device.as_mut(), counters);
-            active.relay.update(now, &mut update);
+            active.with_relay(|relay| relay.update(now, &mut update));
         })
         .is_none();
         self.open_missing_relay_rtcp(id);
@@ -161,7 +182,7 @@ impl Streams {
             return self.outbox.answer(Event::RelayUnknown { id, memory: RelayMemory::Report(report) });
         };
         let kernel = active.kernel(device.as_ref());
-        *report = active.relay.statistics(now, kernel);
+        *report = active.with_relay(|relay| relay.statistics(now, kernel));
         self.outbox.answer(Event::RelayReport { id, report });
     }
 
@@ -177,8 +198,9 @@ impl Streams {
         active.panicked |= closed.is_none();
         // What happened before is told before.
         self.settle_relay(id.slot);
-        let Some(active) = self.relays.slots[id.slot as usize].take() else { return };
+        let Some(mut active) = self.relays.slots[id.slot as usize].take() else { return };
         self.release_relay(id.slot, &active);
+        active.relay.set_directions(active.directions);
         self.counters.relays_removed.increment();
         self.outbox.answer(Event::RelayRemoved { id, relay: active.relay });
     }
@@ -197,7 +219,7 @@ impl Streams {
         let Self { device, relays, .. } = self;
         let Some(active) = relays.slots.get_mut(slot as usize).and_then(Option::as_mut) else { return };
         let kernel = active.kernel(device.as_ref());
-        active.panicked |= guard(|| active.relay.handle_timeout(now, kernel)).is_none();
+        active.panicked |= guard(|| active.with_relay(|relay| relay.handle_timeout(now, kernel))).is_none();
         self.settle_relay(slot);
     }
 
@@ -234,7 +256,7 @@ impl Streams {
                         Some(FlowChange::Promote(_)) | None => {}
                     }
                 }
-                wheel.schedule(entry, active.relay.poll_timeout());
+                wheel.schedule(entry, active.with_relay(|relay| relay.poll_timeout()));
             })
             .is_some();
         if !settled {
@@ -330,7 +352,7 @@ fn promote(
     match device.promote(port, &flow) {
         Ok(()) => {
             counters.flows_promoted.increment();
-            active.relay.handle_promoted(side, relay_flow);
+            active.with_relay(|relay| relay.handle_promoted(side, relay_flow));
         }
         Err(Unpromoted::Device) => return false,
         Err(Unpromoted::Route) => active.relay.handle_unpromoted(side, NEXT_TRY),

@@ -28,6 +28,7 @@ pub(super) struct Parts {
     pub(super) counters: Arc<WorkerCounters>,
     pub(super) streams: usize,
     pub(super) relays: usize,
+    pub(super) kernel_relay: bool,
     pub(super) now: Instant,
 }
 
@@ -65,12 +66,22 @@ pub(super) struct Active {
 
 impl Streams {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { device, events, event_doorbell, ai_doorbells, counters, streams, relays, now } = parts;
+        let Parts {
+            device,
+            events,
+            event_doorbell,
+            ai_doorbells,
+            counters,
+            streams,
+            relays,
+            kernel_relay,
+            now,
+        } = parts;
         Self {
             device,
             counters,
             slots: std::iter::repeat_with(|| None).take(streams).collect(),
-            relays: Relays::new(relays),
+            relays: Relays::new(relays, kernel_relay),
             demux: Demux::new(2 * streams + 4 * relays),
             wheel: Wheel::new(streams + relays, now),
             outbox: Outbox::new(events, event_doorbell, streams + relays),

@@ -48,7 +48,7 @@ pub(super) struct Loaded {
 impl Generator<'_> {
     /// The largest number of calls that loses less than 0.1 %, from flows of at most `set_up` calls.
     pub(super) fn search(&self, work: Work, set_up: u32, most: u32, guess: u32) -> anyhow::Result<f64> {
-        let (precision, confirm) = if self.quick { ("8", "0.6") } else { ("3", "1.5") };
+        let (precision, confirm) = if self.quick { ("8", "1") } else { ("3", "3") };
         let [most, guess] = [most, guess].map(|number| number.to_string());
         let options = [
             "--rate-of",

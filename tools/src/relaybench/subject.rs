@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::ValueEnum;
@@ -199,12 +199,13 @@ fn configuration(subject: Subject, device: &str, host: &Host, wait: Wait, scratc
          [sip]\nbind = [\"127.0.0.1:0\"]\n\
          [http]\nbind = \"127.0.0.1:0\"\n\
          [ng]\nbind = \"{ip}:{NG_PORT}\"\nallow = [\"198.18.0.0/24\"]\n\
-         [calls]\nmax = 20000\n\
+         [calls]\nmax = {calls}\n\
          [signaling]\ncpus = \"{signaling}\"\n\
          [media]\naddress = [\"{ip}\"]\nports = \"{low}-{high}\"\ndevice = \"{device}\"\n{interface}\
          kernel_relay = {in_kernel}\nwait = \"{wait}\"\ncpus = \"{core}\"\npriority = \"30\"\n",
         data = scratch.join("data").display(),
         ip = host.ip,
+        calls = MOST_CALLS,
         interface =
             if device == "af_xdp" { format!("interface = \"{}\"\n", host.interface) } else { String::new() },
         core = host.core,
@@ -236,20 +237,14 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let group = Pid::from_raw(-self.child.id().cast_signed());
-        for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-            let _ = kill(group, signal);
-            let until = Instant::now() + Duration::from_secs(2);
-            while Instant::now() < until {
-                if !matches!(self.child.try_wait(), Ok(None)) {
-                    return;
-                }
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        }
+        // Not asked to end: it would let its calls go on for a while.
+        let _ = kill(Pid::from_raw(-self.child.id().cast_signed()), Signal::SIGKILL);
+        let _ = self.child.wait();
     }
 }
 
 pub(super) const NG_PORT: u16 = 22_222;
+/// What the ports have room for.
+const MOST_CALLS: u16 = (PORTS.1 - PORTS.0) / 4;
 /// What the parties use lies below.
 const PORTS: (u16, u16) = (27_000, 65_534);

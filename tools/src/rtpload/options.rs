@@ -25,7 +25,7 @@ pub struct Options {
 pub(super) enum Command {
     /// Send through a relay for a while.
     Run(RunOptions),
-    /// Find the largest number of calls that lose less than a bound: short runs, then a longer one to confirm.
+    /// Find the largest number of calls that lose less than a bound: short runs, and some more to confirm.
     Search(SearchOptions),
     /// Be a relay: send every frame back by AF_XDP, the least that such forwarding takes. Root.
     Forward(ForwardOptions),
@@ -69,12 +69,13 @@ pub(super) struct SearchOptions {
     /// How close the answer is to be.
     #[arg(long, value_name = "PERCENT", default_value_t = 3.0)]
     pub(super) precision: f64,
-    /// Length of a short run.
+    /// Length of a run.
     #[arg(long, value_name = "SECONDS", default_value = "0.6", value_parser = seconds)]
     pub(super) step: Duration,
-    /// Length of the run that confirms.
-    #[arg(long, value_name = "SECONDS", default_value = "4", value_parser = seconds)]
-    pub(super) confirm: Duration,
+    /// How many more short runs confirm the answer: in all of them together no more than --loss. Short ones, because a
+    /// kernel that lets starved threads run takes the core away for 50 ms each second of a busy run.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(super) confirm: u32,
 }
 
 /// What is sent, from where and to whom.

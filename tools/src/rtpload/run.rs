@@ -14,7 +14,7 @@ use super::ng::{Call, Client, Wanted};
 use super::options::{Command, Load, Options, RunOptions, SearchOptions, Via};
 use super::plan::{Outcome, Plan};
 use super::report;
-use super::search::{Length, Verdict, largest};
+use super::search::{Purpose, Verdict, largest};
 use super::sockets::Sockets;
 use super::transport;
 use super::xdp::Xdp;
@@ -49,29 +49,33 @@ fn search(options: &SearchOptions) -> anyhow::Result<ExitCode> {
     let mut session = Session::begin(&options.load)?;
     let most = session.most_calls();
     let (mut steps, mut confirmed) = (Vec::new(), None);
-    let found =
-        largest(most, options.guess.unwrap_or(most / 2), options.precision / 100.0, |calls, length| {
-            let duration = match length {
-                Length::Short => options.step,
-                Length::Long => options.confirm,
-            };
-            let outcome = session.run_trusted(calls, duration)?;
+    let guess = options.guess.unwrap_or(most / 2);
+    let found = largest(most, guess, options.precision / 100.0, |calls, purpose| {
+        let runs = match purpose {
+            Purpose::Look => 1,
+            Purpose::Confirm => options.confirm,
+        };
+        let mut losses = Vec::new();
+        let mut intact = true;
+        for _ in 0..runs {
+            let outcome = session.run_trusted(calls, options.step)?;
             let loss = outcome.useless_percent();
-            let good = loss < options.loss && outcome.is_intact() && outcome.silent == 0;
             if !options.load.quiet {
-                let verdict = if good { "good" } else { "too much" };
                 let p99_us = outcome.latency.us(99.0);
-                let own =
-                    if outcome.doubts().is_empty() { "" } else { ", by this program's own doing perhaps" };
-                eprintln!(
-                    "{calls:>6} calls  {loss:>8.4} % lost or late  p99 {p99_us:>8.0} us  {verdict}{own}"
-                );
+                let own = if outcome.doubts().is_empty() { "" } else { "; this program was late itself" };
+                eprintln!("{calls:>6} calls  {loss:>8.4} % lost or late  p99 {p99_us:>8.0} us{own}");
             }
-            let verdict = if good { Verdict::Good } else { Verdict::Bad(loss) };
-            steps.push(json!({ "calls": calls, "loss_percent": loss, "good": good }));
+            losses.push(loss);
+            intact &= outcome.is_intact() && outcome.silent == 0;
             confirmed = Some(outcome);
-            Ok(verdict)
-        });
+        }
+        let loss = losses.iter().sum::<f64>() / losses.len() as f64;
+        let good = intact && loss < options.loss;
+        let step =
+            json!({ "calls": calls, "runs": runs, "loss_percent": loss, "intact": intact, "good": good });
+        steps.push(step);
+        Ok(if good { Verdict::Good } else { Verdict::Bad(loss) })
+    });
     session.end()?;
     let found = found?;
     let Some(outcome) = confirmed else { bail!("no run was made") };

@@ -10,31 +10,33 @@ pub(super) enum Verdict {
 
 /// How runs differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Length {
-    Short,
-    Long,
+pub(super) enum Purpose {
+    /// One run.
+    Look,
+    /// Several.
+    Confirm,
 }
 
 /// Begins at `guess`, goes up or down until a good and a bad number are known, halves what is between until it is within
-/// `precision` (0.03 is 3 %), and confirms by a long run, stepping down where that fails. 0 if even one call is too much.
+/// `precision` (0.03 is 3 %), and confirms by more runs, stepping down where that fails. 0 if even one call is too much.
 pub(super) fn largest(
     most: u32,
     guess: u32,
     precision: f64,
-    mut run: impl FnMut(u32, Length) -> anyhow::Result<Verdict>,
+    mut run: impl FnMut(u32, Purpose) -> anyhow::Result<Verdict>,
 ) -> anyhow::Result<u32> {
     // On a shared machine a little loss may be a neighbour's doing: it counts when it comes twice.
-    let mut is_good = |calls: u32, length: Length| -> anyhow::Result<bool> {
-        Ok(match run(calls, length)? {
+    let mut is_good = |calls: u32, purpose: Purpose| -> anyhow::Result<bool> {
+        Ok(match run(calls, purpose)? {
             Verdict::Good => true,
-            Verdict::Bad(percent) if percent < LITTLE_PERCENT => run(calls, length)? == Verdict::Good,
+            Verdict::Bad(percent) if percent < LITTLE_PERCENT => run(calls, purpose)? == Verdict::Good,
             Verdict::Bad(_) => false,
         })
     };
     let (mut good, mut bad) = (0, most + 1);
     let mut next = guess.clamp(1, most);
     while bad - good > 1 && f64::from(bad - good) > precision * f64::from(good) {
-        if is_good(next, Length::Short)? {
+        if is_good(next, Purpose::Look)? {
             good = next;
         } else {
             bad = next;
@@ -50,7 +52,7 @@ pub(super) fn largest(
         }
     }
     for _ in 0..CONFIRMATIONS {
-        if good == 0 || is_good(good, Length::Long)? {
+        if good == 0 || is_good(good, Purpose::Confirm)? {
             return Ok(good);
         }
         good -= ((f64::from(good) * precision).ceil() as u32).min(good);
@@ -103,9 +105,9 @@ mod tests {
     }
 
     #[test]
-    fn what_a_long_run_does_not_confirm_is_lowered() {
-        let found = largest(1_000, 900, 0.03, |calls, length| {
-            Ok(if calls <= 950 && (length == Length::Short || calls <= 800) {
+    fn what_more_runs_do_not_confirm_is_lowered() {
+        let found = largest(1_000, 900, 0.03, |calls, purpose| {
+            Ok(if calls <= 950 && (purpose == Purpose::Look || calls <= 800) {
                 Verdict::Good
             } else {
                 Verdict::Bad(9.0)

@@ -36,6 +36,7 @@ pub use ports::{KernelFlow, PortError, PortTable};
 use crate::bpf::{Error, Ingress, Link, Mode, Program, ProgramKind, Tested};
 use counters::EVENTS;
 use maps::Maps;
+use text::Loads;
 
 /// Settings of an [`XdpProgram`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,5 +179,8 @@ impl XdpProgram {
 }
 
 fn load(maps: &Maps, flood_limit: Option<i32>, mode: Mode) -> Result<Program, Error> {
-    Program::load("sidetone_xdp", ProgramKind::Xdp, &text::text(maps, flood_limit, mode)?)
+    Program::load("sidetone_xdp", ProgramKind::Xdp, &text::text(maps, flood_limit, mode, Loads::HERE)?)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,14 +1,11 @@
-#[path = "../../tests/netns/mod.rs"]
-mod netns;
-
 use std::net::UdpSocket;
 use std::time::Instant;
 
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
-use self::netns::{Cable, Host};
 use super::*;
 use crate::Path;
+use crate::netns::{self, Cable, Host};
 
 fn device(options: &Options) -> SkLookupDevice {
     open(options, 1).expect("root may").pop().expect("one worker, one device")
@@ -164,7 +161,7 @@ fn who_may_not_is_told_what_is_missing() {
 fn it_needs_no_leave_to_look_at_the_kernels_memory() {
     let test = "it_needs_no_leave_to_look_at_the_kernels_memory";
     if let Err(error) = crate::bpf::probe() {
-        eprintln!("skipped: {test}: {error}");
+        netns::skip(test, &error.to_string());
         return;
     }
     let opened = std::thread::spawn(|| {

@@ -1,8 +1,8 @@
 //! Forwarding: from the check that it is RTP of the flow to the frame that leaves.
 
-use super::{FLOW, HEAD, IPV4, IPV6, LENGTH, SOURCE, Shape, Text, VLAN};
+use super::{FLOW, HEAD, IPV4, IPV6, LENGTH, Loads, SOURCE, Shape, Text, VLAN, WIDE};
 use crate::bpf::Register::{R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10};
-use crate::bpf::{Assembler, Condition, Helper, Instruction, Label, Mode, Register, Size, Width};
+use crate::bpf::{Assembler, Atomic, Condition, Helper, Instruction, Label, Mode, Register, Size, Width};
 use crate::program::counters::Event;
 use crate::program::entry;
 
@@ -47,13 +47,27 @@ impl Text<'_> {
     /// Copies the words of the flow to the stack. If the head has changed since it was read, they may be of two flows.
     fn flow(&mut self) {
         let other = self.event(Event::RaisedOther);
+        self.order();
         let code = &mut self.code;
         for word in 0..entry::FLOW_WORDS {
             code.load(Size::Double, R1, R9, entry::FLOW + word * 8);
             code.store(Size::Double, R10, FLOW + word * 8, R1);
         }
+        self.order();
+        let code = &mut self.code;
         code.load(Size::Double, R1, R9, entry::HEAD).load(Size::Double, R3, R10, HEAD);
         code.branch(Condition::NotEqual, R1, R3, other);
+    }
+
+    /// What is loaded before is older than what is loaded after. On x86 that is so of itself; elsewhere an atomic that
+    /// fetches is a full barrier (the kernel's memory model for eBPF), which is there since Linux
+    /// 5.12 (on ARM 5.18); loads that acquire are since 6.15.
+    fn order(&mut self) {
+        if self.loads == Loads::Unordered {
+            let code = &mut self.code;
+            code.store(Size::Double, R10, WIDE, 0).mov(R1, 0);
+            code.atomic(Width::Bits64, Atomic::FetchAdd, R10, WIDE, R1);
+        }
     }
 
     /// The address that it leaves from: the one that it came to, or one of the table. `R3` is the head.

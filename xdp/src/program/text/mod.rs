@@ -60,12 +60,28 @@ const SOURCE: i16 = -56;
 /// How to forward: a copy of the entry's words.
 const FLOW: i16 = -104;
 
+/// Whether a CPU loads in the order of the program, which comparing an entry's head before and after relies on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loads {
+    /// It does.
+    Ordered,
+    /// It may not.
+    Unordered,
+}
+
+impl Loads {
+    /// Of the CPU that this is compiled for.
+    pub(super) const HERE: Self =
+        if cfg!(any(target_arch = "x86_64", target_arch = "x86")) { Self::Ordered } else { Self::Unordered };
+}
+
 /// Places that all shapes share.
 struct Text<'m> {
     code: Assembler<'m>,
     maps: &'m Maps,
     flood_limit: Option<i32>,
     mode: Mode,
+    loads: Loads,
     /// One per event, in their order.
     events: Vec<Label>,
     stranger: Label,
@@ -74,11 +90,16 @@ struct Text<'m> {
 }
 
 /// Writes the program for one way of attaching it. Senders to ports that are not connected may send `flood_limit` packets per second.
-pub(super) fn text(maps: &Maps, flood_limit: Option<i32>, mode: Mode) -> Result<Code<'_>, BuildError> {
+pub(super) fn text(
+    maps: &Maps,
+    flood_limit: Option<i32>,
+    mode: Mode,
+    loads: Loads,
+) -> Result<Code<'_>, BuildError> {
     let mut code = Assembler::new();
     let events = Event::ALL.iter().map(|_| code.label()).collect();
     let [stranger, limited, send] = std::array::from_fn(|_| code.label());
-    let mut text = Text { code, maps, flood_limit, mode, events, stranger, limited, send };
+    let mut text = Text { code, maps, flood_limit, mode, loads, events, stranger, limited, send };
     text.shapes();
     text.strangers();
     text.floods();
