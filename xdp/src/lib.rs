@@ -188,6 +188,7 @@ counters! {
         ring_fill_empty: "Times the kernel found a fill ring empty",
         ring_receive_invalid: "Fill ring entries the kernel refused",
         ring_transmit_invalid: "Transmit ring entries the kernel refused",
+        forwarding_ended: "Times the kernel was told to forward no more flows, because what it forwarded did not leave",
         fallbacks: "Times a device went on through kernel sockets, because its interface or its program was gone",
     }
 }
