@@ -28,6 +28,8 @@ pub(super) struct Generator<'a> {
     pub(super) relay: &'a Host,
     pub(super) scratch: &'a Path,
     pub(super) quick: bool,
+    /// Seconds of a run in a search.
+    pub(super) step: &'static str,
     /// Whether the relay takes calls by NG; else it sends everything back.
     pub(super) speaks_ng: bool,
 }
@@ -58,7 +60,7 @@ impl Generator<'_> {
             "--precision",
             precision,
             "--step",
-            "0.6",
+            self.step,
             "--confirm",
             confirm,
         ];

@@ -189,7 +189,9 @@ impl Bench<'_> {
         let generator = self.generator(subject);
         let found =
             generator.search(Work::Transcode, self.set_up(guess * 2), self.most(guess * 3), self.most(guess));
-        figures.transcoded.push(found.with_context(|| relay.last_words())?);
+        let calls = found.with_context(|| relay.last_words())?;
+        ensure!(calls > 0.0, "not one transcoded call without loss");
+        figures.transcoded.push(calls);
         Ok(())
     }
 
@@ -205,6 +207,7 @@ impl Bench<'_> {
             relay: &self.cable.relay,
             scratch: self.scratch,
             quick: self.is_coarse(),
+            step: if self.options.most.is_some() { "0.1" } else { "0.6" },
             speaks_ng: subject.speaks_ng(),
         }
     }
@@ -214,7 +217,11 @@ impl Bench<'_> {
     }
 
     fn duration(&self) -> Duration {
-        Duration::from_millis(if self.is_coarse() { 600 } else { 1_500 })
+        Duration::from_millis(match (self.options.most, self.options.quick) {
+            (Some(_), _) => 100,
+            (None, true) => 600,
+            (None, false) => 1_500,
+        })
     }
 
     /// Calls to set up for so many.
