@@ -10,6 +10,7 @@ use signaling::ng::command::Command;
 use signaling::ng::{CommandCounters, NgCounters};
 use signaling::sip::{SipCounters, SipLoad};
 use signaling::telemetry::{Exposition, Labels, Phase, collect_process};
+use xdp::af_xdp::Interface;
 
 /// The process itself.
 pub(crate) fn process(out: &mut Exposition, started: (SystemTime, Instant), phase: Phase) {
@@ -34,6 +35,13 @@ pub(crate) fn media(out: &mut Exposition, media: &Media) {
             out.counter(&format!("sidetone_device_{name}"), help, &labels, value)
         });
     }
+    for (worker, device) in engine.devices_in_use().into_iter().enumerate() {
+        let labels = [("worker", &*worker.to_string()), ("device", device)];
+        out.gauge("sidetone_device_in_use", "The device that the worker uses now; always 1", &labels, 1u64);
+    }
+    if let Some(interface) = engine.interface() {
+        of_interface(out, interface);
+    }
     engine
         .port_counters()
         .for_each(|name, help, value| out.counter(&format!("sidetone_ports_{name}"), help, &[], value));
@@ -45,6 +53,19 @@ pub(crate) fn media(out: &mut Exposition, media: &Media) {
         .counters()
         .for_each(|name, help, value| out.counter(&format!("sidetone_media_{name}"), help, &[], value));
     ai(out, &media.ai().counters());
+}
+
+/// The interface of AF_XDP: what its program has done, and the thread that knows the next hops.
+fn of_interface(out: &mut Exposition, interface: &Interface) {
+    let labels = [("interface", interface.taken().interface.as_str())];
+    // A kernel that does not tell now tells the next time.
+    if let Ok(counters) = interface.program_counters() {
+        counters
+            .for_each(|name, help, value| out.counter(&format!("sidetone_xdp_{name}"), help, &labels, value));
+    }
+    interface
+        .next_hop_counters()
+        .for_each(|name, help, value| out.counter(&format!("sidetone_{name}"), help, &labels, value));
 }
 
 fn worker_counters(out: &mut Exposition, labels: Labels<'_>, counters: &WorkerCounters) {

@@ -24,6 +24,7 @@ use xdp::host::{Interface, Machine};
 use crate::metrics;
 use crate::placing::{self, Placing};
 use crate::signals::Signals;
+use crate::watch;
 
 /// Runs until a signal ends it.
 pub(crate) fn run(mut plan: Plan) -> ExitCode {
@@ -174,10 +175,12 @@ async fn serve(mut plan: Plan) -> Result<()> {
         readiness: Arc::clone(&readiness),
         metrics: Arc::clone(&registry),
         calls: context.table.clone(),
+        media: media.clone(),
         allowed_hosts: plan.http.allowed_hosts.clone(),
     };
     let http = http_listener.serve(plan.http.connections, api.router());
     let taking = tokio::spawn(apps::serve(Arc::clone(&context), Arc::new(apps), incoming));
+    let watching = tokio::spawn(watch::devices(media.clone()));
     readiness.enter(Phase::Serving);
     if let Some(ng) = &ng {
         tracing::info!(address = %ng.local_addr(), "listening for NG");
@@ -192,6 +195,7 @@ async fn serve(mut plan: Plan) -> Result<()> {
     drain(&context.table, plan.drain_timeout, reason, &mut signals).await;
 
     taking.abort();
+    watching.abort();
     drop((http, ng));
     if let Some(sip) = Arc::into_inner(sip) {
         sip.shutdown().await;
@@ -271,6 +275,9 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 fn log_device(engine: &Engine) {
     let device = engine.device();
     tracing::info!(device = device.name, workers = engine.worker_counters().len(), "media engine runs");
+    if let Some(taken) = &device.taken {
+        tracing::info!("{taken}");
+    }
     tracing::info!("media ports are chosen {}", device.ports);
     for (kind, reason) in &device.refused {
         tracing::info!(device = %kind, "better device not used: {reason}");

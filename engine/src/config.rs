@@ -129,6 +129,8 @@ pub struct AfXdpConfig {
     /// Packets per second from one source that no call knows, before the rest is dropped in the driver; 0 takes any
     /// number.
     pub flood_limit: u32,
+    /// UDP ports that are not media (SIP) whose senders fall under the flood limit, too.
+    pub guarded_ports: Vec<u16>,
 }
 
 impl AfXdpConfig {
@@ -156,6 +158,7 @@ impl Default for AfXdpConfig {
             hugepages: Want::Auto,
             busy_poll: false,
             flood_limit: 0,
+            guarded_ports: Vec::new(),
         }
     }
 }

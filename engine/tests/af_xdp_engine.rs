@@ -8,8 +8,9 @@ mod rig;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use engine::command::Command;
 use engine::config::{AfXdpConfig, DeviceKind, EngineConfig, Want, XdpMode};
-use engine::stream::Stream;
+use engine::stream::{App, Stream};
 use engine::{Engine, StartError};
 use netns::{Cable, Host, Options};
 use rig::{config, next_event, parameters};
@@ -94,3 +95,77 @@ fn what_is_required_and_cannot_be_had_is_refused_in_words() {
         cable.near.run(|| Engine::start(on(&cable.near, generic)).map(|(engine, _)| engine.device().name));
     assert_eq!(name.expect("it starts"), "af_xdp generic copy");
 }
+
+#[test]
+fn calls_go_on_when_the_program_is_taken_off_the_interface() {
+    let test = "calls_go_on_when_the_program_is_taken_off_the_interface";
+    let Some(cable) = Cable::or_skip(test, Options { queues: 2, ..Options::default() }) else { return };
+    if !has_two_cpus(test) {
+        return;
+    }
+    let (engine, mut events) =
+        cable.near.run(|| Engine::start(on(&cable.near, AfXdpConfig::default()))).expect("it starts");
+    let started = engine.device().name;
+    assert_eq!(engine.devices_in_use(), [started; 2]);
+    let callers: Vec<(UdpSocket, SocketAddr)> = (0..CALLS)
+        .map(|_| {
+            let socket = cable.far.run(|| UdpSocket::bind((cable.far.ipv4, 0))).expect("a port");
+            socket.set_nonblocking(true).expect("a socket");
+            let stream = Stream::new(parameters(Some(socket.local_addr().expect("bound")), None));
+            let (id, local) = engine.add_stream(cable.near.ipv4.into(), stream).expect("room");
+            next_event(&mut events);
+            engine.send(Command::Attach { id, app: App::Echo }).expect("room in the ring");
+            (socket, local)
+        })
+        .collect();
+    let heard = || engine.worker_counters().iter().map(|counters| counters.packets.value()).sum::<u64>();
+    let mut numbers: Vec<Vec<u16>> = vec![Vec::new(); CALLS];
+    let mut sent = 0;
+    let mut after = 0;
+    for round in 0..ROUNDS {
+        if round == ROUNDS / 2 {
+            engine.interface().expect("it is AF_XDP").detach().expect("attached until now");
+        }
+        for ((socket, local), numbers) in callers.iter().zip(&mut numbers) {
+            let [high, low] = round.to_be_bytes();
+            let stamp = (u32::from(round) * 160).to_be_bytes();
+            let packet = [&[0x80, 0, high, low][..], &stamp, &[0, 0, 0, 7], &[0x55; 160]].concat();
+            socket.send_to(&packet, local).expect("sent");
+            sent += 1;
+            let mut buffer = [0; 1500];
+            while let Ok(len) = socket.recv(&mut buffer) {
+                if len > 12 && buffer[1] & 0x7f == 0 {
+                    numbers.push(u16::from_be_bytes([buffer[2], buffer[3]]));
+                    after += usize::from(round > ROUNDS / 2 + 5);
+                }
+            }
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // A hundred milliseconds are five packets of a call.
+    let most = 5 * CALLS as u64;
+    let until = Instant::now() + Duration::from_secs(5);
+    while heard() + most < sent && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(heard() + most >= sent, "{} of {sent} packets came in", heard());
+    let lost: usize = numbers
+        .iter()
+        .map(|numbers| {
+            let first = numbers.first().copied().unwrap_or_default();
+            // They begin anywhere and go round.
+            let span = numbers.iter().map(|number| number.wrapping_sub(first)).max().unwrap_or_default();
+            (usize::from(span) + 1).saturating_sub(numbers.len())
+        })
+        .sum();
+    assert!(lost <= most as usize, "{lost} packets did not go out");
+    assert!(after >= CALLS * usize::from(ROUNDS / 4), "only {after} packets went out afterwards");
+    assert_eq!(engine.devices_in_use(), ["af_xdp, now through kernel sockets"; 2]);
+    assert_eq!(engine.device().name, started);
+    engine.shutdown();
+}
+
+const CALLS: usize = 16;
+
+/// Packets that each caller sends.
+const ROUNDS: u16 = 100;

@@ -8,8 +8,15 @@ use xdp::udp::UdpDevice;
 use super::StartError;
 use crate::config::{AfXdpConfig, DeviceKind, EngineConfig, Want, XdpMode};
 
-/// The devices of all workers, and the better ones with the reasons that they were refused for, best first.
-pub(super) type Opened = (Vec<Box<dyn Device>>, Vec<(DeviceKind, String)>);
+/// What the ladder led to.
+pub(super) struct Opened {
+    /// One device for each worker.
+    pub(super) devices: Vec<Box<dyn Device>>,
+    /// The better ones with the reasons that they were refused for, best first.
+    pub(super) refused: Vec<(DeviceKind, String)>,
+    /// The interface that the devices share.
+    pub(super) interface: Option<af_xdp::Interface>,
+}
 
 /// Opens the device that was asked for, for each of `workers`.
 ///
@@ -21,7 +28,7 @@ pub(super) fn open(config: &EngineConfig, workers: usize) -> Result<Opened, Star
     let mut refused = Vec::new();
     for &device in wanted {
         match open_kind(device, config, workers) {
-            Ok(devices) => return Ok((devices, refused)),
+            Ok(opened) => return Ok(Opened { refused, ..opened }),
             Err(reason) => refused.push((device, reason)),
         }
     }
@@ -33,16 +40,14 @@ pub(super) fn open(config: &EngineConfig, workers: usize) -> Result<Opened, Star
 const LADDER: [DeviceKind; 4] =
     [DeviceKind::AfXdp, DeviceKind::SkLookup, DeviceKind::IoUring, DeviceKind::Udp];
 
-fn open_kind(
-    device: DeviceKind,
-    config: &EngineConfig,
-    workers: usize,
-) -> Result<Vec<Box<dyn Device>>, String> {
+fn open_kind(device: DeviceKind, config: &EngineConfig, workers: usize) -> Result<Opened, String> {
     // RTP and RTCP, of each side of a relay; never more than the worker's share of the range.
     let range = usize::from(config.media_ports.end().saturating_sub(*config.media_ports.start())) + 1;
     let ports = (2 * config.streams_per_worker + 4 * config.relays_per_worker).min(range.div_ceil(workers));
-    match device {
-        DeviceKind::AfXdp => open_af_xdp(&config.af_xdp, &config.media_cpus, ports, workers),
+    let devices = match device {
+        DeviceKind::AfXdp => {
+            return open_af_xdp(&config.af_xdp, &config.media_cpus, ports, workers);
+        }
         DeviceKind::SkLookup => {
             let options = xdp::sk_lookup::Options { ports, ..xdp::sk_lookup::Options::default() };
             boxed(xdp::sk_lookup::open(&options, workers))
@@ -53,7 +58,8 @@ fn open_kind(
         DeviceKind::Auto | DeviceKind::Udp => {
             each(workers, || UdpDevice::new(&xdp::udp::Options { ports, ..xdp::udp::Options::default() }))
         }
-    }
+    };
+    Ok(Opened { devices: devices?, refused: Vec::new(), interface: None })
 }
 
 fn open_af_xdp(
@@ -61,7 +67,7 @@ fn open_af_xdp(
     media_cpus: &[usize],
     ports: usize,
     workers: usize,
-) -> Result<Vec<Box<dyn Device>>, String> {
+) -> Result<Opened, String> {
     let Some(interface) = &config.interface else {
         return Err("no interface is named (media.interface)".to_owned());
     };
@@ -82,19 +88,20 @@ fn open_af_xdp(
         hugepages: config.hugepages != Want::Never,
         busy_poll: config.busy_poll.then_some(BUSY_POLL),
         media_cpus: media_cpus.to_vec(),
+        guarded_ports: config.guarded_ports.clone(),
         flood_limit: Some(config.flood_limit).filter(|&limit| limit > 0),
         ..af_xdp::Options::new(interface)
     };
     let udp = xdp::udp::Options { ports, ..xdp::udp::Options::default() };
     let devices = af_xdp::open(&options, workers, &udp).map_err(|refusal| refusal.to_string())?;
-    if let Some(taken) = devices.first().map(|device| device.taken()) {
-        let ordinary = taken.refused.iter().find(|sentence| sentence.starts_with("huge pages"));
-        if let Some(reason) = ordinary.filter(|_| config.hugepages == Want::Require) {
-            return Err(format!("media.hugepages is `require`: {reason}"));
-        }
-        tracing::info!("{taken}");
+    let Some(first) = devices.first() else { return Err("there is no worker".to_owned()) };
+    let interface = first.interface();
+    let ordinary = first.taken().refused.iter().find(|sentence| sentence.starts_with("huge pages"));
+    if let Some(reason) = ordinary.filter(|_| config.hugepages == Want::Require) {
+        return Err(format!("media.hugepages is `require`: {reason}"));
     }
-    boxed(Ok::<_, String>(devices))
+    let devices = boxed(Ok::<_, String>(devices))?;
+    Ok(Opened { devices, refused: Vec::new(), interface: Some(interface) })
 }
 
 /// One device for each worker.

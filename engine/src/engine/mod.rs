@@ -12,8 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
+use xdp::af_xdp::Interface;
 use xdp::{Device, DeviceCounters, Doorbell};
 
+use self::devices::Opened;
 use self::placement::Placement;
 use self::ports::PortPool;
 use self::slots::Slots;
@@ -38,6 +40,7 @@ pub struct Engine {
     silent_peer_limit: Duration,
     inband_dtmf: InbandDtmf,
     device: DeviceChoice,
+    interface: Option<Interface>,
     warnings: Vec<String>,
 }
 
@@ -51,11 +54,13 @@ pub struct EngineEvents {
     doorbell: Doorbell,
 }
 
-/// Which device the workers run on, and why none of the better ones.
+/// Which device the workers have started on, and why none of the better ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceChoice {
     /// [`Device::name`] of the one taken.
     pub name: &'static str,
+    /// How it reaches its interface, and why not in a better way: a sentence, if it has one.
+    pub taken: Option<String>,
     /// The better devices and the reason that each was refused, best first.
     pub refused: Vec<(DeviceKind, String)>,
     /// How ports are chosen for calls, and why not better.
@@ -100,9 +105,11 @@ impl Engine {
         ai_doorbells: Vec<Doorbell>,
     ) -> Result<(Self, EngineEvents), StartError> {
         check(&config)?;
-        let (devices, refused) = devices::open(&config, config.workers())?;
+        let Opened { devices, refused, interface } = devices::open(&config, config.workers())?;
         let (mut engine, events) = Self::start_on(config, devices, ai_doorbells)?;
         engine.device.refused = refused;
+        engine.device.taken = interface.as_ref().map(|interface| interface.taken().to_string());
+        engine.interface = interface;
         Ok((engine, events))
     }
 
@@ -146,7 +153,8 @@ impl Engine {
             threads: Mutex::default(),
             silent_peer_limit: config.silent_peer_limit,
             inband_dtmf: config.inband_dtmf,
-            device: DeviceChoice { name, refused: Vec::new(), ports },
+            device: DeviceChoice { name, taken: None, refused: Vec::new(), ports },
+            interface: None,
         };
         let ai_doorbells: Arc<[Doorbell]> = ai_doorbells.into();
         let mut rings = Vec::new();
@@ -319,6 +327,10 @@ impl Engine {
             let _ = thread.join();
         }
         lock(&self.control).placement.end();
+        if let Some(interface) = &self.interface {
+            // The kernel has taken the program off if the interface is gone.
+            let _ = interface.detach();
+        }
     }
 
     /// How many streams each worker has, counting those being added or removed.
@@ -345,10 +357,25 @@ impl Engine {
         lock(&self.control).workers.iter().map(|worker| Arc::clone(&worker.device_counters)).collect()
     }
 
-    /// Which device the workers run on, and why none of the better ones.
+    /// Which device the workers have started on, and why none of the better ones.
     #[must_use]
     pub fn device(&self) -> &DeviceChoice {
         &self.device
+    }
+
+    /// The device that each worker uses at this moment: another than at the start if that has lost its interface or
+    /// its program.
+    #[must_use]
+    pub fn devices_in_use(&self) -> Vec<&'static str> {
+        let workers = lock(&self.control).workers.len();
+        let name = |worker| self.interface.as_ref().and_then(|interface| interface.device_name(worker));
+        (0..workers).map(|worker| name(worker).unwrap_or(self.device.name)).collect()
+    }
+
+    /// The interface that the devices share, if they are AF_XDP's and the engine has opened them.
+    #[must_use]
+    pub fn interface(&self) -> Option<&Interface> {
+        self.interface.as_ref()
     }
 
     /// How the ports of calls were chosen.

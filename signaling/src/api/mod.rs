@@ -1,6 +1,7 @@
 //! HTTP: health, metrics and the calls.
 
 mod calls;
+mod device;
 mod host;
 mod routes;
 mod server;

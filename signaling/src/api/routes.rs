@@ -11,9 +11,10 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::json;
 
-use super::calls;
 use super::host::AllowedHosts;
+use super::{calls, device};
 use crate::call::CallTable;
+use crate::media::Media;
 use crate::telemetry::{Phase, Readiness, Registry};
 
 /// What the paths show.
@@ -25,6 +26,8 @@ pub struct Api {
     pub metrics: Arc<Registry>,
     /// The calls that run.
     pub calls: CallTable,
+    /// The media engine.
+    pub media: Media,
     /// Names that the Host header may carry besides addresses and `localhost`.
     pub allowed_hosts: Vec<String>,
 }
@@ -38,6 +41,7 @@ impl Api {
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
+            .route("/v1/device", get(device::show))
             .route("/v1/calls", get(calls::list))
             .route("/v1/calls/{id}", get(calls::one).delete(calls::hang_up))
             .fallback(not_found)
@@ -117,6 +121,7 @@ sidetone
 GET    /healthz        200 while the process runs
 GET    /readyz         200 while calls are taken, 503 with reasons while starting or draining
 GET    /metrics        Prometheus text
+GET    /v1/device      how media comes in and goes out, JSON
 GET    /v1/calls       the calls that run now, JSON
 GET    /v1/calls/{id}  one call, with its media figures
 DELETE /v1/calls/{id}  hangs up

@@ -4,12 +4,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use engine::Engine;
+use engine::ai::AiRuntime;
+use engine::config::{DeviceKind, EngineConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::*;
 use crate::call::{CallState, CallSummary, CallTable, HangUp};
+use crate::media::Media;
 use crate::telemetry::{Phase, Readiness, Registry};
 
 struct Server {
@@ -27,12 +31,32 @@ async fn server(connections: usize) -> Server {
         readiness: Arc::clone(&readiness),
         metrics,
         calls: calls.clone(),
+        media: media(),
         allowed_hosts: vec!["voice.example.com".to_owned()],
     };
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = HttpListener::bind(any).await.expect("a free port");
     let http = listener.serve(connections, api.router());
     Server { http, readiness, calls }
+}
+
+/// An engine that never opens a port.
+fn media() -> Media {
+    let config = EngineConfig { device: DeviceKind::Udp, streams_per_worker: 2, ..EngineConfig::default() };
+    let (engine, events) = Engine::start(config).expect("the engine starts");
+    Media::start(engine, events, AiRuntime::start(&[]).expect("AI threads")).expect("a doorbell")
+}
+
+#[tokio::test]
+async fn the_device_in_use_is_named_for_each_worker() {
+    let server = server(4).await;
+    let (status, body) = request(&server, "GET", "/v1/device").await;
+    assert_eq!(status, 200);
+    let device: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(device["started"], "udp", "{device}");
+    assert_eq!(device["workers"][0], serde_json::json!({ "worker": 0, "device": "udp" }));
+    assert!(device["interface"].is_null() && device["taken"].is_null(), "{device}");
+    assert_eq!(device["refused"], serde_json::json!([]));
 }
 
 fn summary() -> CallSummary {

@@ -6,7 +6,7 @@ use engine::config::{AfXdpConfig, DeviceKind, EngineConfig, PortSteering, WaitPo
 
 use super::choices::{Device, InbandDtmf, Simd, Steering, Wait, Want, XdpMode};
 use super::plan::Check;
-use super::sections::{Config, Media};
+use super::sections::Config;
 
 pub(super) fn check(check: &mut Check<'_>) {
     let media = &check.loaded.config.media;
@@ -149,7 +149,7 @@ pub(super) fn engine_config(config: &Config) -> EngineConfig {
             Device::IoUring => DeviceKind::IoUring,
             Device::Udp => DeviceKind::Udp,
         },
-        af_xdp: af_xdp_config(media),
+        af_xdp: af_xdp_config(config),
         steering: match media.steering {
             Steering::Auto => PortSteering::Auto,
             Steering::Rules => PortSteering::Rules,
@@ -179,7 +179,8 @@ pub(super) fn engine_config(config: &Config) -> EngineConfig {
     }
 }
 
-fn af_xdp_config(media: &Media) -> AfXdpConfig {
+fn af_xdp_config(config: &Config) -> AfXdpConfig {
+    let media = &config.media;
     AfXdpConfig {
         interface: media.interface.as_ref().map(|name| name.0.clone()),
         queues: media.queues.0.clone(),
@@ -194,7 +195,20 @@ fn af_xdp_config(media: &Media) -> AfXdpConfig {
         hugepages: want(media.hugepages),
         busy_poll: media.busy_poll,
         flood_limit: media.flood_limit,
+        guarded_ports: guarded_ports(config),
     }
+}
+
+/// The ports of SIP, if they fall under the flood limit.
+fn guarded_ports(config: &Config) -> Vec<u16> {
+    if !config.media.flood_limit_sip || config.media.flood_limit == 0 {
+        return Vec::new();
+    }
+    let mut ports: Vec<u16> = config.sip.bind.iter().map(|address| address.0.port()).collect();
+    ports.retain(|&port| port != 0);
+    ports.sort_unstable();
+    ports.dedup();
+    ports
 }
 
 const fn want(want: Want) -> engine::config::Want {

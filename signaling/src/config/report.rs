@@ -107,7 +107,11 @@ fn af_xdp(interface: &str, config: &AfXdpConfig) -> String {
     };
     let flood = match config.flood_limit {
         0 => String::new(),
-        limit => format!(", {limit} packets/s from unknown sources"),
+        limit if config.guarded_ports.is_empty() => format!(", {limit} packets/s from unknown sources"),
+        limit => {
+            let ports = join(config.guarded_ports.iter());
+            format!(", {limit} packets/s from unknown sources and to SIP ports {ports}")
+        }
     };
     format!(
         "AF_XDP on {interface}: {queues}, {mode}{}{}, {} frames, rings of {}{}{flood}",

@@ -166,6 +166,8 @@ pub struct Media {
     pub busy_poll: bool,
     /// Packets per second from one source that no call knows; 0 takes any number.
     pub flood_limit: u32,
+    /// Whether SIP over UDP falls under `flood_limit`, too.
+    pub flood_limit_sip: bool,
     /// How the packets of a call come to its worker's queue (AF_XDP).
     pub steering: Steering,
     /// Whether relays that need no look at their payload are left to the kernel.
@@ -225,6 +227,7 @@ impl Default for Media {
             hugepages: Want::Auto,
             busy_poll: false,
             flood_limit: 0,
+            flood_limit_sip: false,
             steering: Steering::Auto,
             kernel_relay: true,
             simd: Simd::Auto,

@@ -509,6 +509,7 @@ fn the_fast_path_is_configured_end_to_end() {
         hugepages: Want::Require,
         busy_poll: true,
         flood_limit: 5000,
+        guarded_ports: Vec::new(),
     };
     assert_eq!(plan.engine.af_xdp, expected);
     assert!(!plan.engine.kernel_relay && plan.engine.lock_memory);
@@ -526,6 +527,25 @@ fn the_fast_path_is_configured_end_to_end() {
         assert!(printed.contains(words), "{words} is missing in\n{printed}");
     }
     assert_eq!(plan_text("[media]\npriority = \"off\"\n", &[]).expect("a plan").engine.priority, None);
+}
+
+#[test]
+fn sip_falls_under_the_flood_limit_only_if_that_is_said() {
+    let guarded = |keys: &str| -> (Vec<u16>, String) {
+        let bind =
+            "[sip]\nbind = [\"192.0.2.1:5060\", \"192.0.2.2:5060\", \"192.0.2.1:5080\", \"127.0.0.1:0\"]\n";
+        let plan = plan_text(&format!("{bind}[media]\n{keys}"), &[]).expect("a plan");
+        (plan.engine.af_xdp.guarded_ports.clone(), report(&plan))
+    };
+    assert_eq!(guarded("interface = \"eth1\"\nflood_limit = 500\n").0, Vec::<u16>::new());
+    assert_eq!(
+        guarded("interface = \"eth1\"\nflood_limit_sip = true\n").0,
+        Vec::<u16>::new(),
+        "there is no limit"
+    );
+    let (ports, printed) = guarded("interface = \"eth1\"\nflood_limit = 500\nflood_limit_sip = true\n");
+    assert_eq!(ports, [5060, 5080]);
+    assert!(printed.contains("500 packets/s from unknown sources and to SIP ports 5060, 5080"), "{printed}");
 }
 
 #[test]

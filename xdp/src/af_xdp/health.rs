@@ -3,7 +3,6 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::open::Mode;
 use super::rings::Rings;
 use super::{Core, Shared};
 
@@ -90,6 +89,9 @@ impl Core {
             return;
         }
         self.health.state = State::Sockets;
+        if let Some(fallen) = self.shared.fallen.get(self.worker) {
+            fallen.store(true, Ordering::Relaxed);
+        }
         self.counters.fallbacks.increment();
         self.ways.close_rings();
         // What was queued there is lost, as on a wire that is cut.
@@ -97,13 +99,7 @@ impl Core {
     }
 
     pub(super) fn name(&self) -> &'static str {
-        let zero_copy = self.shared.taken.zero_copy;
-        match (self.health.state, self.shared.taken.mode) {
-            (State::Sockets, _) => "af_xdp, now through kernel sockets",
-            (_, Mode::Native) if zero_copy => "af_xdp native zero-copy",
-            (_, Mode::Native) => "af_xdp native copy",
-            (_, Mode::Generic) => "af_xdp generic copy",
-        }
+        self.shared.name(self.health.state == State::Sockets)
     }
 }
 

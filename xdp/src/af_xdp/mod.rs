@@ -97,10 +97,23 @@ struct Shared {
     hops: Arc<NextHops>,
     /// Holds the program on the interface until the last device is gone.
     link: Mutex<Option<Link>>,
+    /// Which workers go on through kernel sockets.
+    fallen: Box<[AtomicBool]>,
     /// What the kernel forwards does not leave: on a veth whose other end has neither a program nor GRO.
     forwards_in_vain: AtomicBool,
     /// How many ports are open on any address: only for them must the program know of new ones.
     wide_ports: AtomicUsize,
+}
+
+impl Shared {
+    fn name(&self, fallen: bool) -> &'static str {
+        match self.taken.mode {
+            _ if fallen => "af_xdp, now through kernel sockets",
+            Mode::Native if self.taken.zero_copy => "af_xdp native zero-copy",
+            Mode::Native => "af_xdp native copy",
+            Mode::Generic => "af_xdp generic copy",
+        }
+    }
 }
 
 /// Counted one by one here and together in the counters, which are atomic.
@@ -149,6 +162,13 @@ impl Interface {
     #[must_use]
     pub fn taken(&self) -> &Taken {
         &self.0.taken
+    }
+
+    /// [`Device::name`] of a worker's device, as it is now; `None` if there is no such worker.
+    #[must_use]
+    pub fn device_name(&self, worker: usize) -> Option<&'static str> {
+        let fallen = self.0.fallen.get(worker)?.load(Ordering::Relaxed);
+        Some(self.0.name(fallen))
     }
 
     /// Takes the program off the interface, for all workers: they go on through kernel sockets.
