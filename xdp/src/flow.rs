@@ -83,7 +83,7 @@ pub enum Unpromoted {
     /// The next hop is not known yet, or not through the device's interface. It may be tried again.
     #[error("no way to the receiver through this interface is known yet")]
     Route,
-    /// The program is gone or its table is full.
+    /// The program is gone, its table is full, or what it forwards does not leave.
     #[error("the program does not take it")]
     Program,
 }

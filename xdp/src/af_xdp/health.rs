@@ -49,6 +49,7 @@ impl Core {
             return;
         }
         self.refresh_promoted();
+        self.watch_forwarding();
         self.refresh_addresses();
         let attached = self.shared.hops.is_alive();
         let Some(rings) = &mut self.rings else {

@@ -99,6 +99,8 @@ struct Shared {
     link: Mutex<Option<Link>>,
     /// Which workers go on through kernel sockets.
     fallen: Box<[AtomicBool]>,
+    /// What the kernel forwards does not leave: on a veth whose other end has neither a program nor GRO.
+    forwards_in_vain: AtomicBool,
     /// How many ports are open on any address: only for them must the program know of new ones.
     wide_ports: AtomicUsize,
 }

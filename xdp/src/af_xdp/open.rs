@@ -240,6 +240,7 @@ pub fn open(options: &Options, workers: usize, udp: &udp::Options) -> Result<Vec
         hops: Arc::clone(&hops),
         link: Mutex::new(Some(link)),
         fallen: (0..workers).map(|_| AtomicBool::new(false)).collect(),
+        forwards_in_vain: AtomicBool::new(false),
         wide_ports: AtomicUsize::new(0),
     });
     let handovers = Handover::between(&doorbells, options.handover_bytes);

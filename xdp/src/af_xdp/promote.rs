@@ -1,8 +1,10 @@
 //! Flows that the kernel forwards by itself, and what keeps them right: when a next hop changes, the flow goes through
 //! user space for a moment and on with the new one.
 
-use super::Core;
+use std::sync::atomic::Ordering;
+
 use super::ways::source;
+use super::{Core, Shared};
 use crate::next_hop::{NextHop, Way};
 use crate::program::KernelFlow;
 use crate::{Flow, FlowCounters, PortIndex, Unpromoted};
@@ -13,6 +15,10 @@ pub(super) struct Promoted {
     flows: Vec<Option<PromotedFlow>>,
     /// Of the next hops when the flows were last looked at.
     generation: u64,
+    /// What had been forwarded and dropped when it was last compared.
+    watched: [u64; 2],
+    /// How many times in a row all that was forwarded was dropped.
+    in_vain: u8,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +32,7 @@ struct PromotedFlow {
 
 impl Promoted {
     pub(super) fn new(ports: usize) -> Self {
-        Self { flows: Vec::with_capacity(ports), generation: 0 }
+        Self { flows: Vec::with_capacity(ports), generation: 0, watched: [0; 2], in_vain: 0 }
     }
 
     /// The port is closed.
@@ -43,7 +49,7 @@ impl Promoted {
 
 impl Core {
     pub(super) fn promote(&mut self, index: PortIndex, flow: &Flow) -> Result<(), Unpromoted> {
-        if self.ways.is_closed() {
+        if self.ways.is_closed() || self.shared.forwards_in_vain.load(Ordering::Relaxed) {
             return Err(Unpromoted::Program);
         }
         let number = self.promotable(index)?;
@@ -85,7 +91,7 @@ impl Core {
     pub(super) fn refresh_promoted(&mut self) {
         let hops = &self.shared.hops;
         let generation = hops.generation();
-        if generation == self.promoted.generation {
+        if generation == self.promoted.generation || self.shared.forwards_in_vain.load(Ordering::Relaxed) {
             return;
         }
         self.promoted.generation = generation;
@@ -110,6 +116,48 @@ impl Core {
             let kernel_flow = hop.and_then(|hop| self.kernel_flow(&promoted.flow, &hop).ok());
             let taken = kernel_flow.is_some_and(|flow| ports.promote(number, &flow).is_ok());
             self.promoted.flows[at] = Some(PromotedFlow { hop: hop.filter(|_| taken), before, ..promoted });
+        }
+    }
+
+    /// Takes back what the kernel forwards if nothing of that leaves: XDP_TX tells nobody. The first worker compares what
+    /// was forwarded with what the interface dropped.
+    #[cold]
+    pub(super) fn watch_forwarding(&mut self) {
+        let Shared { hops, program, forwards_in_vain, .. } = &*self.shared;
+        if forwards_in_vain.load(Ordering::Relaxed) {
+            return self.stop_forwarding();
+        }
+        if self.worker != 0 {
+            return;
+        }
+        let now = [program.ports().forwarded(), hops.transmit_dropped()];
+        let [forwarded, dropped] =
+            [0, 1].map(|figure| now[figure].saturating_sub(self.promoted.watched[figure]));
+        if forwarded == 0 || forwarded >= ENOUGH_FORWARDED {
+            self.promoted.watched = now;
+        }
+        if forwarded < ENOUGH_FORWARDED {
+            return;
+        }
+        // The figures are not of the same moment, and others may drop, too.
+        let all_dropped = dropped >= forwarded - forwarded / 4;
+        self.promoted.in_vain = if all_dropped { self.promoted.in_vain + 1 } else { 0 };
+        if self.promoted.in_vain >= TIMES_IN_VAIN {
+            forwards_in_vain.store(true, Ordering::Relaxed);
+            self.counters.forwarding_ended.increment();
+            self.stop_forwarding();
+        }
+    }
+
+    fn stop_forwarding(&mut self) {
+        for at in 0..self.promoted.flows.len() {
+            let Some(promoted) = self.promoted.flows[at].filter(|promoted| promoted.hop.is_some()) else {
+                continue;
+            };
+            let Ok(number) = self.promotable(PortIndex(at as u32)) else { continue };
+            let last = self.shared.program.ports().demote(number);
+            let before = last.map(|last| joined(promoted.before, last)).or(promoted.before);
+            self.promoted.flows[at] = Some(PromotedFlow { hop: None, before, ..promoted });
         }
     }
 
@@ -162,6 +210,12 @@ fn joined(before: Option<FlowCounters>, now: FlowCounters) -> FlowCounters {
         ..sums
     }
 }
+
+/// Packets that are compared at least.
+const ENOUGH_FORWARDED: u64 = 8;
+
+/// Once may be chance.
+const TIMES_IN_VAIN: u8 = 3;
 
 /// The identifier in a tag (IEEE 802.1Q section 9.6).
 const VLAN_ID: u16 = 0xfff;

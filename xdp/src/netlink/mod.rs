@@ -72,6 +72,22 @@ impl Netlink {
         none_if(link, rustix::io::Errno::NODEV)
     }
 
+    /// One interface by its index, with the number of frames that it could not transmit, those that a program sent back
+    /// included where its driver counts them; `None` if there is no such interface.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn link_with_drops(&mut self, index: u32) -> io::Result<Option<(Link, u64)>> {
+        let mut header = [0; message::LINK_BYTES];
+        header[4..8].copy_from_slice(&index.to_ne_bytes());
+        let request = Request::new(message::GETLINK, 0).put(&header);
+        let link = self.ask(request, |kind, body| {
+            let link = (kind == message::NEWLINK).then(|| Link::parse(body)).flatten()?;
+            (link.index == index).then(|| (link, Link::parse_transmit_dropped(body).unwrap_or(0)))
+        });
+        none_if(link, rustix::io::Errno::NODEV)
+    }
+
     /// The addresses of all interfaces.
     ///
     /// # Errors

@@ -87,6 +87,14 @@ impl Link {
         Some(link)
     }
 
+    /// How many frames it could not transmit (`tx_dropped` of struct rtnl_link_stats64), if the message says so.
+    pub(super) fn parse_transmit_dropped(body: &[u8]) -> Option<u64> {
+        let attributes = body.get(message::LINK_BYTES..)?;
+        let mut found = Attributes::new(attributes).filter(|(kind, _)| *kind == message::IFLA_STATS64);
+        let (_, statistics) = found.next()?;
+        statistics.get(56..)?.first_chunk().copied().map(u64::from_ne_bytes)
+    }
+
     /// The index of an interface that is gone, from the body of RTM_DELLINK.
     pub(super) fn parse_gone(body: &[u8]) -> Option<u32> {
         let header = body.first_chunk::<{ message::LINK_BYTES }>()?;

@@ -98,6 +98,7 @@ struct Shared {
     /// The program that shall be attached; 0 if none is expected.
     program: AtomicU32,
     mtu: AtomicU32,
+    transmit_dropped: AtomicU64,
     sources: Sources,
     stop: AtomicBool,
     requests: SyncSender<Request>,
@@ -139,6 +140,7 @@ impl NextHops {
             alive: AtomicBool::new(true),
             program: AtomicU32::new(0),
             mtu: AtomicU32::new(mtu),
+            transmit_dropped: AtomicU64::new(0),
             sources: Sources::new(),
             stop: AtomicBool::new(false),
             requests: sender,
@@ -229,6 +231,12 @@ impl NextHops {
     #[must_use]
     pub fn mtu(&self) -> u32 {
         self.shared.mtu.load(Ordering::Relaxed)
+    }
+
+    /// How many frames the interface could not transmit, as it was 50 ms ago at most.
+    #[must_use]
+    pub fn transmit_dropped(&self) -> u64 {
+        self.shared.transmit_dropped.load(Ordering::Relaxed)
     }
 
     /// Whether rules choose the way by the source address. The answers are then right for the addresses of this

@@ -221,7 +221,7 @@ impl PortTable {
     }
 
     /// Packets forwarded of all flows, past and present.
-    pub(super) fn forwarded(&self) -> u64 {
+    pub(crate) fn forwarded(&self) -> u64 {
         let mut packets = self.ended_packets.load(Relaxed);
         for (at, bits) in self.forwarding.iter().enumerate() {
             let mut bits = bits.load(Relaxed);

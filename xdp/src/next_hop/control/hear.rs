@@ -125,8 +125,9 @@ impl Control {
         }
         // Read first: who expects a program has attached it before.
         let program = self.shared.program.load(Ordering::Acquire);
-        match self.netlink.link(self.links.interface) {
-            Ok(Some(link)) => {
+        match self.netlink.link_with_drops(self.links.interface) {
+            Ok(Some((link, dropped))) => {
+                self.shared.transmit_dropped.store(dropped, Ordering::Relaxed);
                 if program != 0 && !link.has_program(program) {
                     self.die();
                 }

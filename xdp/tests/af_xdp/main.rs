@@ -1,10 +1,14 @@
 //! The AF_XDP device on a cable: what hostile frames, wrong queues, lost interfaces and missing rights do to it.
 
 #[allow(dead_code, reason = "the program's tests use more of it")]
-#[path = "xdp_program/frames.rs"]
+#[path = "../xdp_program/frames.rs"]
 mod frames;
+#[path = "../inside/mod.rs"]
 mod inside;
+#[path = "../netns/mod.rs"]
 mod netns;
+
+mod flows;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -16,7 +20,7 @@ use inside::Inside;
 use netns::{Cable, Host};
 use xdp::af_xdp::{AfXdpDevice, ModeWanted, Queues, ZeroCopy};
 use xdp::bpf::{Assembler, Ingress, Link, Mode, Program, ProgramKind, Register, Verdict};
-use xdp::{Device, Flow, Outgoing, Path, PayloadTypes, PortIndex, Rewriting};
+use xdp::{Device, Outgoing, Path, PortIndex};
 
 /// Puts whole frames on the cable from the far end.
 struct Wire {
@@ -422,53 +426,6 @@ fn without_the_interface_other_ways_go_on() {
     let mut buffer = [0; 8];
     assert_eq!(other.recv_from(&mut buffer).expect("answered"), (4, there));
     assert_eq!(near.name(), "af_xdp, now through kernel sockets");
-}
-
-#[test]
-fn a_promoted_flow_is_forwarded_by_the_kernel_and_demoted_with_its_figures() {
-    let test = "a_promoted_flow_is_forwarded_by_the_kernel_and_demoted_with_its_figures";
-    for ipv6 in [false, true] {
-        let Some(cable) = Cable::or_skip(test, netns::Options::default()) else { return };
-        inside::introduce(&cable, ipv6);
-        let mut near = inside::one(&cable.near, ModeWanted::Native);
-        let mut far = inside::one(&cable.far, ModeWanted::Native);
-        let [(in_port, in_local), (out_port, out_local)] =
-            [(); 2].map(|()| open(&mut near, SocketAddr::new(cable.near.ip(ipv6), 0)));
-        let [(from, from_local), (to, to_local)] =
-            [(); 2].map(|()| open(&mut far, SocketAddr::new(cable.far.ip(ipv6), 0)));
-        let mut payload_types = PayloadTypes::default();
-        payload_types.insert(0);
-        let rewriting = Rewriting { ssrc: Some(0x0102_0304), ..Rewriting::default() };
-        let path = Path { port: out_port, remote: to_local };
-        let flow = Flow { source: from_local, path, payload_types, rewriting };
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while near.promote(in_port, &flow).is_err() {
-            // Asked for with the first try.
-            assert!(Instant::now() < deadline, "the next hop is found");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        let rtp = |number: u8, payload_type: u8| {
-            [&[0x80, payload_type, 0, number, 0, 0, 0, 0, 9, 9, 9, 9][..], &[7; 160]].concat()
-        };
-        for number in 1..=10 {
-            send(&mut far, Path { port: from, remote: in_local }, &rtp(number, 0));
-        }
-        send(&mut far, Path { port: from, remote: in_local }, &rtp(11, 101));
-        let heard = receive(&mut far, 10);
-        for (number, (port, remote, payload)) in (1..).zip(&heard) {
-            let mut expected = rtp(number, 0);
-            expected[8..12].copy_from_slice(&[1, 2, 3, 4]);
-            assert_eq!((*port, *remote, payload), (to, out_local, &expected));
-        }
-        assert_eq!(heard.len(), 10);
-        assert_eq!(receive(&mut near, 1), [(in_port, from_local, rtp(11, 101))]);
-        assert_eq!(near.flow_counters(in_port).map(|counters| counters.packets), Some(10));
-        let counters = near.demote(in_port).expect("it was promoted");
-        assert_eq!((counters.packets, counters.bytes, counters.highest_sequence), (10, 1720, 10));
-        assert_eq!(near.demote(in_port), None);
-        send(&mut far, Path { port: from, remote: in_local }, &rtp(12, 0));
-        assert_eq!(receive(&mut near, 1), [(in_port, from_local, rtp(12, 0))]);
-    }
 }
 
 #[test]
