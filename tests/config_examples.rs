@@ -65,7 +65,7 @@ fn examples() -> Vec<PathBuf> {
     let mut files: Vec<_> =
         files.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
     files.sort();
-    assert!(files.len() >= 5, "{files:?}");
+    assert!(files.len() >= 7, "{files:?}");
     files
 }
 
@@ -102,15 +102,22 @@ fn demo_example_is_what_runs_without_a_file() {
 #[test]
 fn configurations_in_the_manuals_are_accepted() {
     let mut seen = 0;
-    for page in ["README.md", "docs/user-guide.md", "docs/operations.md", "docs/configuration.md"] {
-        let text = std::fs::read_to_string(root().join(page)).expect("a page");
+    let pages =
+        ["README.md", "user-guide.md", "operations.md", "configuration.md", "ng.md", "tuning.md", "tools.md"];
+    for page in pages {
+        let page = if page == "README.md" { page.to_owned() } else { format!("docs/{page}") };
+        let text = std::fs::read_to_string(root().join(&page)).expect("a page");
         for block in text.split("```toml\n").skip(1) {
             let block = block.split("```").next().unwrap_or_default();
             let folder = tempfile::tempdir().expect("a folder");
             let file = folder.path().join("sidetone.toml");
             std::fs::write(&file, block).expect("written");
             let sources = Sources { file: Some(file), ..Sources::default() };
-            load(&sources).unwrap_or_else(|error| panic!("{page}: {error}\n{block}"));
+            let loaded = load(&sources).unwrap_or_else(|error| panic!("{page}: {error}\n{block}"));
+            // The others name files and variables of their readers.
+            if page == "README.md" {
+                plan(&loaded, &[]).unwrap_or_else(|error| panic!("{page}: {error}\n{block}"));
+            }
             seen += 1;
         }
     }

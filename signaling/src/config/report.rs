@@ -21,6 +21,8 @@ pub fn report(plan: &Plan) -> String {
         line("", format!("advertised as {advertised}"));
     }
     line("http", format!("http://{}", plan.http.bind));
+    let ng = plan.ng.bind.map_or_else(|| "not served".to_owned(), |address| format!("{address} (udp)"));
+    line("ng", ng);
     let ports = &plan.engine.media_ports;
     let addresses = if plan.call.media_addresses.is_empty() {
         "the address of each INVITE".to_owned()
