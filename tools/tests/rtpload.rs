@@ -175,7 +175,15 @@ fn faults_are_reported_exactly_through_sockets() {
 
 #[test]
 fn faults_are_reported_exactly_inside_the_kernel() {
-    let name = "faults_are_reported_exactly_inside_the_kernel";
+    between_hosts("faults_are_reported_exactly_inside_the_kernel", "kernel");
+}
+
+#[test]
+fn faults_are_reported_exactly_through_af_xdp() {
+    between_hosts("faults_are_reported_exactly_through_af_xdp", "xdp");
+}
+
+fn between_hosts(name: &str, via: &str) {
     let Some(cable) = Cable::or_skip(name, Options::default()) else { return };
     if let Err(error) = xdp::bpf::probe() {
         netns::skip(name, &error.to_string());
@@ -186,9 +194,32 @@ fn faults_are_reported_exactly_inside_the_kernel() {
     let (relay, parties) = (cable.far.ip(false), cable.near.ip(false));
     let forwarder = cable.far.run(|| Forwarder::start(relay, parties, true));
     let command = cable.near.command(env!("CARGO_BIN_EXE_rtpload"));
-    let more = ["--via", "kernel", "--interface", &cable.near.interface];
+    let more = ["--via", via, "--interface", &cable.near.interface];
     let report = rtpload(command, &flows(relay, parties), &more);
     check(&report, forwarder.stop());
+}
+
+#[test]
+fn bare_forwarding_sends_every_frame_back() {
+    let name = "bare_forwarding_sends_every_frame_back";
+    let Some(cable) = Cable::or_skip(name, Options::default()) else { return };
+    if let Err(error) = xdp::bpf::probe() {
+        netns::skip(name, &error.to_string());
+        return;
+    }
+    let mut forward = cable.far.command(env!("CARGO_BIN_EXE_rtpload"));
+    forward.args(["forward", "--interface", &cable.far.interface]);
+    let mut forward = forward.spawn().expect("rtpload runs");
+    std::thread::sleep(Duration::from_millis(500));
+    let mut command = cable.near.command(env!("CARGO_BIN_EXE_rtpload"));
+    command.args(["run", "--reflector", &cable.far.ipv4.to_string(), "--via", "xdp"]);
+    command.args(["--interface", &cable.near.interface, "--calls", "10", "--warmup", "0", "-d", "1"]);
+    let output = command.args(["--quiet", "--json", "-"]).output().expect("rtpload runs");
+    forward.kill().expect("it runs");
+    forward.wait().expect("it ends");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
+    assert_eq!((&report["sent"], &report["lost"]), (&1_000.into(), &0.into()), "{report:#}");
+    assert_eq!(report["received"]["wrong"], 0, "{report:#}");
 }
 
 #[test]
