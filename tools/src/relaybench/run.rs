@@ -140,6 +140,10 @@ impl Bench<'_> {
             let loaded = self.load(subject, half, &[])?;
             figures.latency_us.push(loaded.latency_us);
         }
+        if subject == Subject::Ceiling {
+            // It looks for frames all the time.
+            return Ok(());
+        }
         self.cable.moderate(MODERATION)?;
         let relay = self.start(subject, Wait::Sleep)?;
         let watched = [relay.process(), self.cable.relay.receiver()?];
