@@ -99,12 +99,15 @@ fn what_is_required_and_cannot_be_had_is_refused_in_words() {
 #[test]
 fn calls_go_on_when_the_program_is_taken_off_the_interface() {
     let test = "calls_go_on_when_the_program_is_taken_off_the_interface";
+    let most = LATE_PACKETS * CALLS;
     let Some(cable) = Cable::or_skip(test, Options { queues: 2, ..Options::default() }) else { return };
     if !has_two_cpus(test) {
         return;
     }
-    let (engine, mut events) =
-        cable.near.run(|| Engine::start(on(&cable.near, AfXdpConfig::default()))).expect("it starts");
+    // Room for what comes while the machine keeps a worker waiting: it is not the fallback that loses it.
+    let mut config = on(&cable.near, AfXdpConfig::default());
+    (config.af_xdp.frames, config.af_xdp.ring) = (8192, 4096);
+    let (engine, mut events) = cable.near.run(|| Engine::start(config)).expect("it starts");
     let started = engine.device().name;
     assert_eq!(engine.devices_in_use(), [started; 2]);
     let callers: Vec<(UdpSocket, SocketAddr)> = (0..CALLS)
@@ -122,7 +125,11 @@ fn calls_go_on_when_the_program_is_taken_off_the_interface() {
     let mut numbers: Vec<Vec<u16>> = vec![Vec::new(); CALLS];
     let mut sent = 0;
     let mut after = 0;
-    for round in 0..ROUNDS {
+    for round in 0..10 * ROUNDS {
+        // A worker that the machine keeps waiting sends later; what it sends has no gaps all the same.
+        if round >= ROUNDS && after >= CALLS * usize::from(ROUNDS / 4) {
+            break;
+        }
         if round == ROUNDS / 2 {
             engine.interface().expect("it is AF_XDP").detach().expect("attached until now");
         }
@@ -142,13 +149,11 @@ fn calls_go_on_when_the_program_is_taken_off_the_interface() {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    // A hundred milliseconds are five packets of a call.
-    let most = 5 * CALLS as u64;
     let until = Instant::now() + Duration::from_secs(5);
-    while heard() + most < sent && Instant::now() < until {
+    while heard() + (most as u64) < sent && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert!(heard() + most >= sent, "{} of {sent} packets came in", heard());
+    assert!(heard() + most as u64 >= sent, "{} of {sent} packets came in", heard());
     let lost: usize = numbers
         .iter()
         .map(|numbers| {
@@ -158,7 +163,7 @@ fn calls_go_on_when_the_program_is_taken_off_the_interface() {
             (usize::from(span) + 1).saturating_sub(numbers.len())
         })
         .sum();
-    assert!(lost <= most as usize, "{lost} packets did not go out");
+    assert!(lost <= most, "{lost} packets did not go out");
     assert!(after >= CALLS * usize::from(ROUNDS / 4), "only {after} packets went out afterwards");
     assert_eq!(engine.devices_in_use(), ["af_xdp, now through kernel sockets"; 2]);
     assert_eq!(engine.device().name, started);
@@ -167,5 +172,8 @@ fn calls_go_on_when_the_program_is_taken_off_the_interface() {
 
 const CALLS: usize = 16;
 
-/// Packets that each caller sends.
+/// A hundred milliseconds of a call.
+const LATE_PACKETS: usize = 5;
+
+/// Packets that each caller sends at least.
 const ROUNDS: u16 = 100;

@@ -185,7 +185,7 @@ counters! {
         transmit_no_route: "Datagrams that left through a kernel socket, because no way through the rings was known",
         ring_receive_dropped: "Packets the kernel dropped for want of a frame or a slot (AF_XDP rx_dropped)",
         ring_receive_full: "Packets the kernel dropped because a receive ring was full",
-        ring_fill_empty: "Times the kernel found a fill ring empty",
+        ring_fill_empty: "Times the kernel found a fill ring empty; in copy mode each is in ring_receive_dropped, too",
         ring_receive_invalid: "Fill ring entries the kernel refused",
         ring_transmit_invalid: "Transmit ring entries the kernel refused",
         forwarding_ended: "Times the kernel was told to forward no more flows, because what it forwarded did not leave",

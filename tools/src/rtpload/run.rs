@@ -126,7 +126,20 @@ impl Session {
             Via::Xdp => Sender::Xdp(Xdp::open(interface?, &flows, load.payload)?),
             Via::Kernel => Sender::Kernel(Kernel::open(interface?, &flows, load.payload)?),
         };
-        Ok(Self { load: load.clone(), ng, flows, sender, next_index: 0 })
+        let mut session = Self { load: load.clone(), ng, flows, sender, next_index: 0 };
+        if session.ng.is_some() {
+            session.greet()?;
+        }
+        Ok(session)
+    }
+
+    /// A few packets of each flow at a rate that no relay minds: it learns who is who before the load comes.
+    fn greet(&mut self) -> anyhow::Result<()> {
+        let calls = self.flows.len() as u32 / 2;
+        let interval_ns = (u64::from(calls) * 2 * GREETING_NS).max(20_000_000);
+        let plan = Plan { interval_ns, ..self.plan(calls, GREETINGS, 1) };
+        self.next_index += GREETINGS + 1;
+        self.run_plan(plan, &[]).map(drop)
     }
 
     /// What a run offers at most.
@@ -153,6 +166,13 @@ impl Session {
         let plan = self.plan(calls, rounds(warmup), rounds(duration).max(1));
         // What of this run is still on its way during the next is told from it by its index.
         self.next_index += plan.warm_rounds + plan.rounds;
+        let watched = std::mem::take(&mut self.load.watch);
+        let outcome = self.run_plan(plan, &watched);
+        self.load.watch = watched;
+        outcome
+    }
+
+    fn run_plan(&mut self, plan: Plan, watched: &[u32]) -> anyhow::Result<Outcome> {
         let quiet = self.load.quiet;
         let progress = |line: String| {
             if !quiet {
@@ -160,11 +180,9 @@ impl Session {
             }
         };
         match &mut self.sender {
-            Sender::Sockets(sockets) => {
-                Ok(transport::run(sockets, &self.flows, plan, &self.load.watch, progress))
-            }
-            Sender::Xdp(xdp) => Ok(transport::run(xdp, &self.flows, plan, &self.load.watch, progress)),
-            Sender::Kernel(kernel) => kernel.run(plan, &self.load.watch),
+            Sender::Sockets(sockets) => Ok(transport::run(sockets, &self.flows, plan, watched, progress)),
+            Sender::Xdp(xdp) => Ok(transport::run(xdp, &self.flows, plan, watched, progress)),
+            Sender::Kernel(kernel) => kernel.run(plan, watched),
         }
     }
 
@@ -227,5 +245,8 @@ fn set_up(client: &mut Client, load: &Load, local: IpAddr) -> anyhow::Result<(Ve
     Ok((calls, flows))
 }
 
+/// Packets of each flow before everything else, and the time between them.
+const GREETINGS: u32 = 3;
+const GREETING_NS: u64 = 25_000;
 /// What begins a run does not count: caches and learning.
 const SETTLE: Duration = Duration::from_millis(300);
