@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use signaling::config::{CONFIG_FILE, Setting, Sources};
 
-/// A voice media engine: answers SIP calls and connects them to AI agents, recordings or an echo.
+/// A voice media engine: answers SIP calls and connects them to AI agents, recordings or an echo, and relays media.
 #[derive(Debug, Parser)]
 #[command(
     name = "sidetone",
     version,
-    about = "A voice media engine: answers SIP calls and connects them to AI agents, recordings or an echo.\n\
-             Without a subcommand it runs until SIGTERM or SIGINT.",
+    about = "A voice media engine: answers SIP calls and connects them to AI agents, recordings or an echo, and\n\
+             relays media for SIP proxies (NG). Without a subcommand it runs until SIGTERM or SIGINT.",
     after_help = QUICK_STARTS,
     args_conflicts_with_subcommands = true,
     next_line_help = true
@@ -75,7 +75,7 @@ pub(crate) struct RunFlags {
     #[arg(long, verbatim_doc_comment, value_name = "ADDR")]
     media_address: Vec<String>,
 
-    /// UDP ports for RTP and RTCP, two per call, both ends included.
+    /// UDP ports for RTP and RTCP, both ends included: two for a SIP call, four for a relayed one.
     /// Default: 20000-29999. Example: --media-ports 40000-49999
     #[arg(long, verbatim_doc_comment, value_name = "LO-HI")]
     media_ports: Option<String>,
@@ -96,7 +96,7 @@ pub(crate) struct RunFlags {
     simd: Option<String>,
 
     /// CPU numbers for media workers, one pinned thread each.
-    /// Default: one unpinned worker per two CPUs. Example: --media-cpus 0,2-3
+    /// Default: one unpinned worker per two CPUs; with --interface as the machine suggests. Example: --media-cpus 0,2-3
     #[arg(long, verbatim_doc_comment, value_name = "LIST")]
     media_cpus: Option<String>,
 
@@ -105,12 +105,12 @@ pub(crate) struct RunFlags {
     #[arg(long, verbatim_doc_comment, value_name = "LIST")]
     stream_cpus: Option<String>,
 
-    /// CPU numbers for SIP, HTTP and calls, one pinned thread each.
-    /// Default: one unpinned thread per CPU. Example: --signaling-cpus 0-1
+    /// CPU numbers for SIP, NG, HTTP and calls, one pinned thread each.
+    /// Default: a thread per CPU, away from pinned media workers. Example: --signaling-cpus 0-1
     #[arg(long, verbatim_doc_comment, value_name = "LIST")]
     signaling_cpus: Option<String>,
 
-    /// What a media worker does with nothing to do: busy (never sleeps), adaptive (spins a little) or sleep.
+    /// What a media worker does with nothing to do: busy (never sleeps), adaptive (sleeps; gathers under load) or sleep.
     /// Default: adaptive; busy is for CPUs that nothing else uses. Example: --wait busy
     #[arg(long, verbatim_doc_comment, value_name = "POLICY")]
     wait: Option<String>,
@@ -178,6 +178,10 @@ Quick start for a trunk that sends calls to an AI backend:
     regex = '\\+?\\d+'
     app = \"agent\"
     agent = \"support\"
+
+Quick start for Kamailio or OpenSIPS on this machine, media relayed by NG:
+  sidetone
+  with in kamailio.cfg: modparam(\"rtpengine\", \"rtpengine_sock\", \"udp:127.0.0.1:2223\")
 
 Every key of the file can be set by an environment variable: sip.bind is SIDETONE_SIP_BIND.
 To see what this host is good for: sidetone doctor --interface eth0

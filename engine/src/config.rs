@@ -56,7 +56,7 @@ impl std::str::FromStr for DeviceKind {
 #[error("no such device: use auto, af_xdp, sk_lookup, io_uring or udp")]
 pub struct UnknownDevice;
 
-/// How a worker waits when there is nothing to do (architecture D6).
+/// How a worker waits when there is nothing to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WaitPolicy {
     /// Never sleeps; for an isolated core.

@@ -1,4 +1,4 @@
-//! A flow that the kernel forwards by itself (architecture D7): RTP of one sender that goes on to one receiver
+//! A flow that the kernel forwards by itself: RTP of one sender that goes on to one receiver
 //! with nothing changed but addresses and, where wanted, numbers of the header.
 
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! The worker's end of an AI stream (architecture D10): caller audio out, bot audio in, by bounded rings.
+//! The worker's end of an AI stream: caller audio out, bot audio in, by bounded rings.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

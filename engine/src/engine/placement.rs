@@ -1,4 +1,4 @@
-//! Which port a call gets, so that its packets come to the queue of the worker that owns it (architecture D3).
+//! Which port a call gets, so that its packets come to the queue of the worker that owns it.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -1,4 +1,4 @@
-//! A relay: the packets of two parties go on to each other without being decoded (architecture D7). Sans-IO.
+//! A relay: the packets of two parties go on to each other without being decoded. Sans-IO.
 //!
 //! ```text
 //!  party A  -> source filter -> payload type, law, numbers of the header, in the frame that arrived -> party B

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-/// How packets come in and go out (architecture D2).
+/// How packets come in and go out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Device {
@@ -33,7 +33,7 @@ impl Device {
     }
 }
 
-/// Which table of kernels works on samples (architecture D8).
+/// Which table of kernels works on samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Simd {

@@ -1,4 +1,4 @@
-//! Configuration (architecture D15): one TOML file, environment variables over it, flags over those.
+//! Configuration: one TOML file, environment variables over it, flags over those.
 //!
 //! ```text
 //! defaults < file < gateway variables < SIDETONE_ variables < flags   -- load --> Config -- plan --> Plan

@@ -1,4 +1,4 @@
-//! The one way to make media (architecture D12): streams of the engine as values that tasks own and await.
+//! The one way to make media: streams of the engine as values that tasks own and await.
 //!
 //! ```text
 //! call -> Media::add_stream -> MediaStream { update, attach, send_dtmf, statistics, next_event, remove }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::PortIndex;
 use crate::wire::HeaderTemplate;
 
-/// Which worker has which UDP port (architecture D3: a port belongs to one worker, whatever the address), and as
+/// Which worker has which UDP port (a port belongs to one worker, whatever the address), and as
 /// which of its ports. Read for every packet, written when ports open and close.
 #[derive(Debug)]
 pub(super) struct Owners(Box<[AtomicU32]>);

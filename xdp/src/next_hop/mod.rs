@@ -1,4 +1,4 @@
-//! Next hops (architecture D5): which MAC address a datagram to a remote address is sent to.
+//! Next hops: which MAC address a datagram to a remote address is sent to.
 //!
 //! ```text
 //! worker --lookup(remote)--> table of atomics <--writes-- thread `net-control` <--netlink--> kernel
