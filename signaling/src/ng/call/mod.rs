@@ -487,8 +487,7 @@ async fn next_event(dialogues: &mut [Dialogue]) -> RelayEvent {
 }
 
 fn dialogue_ports(dialogue: &Dialogue) -> Vec<SocketAddr> {
-    let ports = |slot: &Slot| Side::BOTH.map(|side| slot.advertised(side));
-    dialogue.slots.iter().flat_map(ports).flatten().collect()
+    dialogue.slots.iter().flat_map(describe::ports).collect()
 }
 
 /// The text for a delete or query that finds nobody.
