@@ -26,8 +26,8 @@ mod parties;
 mod report;
 
 use describe::Description;
+use dialogue::Dialogue;
 pub(super) use dialogue::Patience;
-use dialogue::{Dialogue, Slot};
 use parties::{Naming, Pair, Parties, PartyError, PartyId};
 
 /// Why a command about a call failed; the texts are those that proxies know, where they know any.

@@ -4,6 +4,7 @@ use engine::config::EngineConfig;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 
+use super::dialogue::Slot;
 use super::*;
 use crate::call::{CallConfig, CallContext, CallSummary};
 use crate::media::{Media, MediaRelay};
