@@ -30,10 +30,13 @@ impl Core {
                 self.receive_one(inner, socket, handle);
             }
             taken += waiting;
-            if let Some(rings) = &mut self.rings
-                && (waiting > 0 || rings.is_starved(socket))
-            {
-                rings.refill(socket);
+            if let Some(rings) = &mut self.rings {
+                if waiting > 0 || rings.is_starved(socket) {
+                    rings.refill(socket);
+                } else {
+                    // A worker that never sleeps has no other time for it.
+                    rings.wake_receiver(socket);
+                }
             }
             // The next call begins with the next socket.
             if taken >= budget {
