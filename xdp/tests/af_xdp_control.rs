@@ -82,6 +82,44 @@ fn where_rules_choose_by_the_source_the_rings_send_for_the_interfaces_own_addres
 }
 
 #[test]
+fn a_new_address_comes_by_the_rings_without_a_worker_having_looked() {
+    let test = "a_new_address_comes_by_the_rings_without_a_worker_having_looked";
+    let Some(cable) = Cable::or_skip(test, netns::Options::default()) else { return };
+    inside::introduce(&cable, false);
+    let near_host = &cable.near;
+    let mut near = inside::one(near_host, ModeWanted::Native);
+    let interface = near.device.interface();
+    let (_, local) = open(&mut near, "0.0.0.0:0".parse().expect("an address"));
+    let redirected = || {
+        let counters = interface.program_counters().expect("the program's");
+        counters.count(xdp::program::Event::Redirected)
+    };
+    command(near_host, &format!("ip addr add 198.18.0.77/24 dev {}", near_host.interface));
+    command(&cable.far, &format!("ip addr add 198.18.0.78/24 dev {}", cable.far.interface));
+    let far = cable.far.run(|| UdpSocket::bind("198.18.0.78:0").expect("a socket"));
+    let target = SocketAddr::new([198, 18, 0, 77].into(), local.port());
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while redirected() == 0 {
+        assert!(Instant::now() < deadline, "the program is told of the address");
+        cable.far.run(|| far.send_to(b"hello", target).expect("sent"));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+
+    // And the kernel's again once it is gone: the other end keeps the MAC for a while.
+    command(near_host, &format!("ip addr del 198.18.0.77/24 dev {}", near_host.interface));
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        let before = redirected();
+        cable.far.run(|| far.send_to(b"hello", target).expect("sent"));
+        std::thread::sleep(Duration::from_millis(20));
+        if redirected() == before {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the program is told that it is gone");
+    }
+}
+
+#[test]
 fn the_thread_that_knows_the_next_hops_keeps_away_from_workers() {
     let test = "the_thread_that_knows_the_next_hops_keeps_away_from_workers";
     let Some(cable) = Cable::or_skip(test, netns::Options::default()) else { return };
