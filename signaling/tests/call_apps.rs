@@ -336,3 +336,25 @@ async fn media_of_ours_is_never_sent_to_a_stream_of_ours() {
     phone.bye().await;
     house.is_quiet().await;
 }
+
+/// SIP comes to one address of this host only, and the control port listens on all of them.
+#[tokio::test]
+async fn media_is_never_sent_to_a_control_port_by_any_address_of_this_host() {
+    let control_addresses = vec!["0.0.0.0:8080".parse().expect("an address")];
+    let house = echo_house(CallConfig { control_addresses, ..CallConfig::default() }).await;
+    let to = |offer: String, ip: &str| offer.replace("IN IP4 127.0.0.1\r\nt", &format!("IN IP4 {ip}\r\nt"));
+    for (port, status) in [(8080, 488), (8079, 488), (8082, 200)] {
+        let mut phone = Phone::new(&house, "echo").await;
+        let offer = to(phone.offer_to(port, ""), "127.0.0.7");
+        phone.invite(Some(&offer)).await;
+        let response = phone.final_response().await;
+        phone.ack(None).await;
+        assert_eq!(response.status(), Some(status), "{port}: {response:?}");
+        if status == 200 {
+            let offer = to(phone.offer_to(8080, ""), "127.0.0.8");
+            assert_eq!(phone.reinvite(&offer).await.status(), Some(488));
+            phone.bye().await;
+        }
+    }
+    house.is_quiet().await;
+}

@@ -82,6 +82,84 @@ fn where_rules_choose_by_the_source_the_rings_send_for_the_interfaces_own_addres
 }
 
 #[test]
+fn a_new_address_comes_by_the_rings_without_a_worker_having_looked() {
+    let test = "a_new_address_comes_by_the_rings_without_a_worker_having_looked";
+    let Some(cable) = Cable::or_skip(test, netns::Options::default()) else { return };
+    inside::introduce(&cable, false);
+    let near_host = &cable.near;
+    let mut near = inside::one(near_host, ModeWanted::Native);
+    let interface = near.device.interface();
+    let (_, local) = open(&mut near, "0.0.0.0:0".parse().expect("an address"));
+    let redirected = || {
+        let counters = interface.program_counters().expect("the program's");
+        counters.count(xdp::program::Event::Redirected)
+    };
+    command(near_host, &format!("ip addr add 198.18.0.77/24 dev {}", near_host.interface));
+    command(&cable.far, &format!("ip addr add 198.18.0.78/24 dev {}", cable.far.interface));
+    let far = cable.far.run(|| UdpSocket::bind("198.18.0.78:0").expect("a socket"));
+    let target = SocketAddr::new([198, 18, 0, 77].into(), local.port());
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while redirected() == 0 {
+        assert!(Instant::now() < deadline, "the program is told of the address");
+        cable.far.run(|| far.send_to(b"hello", target).expect("sent"));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+
+    // And the kernel's again once it is gone: the other end keeps the MAC for a while.
+    command(near_host, &format!("ip addr del 198.18.0.77/24 dev {}", near_host.interface));
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        let before = redirected();
+        cable.far.run(|| far.send_to(b"hello", target).expect("sent"));
+        std::thread::sleep(Duration::from_millis(20));
+        if redirected() == before {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the program is told that it is gone");
+    }
+}
+
+#[test]
+fn what_is_sent_on_keeps_its_differentiated_services() {
+    let test = "what_is_sent_on_keeps_its_differentiated_services";
+    let Some(cable) = Cable::or_skip(test, netns::Options::default()) else { return };
+    inside::introduce(&cable, false);
+    let mut near = inside::one(&cable.near, ModeWanted::Native);
+    let (port, local) = open(&mut near, SocketAddr::new(cable.near.ipv4.into(), 0));
+    // A raw socket hears headers, too.
+    let (far, raw) = cable.far.run(|| {
+        let raw = rustix::net::socket(
+            rustix::net::AddressFamily::INET,
+            rustix::net::SocketType::RAW,
+            Some(rustix::net::ipproto::UDP),
+        );
+        (UdpSocket::bind((cable.far.ipv4, 0)).expect("a socket"), UdpSocket::from(raw.expect("root may")))
+    });
+    let remote = far.local_addr().expect("bound");
+    let path = Path { port, remote };
+    until_by_rings(&mut near, path);
+    rustix::net::sockopt::set_ip_tos(&far, 0xb8).expect("anyone may");
+    raw.set_read_timeout(Some(Duration::from_millis(200))).expect("a timeout");
+    let before = near.counters().transmit_no_route.value();
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let class = 'heard: loop {
+        assert!(Instant::now() < deadline, "it comes back");
+        far.send_to(b"priority", local).expect("sent");
+        near.wait(Duration::from_millis(20));
+        near.receive(8, &mut |datagram| Some(Outgoing { path, len: datagram.payload.len() }));
+        near.flush();
+        let mut packet = [0; 128];
+        while let Ok(len) = raw.recv(&mut packet) {
+            if packet[..len].ends_with(b"priority") {
+                break 'heard packet[1];
+            }
+        }
+    };
+    assert_eq!(class, 0xb8);
+    assert_eq!(near.counters().transmit_no_route.value(), before, "by the rings");
+}
+
+#[test]
 fn the_thread_that_knows_the_next_hops_keeps_away_from_workers() {
     let test = "the_thread_that_knows_the_next_hops_keeps_away_from_workers";
     let Some(cable) = Cable::or_skip(test, netns::Options::default()) else { return };

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use engine::stream::StreamParameters;
 
 use super::CallContext;
-use crate::media::{Media, MediaError, MediaStream};
+use crate::media::{Media, MediaError, MediaStream, is_on_every_address};
 use crate::sdp::offer_answer::{self, Families, LocalMedia, LocalSession, Offer, Refusal};
 use crate::sdp::{ParseError, SessionDescription};
 use crate::sip::{InviteInfo, Rejection};
@@ -96,6 +96,7 @@ impl Leg {
         };
         let offer = SessionDescription::parse(offer)?;
         let answer = offer_answer::answer(&offer, &local)?;
+        check_control(&local, &answer.stream)?;
         let peer = answer.stream.remote_rtp.map_or_else(|| info.remote.ip(), |remote| remote.ip());
         let (stream, advertised) = start_stream(context, info, answer.ipv6, peer, answer.stream).await?;
         let sdp = session.describe_answer(&answer, advertised).to_string();
@@ -145,6 +146,7 @@ impl Leg {
     async fn apply(&mut self, parameters: StreamParameters) -> Result<(), NegotiationError> {
         // A session refresh repeats what holds already.
         if parameters != self.parameters {
+            check_control(&self.local, &parameters)?;
             self.check_loop(&parameters)?;
             self.stream.update(parameters).await?;
             self.parameters = parameters;
@@ -183,6 +185,13 @@ impl Leg {
     pub(crate) fn into_stream(self) -> MediaStream {
         self.stream
     }
+}
+
+/// Media must not go to control sockets of ours that listen on every address, by none of them.
+fn check_control(local: &LocalMedia, parameters: &StreamParameters) -> Result<(), Refusal> {
+    let mut targets = [parameters.remote_rtp, parameters.remote_rtcp].into_iter().flatten();
+    let hit = targets.any(|target| is_on_every_address(&local.control_addresses, target));
+    if hit { Err(Refusal::ForbiddenAddress) } else { Ok(()) }
 }
 
 fn local_media(context: &CallContext, info: &InviteInfo) -> LocalMedia {

@@ -1,6 +1,6 @@
 //! Which local address a call's media uses, and which one the peer is told.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 /// Where a stream is received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +89,13 @@ pub(crate) fn is_local(address: IpAddr) -> bool {
     UdpSocket::bind((address, 0)).is_ok()
 }
 
+/// Whether one of our control sockets that are bound to no address in particular would hear `target`. This host is asked
+/// which addresses are its own, but only if a port fits: they come and go.
+pub(crate) fn is_on_every_address(control: &[SocketAddr], target: SocketAddr) -> bool {
+    control.iter().any(|control| control.port() == target.port() && control.ip().is_unspecified())
+        && is_local(target.ip().to_canonical())
+}
+
 /// What to bind to when the advertised address is a router's: where SIP arrives, unless that is only this
 /// host talking to itself.
 fn behind_nat(ipv6: bool, sip_local: IpAddr) -> IpAddr {
@@ -171,5 +178,16 @@ mod tests {
         assert!(!only4.preferred_family(address("::1")));
         assert!(MediaAddresses::default().preferred_family(address("::1")));
         assert!(only4.has_family(false) && !only4.has_family(true));
+    }
+
+    #[test]
+    fn a_control_port_on_every_address_is_no_target_at_any_of_them() {
+        let address = |text: &str| text.parse::<SocketAddr>().expect("an address and a port");
+        let control = [address("0.0.0.0:5060"), address("192.0.2.1:8080")];
+        assert!(is_on_every_address(&control, address("127.0.0.7:5060")));
+        assert!(is_on_every_address(&control, address("[::ffff:127.0.0.7]:5060")));
+        assert!(!is_on_every_address(&control, address("127.0.0.7:5062")));
+        assert!(!is_on_every_address(&control, address("192.0.2.9:5060")), "another host");
+        assert!(!is_on_every_address(&control, address("127.0.0.7:8080")), "not bound there");
     }
 }

@@ -26,8 +26,8 @@ mod dispatch;
 mod relay;
 mod stream;
 
-pub(crate) use address::is_local;
 pub use address::{MediaAddress, MediaAddresses};
+pub(crate) use address::{is_local, is_on_every_address};
 use relay::RelayRegistration;
 
 pub use relay::{MediaRelay, RelayEvent, RelayHandle};

@@ -17,7 +17,7 @@ use super::options::Options;
 use super::responder::Responder;
 use super::value::{Dictionary, Value};
 use crate::call::{CallContext, CallState, CallSummary, CallTable};
-use crate::media::{Media, MediaAddresses, is_local};
+use crate::media::{Media, MediaAddresses, is_on_every_address};
 use crate::sdp::offer_answer::LocalMedia;
 
 /// What all calls share.
@@ -80,7 +80,7 @@ impl Shared {
 
     /// Whether media must not go there.
     pub(super) fn is_forbidden(&self, target: SocketAddr) -> bool {
-        self.local.forbids(target) || is_control_of_ours(&self.local.control_addresses, target)
+        self.local.forbids(target) || is_on_every_address(&self.local.control_addresses, target)
     }
 
     /// Ports that are no longer ours.
@@ -168,13 +168,6 @@ impl Shared {
     }
 }
 
-/// Whether a control socket that is bound to no address in particular would hear it. The local address that SIP came to
-/// is not known here, so this host is asked which are its own.
-fn is_control_of_ours(control: &[SocketAddr], target: SocketAddr) -> bool {
-    control.iter().any(|control| control.port() == target.port() && control.ip().is_unspecified())
-        && is_local(target.ip().to_canonical())
-}
-
 fn summary(call_id: &str, job: &Job) -> CallSummary {
     let tag = |tag: &Option<String>| tag.clone().unwrap_or_default();
     CallSummary {
@@ -196,19 +189,3 @@ fn summary(call_id: &str, job: &Job) -> CallSummary {
 
 /// Commands that may wait for one call.
 const JOBS_PER_CALL: usize = 16;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_control_port_on_every_address_is_no_target_at_any_of_them() {
-        let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
-        let control = [address("0.0.0.0:5060"), address("192.0.2.1:8080")];
-        assert!(is_control_of_ours(&control, address("127.0.0.7:5060")));
-        assert!(is_control_of_ours(&control, address("[::ffff:127.0.0.7]:5060")));
-        assert!(!is_control_of_ours(&control, address("127.0.0.7:5062")));
-        assert!(!is_control_of_ours(&control, address("192.0.2.9:5060")), "another host");
-        assert!(!is_control_of_ours(&control, address("127.0.0.7:8080")), "not bound there");
-    }
-}

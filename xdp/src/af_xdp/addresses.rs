@@ -2,46 +2,38 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use crate::netlink::Netlink;
-use crate::program::XdpProgram;
+use crate::next_hop::AddressKeeper;
+use crate::program::PortTable;
 use crate::wire::MacAddress;
 
 /// What the program was told.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Addresses {
+    ports: Arc<PortTable>,
     told: Vec<IpAddr>,
     mac: Option<MacAddress>,
 }
 
 impl Addresses {
-    /// Whether the program was told this MAC.
-    pub(super) fn know(&self, mac: MacAddress) -> bool {
-        self.mac == Some(mac)
+    pub(super) const fn new(ports: Arc<PortTable>) -> Self {
+        Self { ports, told: Vec::new(), mac: None }
     }
+}
 
+impl AddressKeeper for Addresses {
     /// Tells the program what has changed. Addresses of all interfaces count, for this host answers for each of them on
     /// every interface.
-    pub(super) fn refresh(
-        &mut self,
-        netlink: &mut Netlink,
-        program: &XdpProgram,
-        mac: MacAddress,
-    ) -> io::Result<()> {
-        let now: Vec<IpAddr> = netlink
-            .addresses()?
-            .into_iter()
-            .map(|address| address.ip)
-            .filter(|ip| !ip.is_loopback())
-            .collect();
+    fn addresses_are(&mut self, now: &[IpAddr], mac: MacAddress) -> io::Result<()> {
         let renewed = self.mac != Some(mac);
         for gone in self.told.extract_if(.., |told| !now.contains(told)) {
-            program.remove_address(gone)?;
+            self.ports.remove_address(gone)?;
         }
-        for ip in now {
+        for ip in now.iter().copied().filter(|ip| !ip.is_loopback()) {
             let known = self.told.contains(&ip);
             if renewed || !known {
-                program.set_address(ip, mac.0)?;
+                self.ports.set_address(ip, mac.0)?;
             }
             if !known {
                 self.told.push(ip);

@@ -16,7 +16,7 @@ use crate::{DeviceCounters, PortIndex};
 #[derive(Debug)]
 pub(super) enum Verdict {
     /// It is a datagram for this port; its payload lies there in the frame.
-    Ours { port: PortIndex, source: SocketAddr, payload: Range<usize> },
+    Ours { port: PortIndex, source: SocketAddr, payload: Range<usize>, traffic_class: u8 },
     /// It has been dropped and counted, or handed over.
     Done,
 }
@@ -56,7 +56,8 @@ impl Examination<'_> {
             return Verdict::Done;
         };
         if owner != worker {
-            let record = Record::Datagram { port: number, remote: parsed.source, mac: parsed.source_mac };
+            let UdpFrame { source, source_mac, traffic_class, .. } = parsed;
+            let record = Record::Datagram { port: number, remote: source, mac: source_mac, traffic_class };
             handover.send(owner, record, frame.get(parsed.payload).unwrap_or_default(), counters);
             return Verdict::Done;
         }
@@ -76,7 +77,8 @@ impl Examination<'_> {
         if known.wants_mac {
             ways.learn(port, remote, parsed.source_mac);
         }
-        Verdict::Ours { port, source: parsed.source, payload: parsed.payload }
+        let UdpFrame { source, payload, traffic_class, .. } = parsed;
+        Verdict::Ours { port, source, payload, traffic_class }
     }
 }
 

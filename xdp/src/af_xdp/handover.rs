@@ -35,7 +35,7 @@ struct Sender {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Record {
     /// A datagram for a port of the worker.
-    Datagram { port: u16, remote: SocketAddr, mac: MacAddress },
+    Datagram { port: u16, remote: SocketAddr, mac: MacAddress, traffic_class: u8 },
     /// A whole frame to transmit.
     Frame,
 }
@@ -136,17 +136,15 @@ impl Record {
     fn header(&self, len: usize) -> [u8; HEADER_BYTES] {
         let mut header = [0; HEADER_BYTES];
         header[0..2].copy_from_slice(&(len as u16).to_ne_bytes());
-        let Self::Datagram { port, remote, mac } = self else { return header };
-        header[2] = 1;
+        let Self::Datagram { port, remote, mac, traffic_class } = self else { return header };
+        header[2] = if remote.is_ipv6() { 2 } else { 1 };
+        header[3] = *traffic_class;
         header[4..6].copy_from_slice(&port.to_ne_bytes());
         header[6..8].copy_from_slice(&remote.port().to_ne_bytes());
         header[8..14].copy_from_slice(&mac.0);
         match remote.ip() {
             IpAddr::V4(ip) => header[14..18].copy_from_slice(&ip.octets()),
-            IpAddr::V6(ip) => {
-                header[3] = 1;
-                header[14..30].copy_from_slice(&ip.octets());
-            }
+            IpAddr::V6(ip) => header[14..30].copy_from_slice(&ip.octets()),
         }
         header
     }
@@ -157,13 +155,14 @@ impl Record {
         if header[2] == 0 {
             return Some((Self::Frame, len));
         }
-        let ip = if header[3] == 0 {
+        let ip = if header[2] == 1 {
             IpAddr::V4(Ipv4Addr::from(*header[14..].first_chunk::<4>()?))
         } else {
             IpAddr::V6(Ipv6Addr::from(*header[14..].first_chunk::<16>()?))
         };
         let mac = MacAddress(*header[8..].first_chunk()?);
-        Some((Self::Datagram { port: word(4), remote: SocketAddr::new(ip, word(6)), mac }, len))
+        let remote = SocketAddr::new(ip, word(6));
+        Some((Self::Datagram { port: word(4), remote, mac, traffic_class: header[3] }, len))
     }
 }
 
@@ -179,11 +178,12 @@ mod tests {
     use super::*;
 
     fn record() -> impl Strategy<Value = Record> {
-        let datagram = (any::<u16>(), any::<(IpAddr, u16)>(), any::<[u8; 6]>());
-        let datagram = datagram.prop_map(|(port, (ip, remote), mac)| Record::Datagram {
+        let datagram = (any::<u16>(), any::<(IpAddr, u16)>(), any::<[u8; 6]>(), any::<u8>());
+        let datagram = datagram.prop_map(|(port, (ip, remote), mac, traffic_class)| Record::Datagram {
             port,
             remote: SocketAddr::new(ip, remote),
             mac: MacAddress(mac),
+            traffic_class,
         });
         prop_oneof![4 => datagram, 1 => Just(Record::Frame)]
     }

@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::Core;
 use super::rings::Rings;
-use super::{Core, Shared};
 
 /// When it is looked at next, and what was seen last.
 #[derive(Debug)]
@@ -13,8 +13,6 @@ pub(super) struct Health {
     /// What the kernel had counted.
     statistics: [u64; 5],
     state: State,
-    /// Of the next hops when the addresses were last looked at.
-    generation: u64,
 }
 
 /// How the device reaches the network.
@@ -28,7 +26,7 @@ enum State {
 
 impl Health {
     pub(super) fn new() -> Self {
-        Self { due: Instant::now(), statistics: [0; 5], state: State::Rings, generation: 0 }
+        Self { due: Instant::now(), statistics: [0; 5], state: State::Rings }
     }
 
     pub(super) fn is_due(&self, now: Instant) -> bool {
@@ -50,7 +48,6 @@ impl Core {
         }
         self.refresh_promoted();
         self.watch_forwarding();
-        self.refresh_addresses();
         let attached = self.shared.hops.is_alive();
         let Some(rings) = &mut self.rings else {
             if !attached {
@@ -64,21 +61,6 @@ impl Core {
             self.fall_back();
         } else if !attached {
             self.health.state = State::Draining;
-        }
-    }
-
-    /// Tells the program of addresses that have come and gone.
-    fn refresh_addresses(&mut self) {
-        let Shared { hops, program, wide_ports, .. } = &*self.shared;
-        let Some((netlink, addresses)) = &mut self.addresses else { return };
-        if self.health.generation == hops.generation() {
-            return;
-        }
-        self.health.generation = hops.generation();
-        // Addresses that ports are opened on are told then; asking for all of them is for ports of any address.
-        if wide_ports.load(Ordering::Relaxed) > 0 || !addresses.know(hops.mac()) {
-            // What cannot be told now is told next time; meanwhile the kernel's sockets receive it.
-            let _ = addresses.refresh(netlink, program, hops.mac());
         }
     }
 

@@ -29,11 +29,10 @@ mod ways;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use self::addresses::Addresses;
 use self::handover::Handover;
 use self::health::Health;
 use self::poller::{Events, Poller};
@@ -42,7 +41,6 @@ use self::promote::Promoted;
 use self::rings::Rings;
 use self::ways::Ways;
 use crate::bpf::Link;
-use crate::netlink::Netlink;
 use crate::next_hop::{NextHopCounters, NextHops};
 use crate::program::{PortError, ProgramCounters, XdpProgram};
 use crate::udp::UdpDevice;
@@ -80,8 +78,6 @@ struct Core {
     counters: Arc<DeviceCounters>,
     tally: Tally,
     promoted: Promoted,
-    /// The first worker keeps the program's addresses right.
-    addresses: Option<(Netlink, Addresses)>,
     health: Health,
     poller: Poller,
     /// When the inner device is looked at next while the rings are busy.
@@ -101,8 +97,6 @@ struct Shared {
     fallen: Box<[AtomicBool]>,
     /// What the kernel forwards does not leave: on a veth whose other end has neither a program nor GRO.
     forwards_in_vain: AtomicBool,
-    /// How many ports are open on any address: only for them must the program know of new ones.
-    wide_ports: AtomicUsize,
 }
 
 impl Shared {
@@ -349,8 +343,6 @@ impl Core {
         }
         if opened.is_err() {
             owners.leave(number);
-        } else if ip.is_unspecified() {
-            self.shared.wide_ports.fetch_add(1, Ordering::Relaxed);
         }
         opened.is_ok()
     }
@@ -361,9 +353,6 @@ impl Core {
         if port.entered {
             self.shared.program.ports().close(port.local.port());
             self.shared.owners.leave(port.local.port());
-            if port.local.ip().is_unspecified() {
-                self.shared.wide_ports.fetch_sub(1, Ordering::Relaxed);
-            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -21,7 +21,7 @@ use super::{AfXdpDevice, Core, Shared, Tally};
 use crate::Device as _;
 use crate::bpf::{self, Link};
 use crate::netlink::Netlink;
-use crate::next_hop::NextHops;
+use crate::next_hop::{AddressKeeper as _, NextHops};
 use crate::program::{self, XdpProgram};
 use crate::socket::{BUSY_FOR, BUSY_PAUSE, BusyPoll, Config, Socket, SocketError};
 use crate::udp::{self, UdpDevice};
@@ -208,8 +208,11 @@ pub fn open(options: &Options, workers: usize, udp: &udp::Options) -> Result<Vec
         .map_err(|source| Refusal::Program { interface: options.interface.clone(), source })?;
     let hops = Arc::new(NextHops::start(&options.interface, &options.media_cpus)?);
     let mut netlink = Netlink::new()?;
-    let mut addresses = Addresses::default();
-    addresses.refresh(&mut netlink, &program, hops.mac())?;
+    // Once before the program works; from then on by the thread that hears of changes.
+    let mut addresses = Addresses::new(Arc::clone(program.ports()));
+    let known: Vec<_> = netlink.addresses()?.into_iter().map(|address| address.ip).collect();
+    addresses.addresses_are(&known, hops.mac())?;
+    hops.keep_addresses(Box::new(addresses));
     for port in &options.guarded_ports {
         let guarded = program.ports().guard(*port);
         guarded.map_err(|_| Refusal::Options("`guarded_ports` must be from 1 to 65535, each once"))?;
@@ -232,7 +235,6 @@ pub fn open(options: &Options, workers: usize, udp: &udp::Options) -> Result<Vec
     {
         hops.expect_program(id);
     }
-    let mut addresses = Some((netlink, addresses));
     let shared = Arc::new(Shared {
         owners: Owners::new(),
         taken,
@@ -241,7 +243,6 @@ pub fn open(options: &Options, workers: usize, udp: &udp::Options) -> Result<Vec
         link: Mutex::new(Some(link)),
         fallen: (0..workers).map(|_| AtomicBool::new(false)).collect(),
         forwards_in_vain: AtomicBool::new(false),
-        wide_ports: AtomicUsize::new(0),
     });
     let handovers = Handover::between(&doorbells, options.handover_bytes);
     let parts = inners.into_iter().zip(handovers).zip(memories).enumerate();
@@ -260,7 +261,6 @@ pub fn open(options: &Options, workers: usize, udp: &udp::Options) -> Result<Vec
                 counters: inner.counters(),
                 tally: Tally::default(),
                 promoted: Promoted::new(udp.ports),
-                addresses: addresses.take(),
                 health: Health::new(),
                 poller,
                 next_look: Instant::now(),

@@ -1,15 +1,13 @@
 //! Receiving: from the rings, from other workers, from the kernel's sockets.
 
-use std::net::SocketAddr;
-
 use super::Core;
 use super::examine::{Examination, Verdict, hears, scoped};
 use super::handover::Record;
 use super::ports::Owner;
 use super::transmit::through_kernel;
+use super::ways::TRAFFIC_CLASS;
 use crate::udp::UdpDevice;
 use crate::umem::CHUNK_BYTES;
-use crate::wire::MacAddress;
 use crate::{Datagram, Device as _, Handle};
 
 impl Core {
@@ -30,10 +28,13 @@ impl Core {
                 self.receive_one(inner, socket, handle);
             }
             taken += waiting;
-            if let Some(rings) = &mut self.rings
-                && (waiting > 0 || rings.is_starved(socket))
-            {
-                rings.refill(socket);
+            if let Some(rings) = &mut self.rings {
+                if waiting > 0 || rings.is_starved(socket) {
+                    rings.refill(socket);
+                } else {
+                    // A worker that never sleeps has no other time for it.
+                    rings.wake_receiver(socket);
+                }
             }
             // The next call begins with the next socket.
             if taken >= budget {
@@ -58,7 +59,7 @@ impl Core {
             counters: &self.counters,
         }
         .examine(frame);
-        let Verdict::Ours { port, source, payload } = verdict else {
+        let Verdict::Ours { port, source, payload, traffic_class } = verdict else {
             return rings.give(packet.frame);
         };
         self.tally.received += 1;
@@ -68,7 +69,7 @@ impl Core {
         let remote = scoped(source, self.shared.hops.interface());
         match handle(Datagram { port, remote, payload: bytes }) {
             None => rings.give(packet.frame),
-            Some(outgoing) => self.send_on(inner, packet, payload, outgoing),
+            Some(outgoing) => self.send_on(inner, packet, payload, (outgoing, traffic_class)),
         }
     }
 
@@ -87,10 +88,8 @@ impl Core {
             taken += 1;
             let bytes = &mut letter[..len];
             match record {
-                Record::Datagram { port, remote, mac } => {
-                    self.handle_handed_over(inner, (port, remote, mac), bytes, handle);
-                }
                 Record::Frame => self.send_frame(bytes),
+                datagram => self.handle_handed_over(inner, datagram, bytes, handle),
             }
         }
         self.letter = Some(letter);
@@ -100,10 +99,11 @@ impl Core {
     fn handle_handed_over(
         &mut self,
         inner: &mut UdpDevice,
-        (number, remote, mac): (u16, SocketAddr, MacAddress),
+        record: Record,
         payload: &mut [u8],
         handle: &mut Handle<'_>,
     ) {
+        let Record::Datagram { port: number, remote, mac, traffic_class } = record else { return };
         let owner = self.shared.owners.owner(number).filter(|owner| owner.worker == self.worker);
         let Some(Owner { port, .. }) = owner else {
             self.counters.receive_closed_port.increment();
@@ -123,7 +123,7 @@ impl Core {
         self.tally.received += 1;
         self.tally.received_bytes += payload.len() as u64;
         let Some(outgoing) = handle(Datagram { port, remote, payload: &mut *payload }) else { return };
-        if !self.send_copy(payload, outgoing) {
+        if !self.send_copy(payload, outgoing, traffic_class) {
             let len = outgoing.len.min(payload.len());
             through_kernel(inner, &payload[..len], outgoing.path, &self.counters);
         }
@@ -139,7 +139,8 @@ impl Core {
         let count = inner.receive(budget, &mut |datagram| {
             let Datagram { port, remote, payload } = datagram;
             let outgoing = handle(Datagram { port, remote, payload: &mut *payload })?;
-            (!self.send_copy(payload, outgoing)).then_some(outgoing)
+            // The kernel does not say what the field was.
+            (!self.send_copy(payload, outgoing, TRAFFIC_CLASS)).then_some(outgoing)
         });
         self.counters.receive_fallback.add(count as u64);
         count

@@ -117,9 +117,8 @@ impl Rings {
             socket.fill.push(address);
             *lent += 1;
         }
-        if socket.fill.submit() > 0 {
-            socket.wake_receiver();
-        }
+        socket.fill.submit();
+        socket.wake_receiver();
     }
 
     /// A frame to transmit from; `None` if as many as may be are under way, also after a flush.
@@ -212,6 +211,12 @@ impl Rings {
     /// In debug builds: every frame is somewhere, and once.
     pub(super) fn check(&self) {
         self.umem.check(self.held, self.lent_receive.iter().sum(), self.lent_transmit);
+    }
+
+    /// Wakes the driver of a socket if it has asked to be; else no system call.
+    #[inline]
+    pub(super) fn wake_receiver(&self, socket: usize) {
+        self.sockets[socket].wake_receiver();
     }
 
     /// Wakes the drivers that have asked to be, before we sleep.

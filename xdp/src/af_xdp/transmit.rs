@@ -66,14 +66,14 @@ impl Core {
         Ok(true)
     }
 
-    /// Sends the payload of a received packet on from where it lies.
+    /// Sends the payload of a received packet on from where it lies, with the differentiated services that it had.
     #[inline]
     pub(super) fn send_on(
         &mut self,
         inner: &mut UdpDevice,
         packet: Packet,
         payload: Range<usize>,
-        outgoing: Outgoing,
+        (outgoing, traffic_class): (Outgoing, u8),
     ) {
         let Self { rings: Some(rings), ways, counters, tally, .. } = self else { return };
         let Packet { mut frame, .. } = packet;
@@ -87,7 +87,8 @@ impl Core {
         // The kernel leaves 256 bytes in front of a packet, more than any headers.
         if let Some(start) = payload.start.checked_sub(headers.len())
             && rings.may_queue()
-            && let Some(total) = headers.write(&mut rings.umem.bytes(&mut frame)[start..], len)
+            && let Some(total) =
+                headers.write_as(&mut rings.umem.bytes(&mut frame)[start..], len, traffic_class)
         {
             rings.queue(frame, start, total);
             tally.transmitted += 1;
@@ -99,7 +100,7 @@ impl Core {
     }
 
     /// Sends a payload that lies elsewhere; false, and nothing done, if it is the kernel's to send.
-    pub(super) fn send_copy(&mut self, payload: &[u8], outgoing: Outgoing) -> bool {
+    pub(super) fn send_copy(&mut self, payload: &[u8], outgoing: Outgoing, traffic_class: u8) -> bool {
         if !self.sends_frames() {
             return false;
         }
@@ -109,7 +110,7 @@ impl Core {
         let start = HEADROOM - headers.len();
         let write = |chunk: &mut [u8; CHUNK_BYTES]| {
             chunk[HEADROOM..HEADROOM + len].copy_from_slice(&payload[..len]);
-            headers.write(&mut chunk[start..], len).unwrap_or(0)
+            headers.write_as(&mut chunk[start..], len, traffic_class).unwrap_or(0)
         };
         if let Some(rings) = rings {
             let Some(mut frame) = rings.take() else {

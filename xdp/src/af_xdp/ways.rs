@@ -142,5 +142,6 @@ fn on(remote: SocketAddr, interface: u32) -> bool {
     }
 }
 
-/// The differentiated services field of what we send: best effort, as the kernel's sockets do by default.
-const TRAFFIC_CLASS: u8 = 0;
+/// The differentiated services field of what we send: best effort, as the kernel's sockets do by default. What is sent on
+/// keeps its own, as what the kernel forwards does.
+pub(super) const TRAFFIC_CLASS: u8 = 0;

@@ -24,9 +24,9 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -106,6 +106,18 @@ struct Shared {
     counters: Arc<NextHopCounters>,
     interface: u32,
     mac: AtomicU64,
+    /// Only for the thread, but for when it is given.
+    keeper: Mutex<Option<Box<dyn AddressKeeper>>>,
+}
+
+/// Who must know which addresses this host has.
+pub(crate) trait AddressKeeper: Send + std::fmt::Debug {
+    /// These are all addresses of the host, of every interface, and this is the interface's MAC. Called by the thread
+    /// after each change, and now and then without one; after an error again within seconds.
+    ///
+    /// # Errors
+    /// If not all could be done.
+    fn addresses_are(&mut self, addresses: &[IpAddr], mac: MacAddress) -> io::Result<()>;
 }
 
 /// What workers ask of the thread.
@@ -148,6 +160,7 @@ impl NextHops {
             counters: Arc::default(),
             interface: index,
             mac: AtomicU64::new(table::from_mac(mac)),
+            keeper: Mutex::new(None),
         });
         let control = Control::new(Arc::clone(&shared), netlink, events, requests, links);
         let workers = workers.to_vec();
@@ -212,6 +225,12 @@ impl NextHops {
     /// The identifier of the XDP program that shall be attached from now on.
     pub fn expect_program(&self, id: u32) {
         self.shared.program.store(id, Ordering::Release);
+        self.shared.bell.ring();
+    }
+
+    /// Has the thread tell `keeper` the addresses of this host, now and whenever they change.
+    pub(crate) fn keep_addresses(&self, keeper: Box<dyn AddressKeeper>) {
+        *self.shared.keeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(keeper);
         self.shared.bell.ring();
     }
 

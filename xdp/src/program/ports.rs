@@ -89,7 +89,10 @@ impl PortTable {
             return Err(PortError::InUse);
         }
         let local = local.to_canonical();
-        let number = if local.is_unspecified() { 0 } else { self.number(local).ok_or(PortError::Address)? };
+        // Held until the number is in the entry, where a removal looks for it.
+        let known = self.known();
+        let unspecified = local.is_unspecified();
+        let number = if unspecified { 0 } else { self.number(&known, local).ok_or(PortError::Address)? };
         entry[1..].iter().for_each(|word| word.store(0, Release));
         let any_ipv6 = if local.is_ipv6() { entry::ANY_IPV6 } else { 0 };
         let head = next_generation(head) | entry::OPEN | any_ipv6 | number << entry::ADDRESS_IN;
@@ -164,7 +167,9 @@ impl PortTable {
         {
             return Err(Unpromoted::Program);
         }
-        let number = self.number(local.ip()).ok_or(Unpromoted::Program)?;
+        // Held until the number is in the entry, where a removal looks for it.
+        let known = self.known();
+        let number = self.number(&known, local.ip()).ok_or(Unpromoted::Program)?;
         let arrived = head >> entry::ADDRESS_IN & 0xff;
         // 0: from the address that the packet was sent to, which saves a lookup.
         let out = if number == arrived { 0 } else { number };
@@ -235,7 +240,7 @@ impl PortTable {
     }
 
     /// Tells the program an address of this host and the MAC that packets to it are sent to.
-    pub(super) fn set_address(&self, ip: IpAddr, mac: [u8; 6]) -> io::Result<()> {
+    pub(crate) fn set_address(&self, ip: IpAddr, mac: [u8; 6]) -> io::Result<()> {
         let mut known = self.known();
         let same = known.iter().position(|known| *known == Some(ip));
         let free = || known.iter().skip(1).position(Option::is_none).map(|place| place + 1);
@@ -267,27 +272,39 @@ impl PortTable {
 
     /// Datagrams to this address go to the kernel from now on. Its number is not given to another address while ports
     /// are open that name it: the caller closes them first.
-    pub(super) fn remove_address(&self, ip: IpAddr) -> io::Result<()> {
-        let mut known = self.known();
-        let Some(number) = known.iter().position(|known| *known == Some(ip)) else { return Ok(()) };
-        if let Some(entry) = self.addresses.entry(number as u32) {
-            entry[2].store(0, Release);
-        }
-        self.numbers.remove(entry::words(ip))?;
+    pub(crate) fn remove_address(&self, ip: IpAddr) -> io::Result<()> {
+        let number = {
+            let known = self.known();
+            let Some(number) = known.iter().position(|known| *known == Some(ip)) else { return Ok(()) };
+            if let Some(entry) = self.addresses.entry(number as u32) {
+                entry[2].store(0, Release);
+            }
+            self.numbers.remove(entry::words(ip))?;
+            number
+        };
+        // Not under the lock, which workers take: nobody enters the number from now on unless it is set again.
         let named = (0..=u16::MAX).any(|port| {
-            let head = self.entry(port)[0].load(Relaxed);
+            let head = self.entry(port)[0].load(Acquire);
             let number = number as u64;
             head & entry::STATE != entry::CLOSED
                 && (head >> entry::ADDRESS_IN & 0xff == number || head >> entry::ADDRESS_OUT & 0xff == number)
         });
-        if !named {
+        let mut known = self.known();
+        if !named && known[number] == Some(ip) && !self.is_set(number) {
             known[number] = None;
         }
         Ok(())
     }
 
-    fn number(&self, ip: IpAddr) -> Option<u64> {
-        self.known().iter().position(|known| *known == Some(ip)).map(|number| number as u64)
+    /// The number of an address that is set.
+    fn number(&self, known: &[Option<IpAddr>], ip: IpAddr) -> Option<u64> {
+        let number = known.iter().position(|known| *known == Some(ip)).filter(|number| self.is_set(*number));
+        number.map(|number| number as u64)
+    }
+
+    /// Whether the program takes packets to the address of this number.
+    fn is_set(&self, number: usize) -> bool {
+        self.addresses.entry(number as u32).is_some_and(|entry| entry[2].load(Relaxed) != 0)
     }
 
     fn known(&self) -> MutexGuard<'_, Vec<Option<IpAddr>>> {

@@ -24,7 +24,8 @@ pub struct HeaderTemplate {
     bytes: [u8; MAX_HEADER_BYTES],
     len: u8,
     ipv6: bool,
-    /// Of the IPv4 header without its length.
+    traffic_class: u8,
+    /// Of the IPv4 header without its length and its differentiated services.
     header_sum: Sum,
     /// Of pseudo-header and UDP header without the lengths.
     udp_sum: Sum,
@@ -53,7 +54,8 @@ impl HeaderTemplate {
                 bytes.put(&source.octets());
                 bytes.put(&destination.octets());
                 let header = bytes.bytes.get(start..bytes.len)?;
-                (false, Sum::of(header), ipv4::pseudo_header(source, destination))
+                let own = Sum::of_word(!u16::from(traffic_class));
+                (false, Sum::of(header).plus(own), ipv4::pseudo_header(source, destination))
             }
             (std::net::IpAddr::V6(source), std::net::IpAddr::V6(destination)) => {
                 bytes.put(&EtherType::Ipv6.number().to_be_bytes());
@@ -69,7 +71,7 @@ impl HeaderTemplate {
         bytes.put(&[0; 4]);
         let ports = Sum::of_word(source.port()).plus(Sum::of_word(destination.port()));
         let udp_sum = pseudo_header.plus(ports);
-        Some(Self { bytes: bytes.bytes, len: bytes.len as u8, ipv6, header_sum, udp_sum })
+        Some(Self { bytes: bytes.bytes, len: bytes.len as u8, ipv6, traffic_class, header_sum, udp_sum })
     }
 
     /// Bytes of the headers, 42 to 66: where the payload begins in the frame.
@@ -91,6 +93,14 @@ impl HeaderTemplate {
     #[inline]
     #[must_use]
     pub fn write(&self, frame: &mut [u8], payload_len: usize) -> Option<usize> {
+        self.write_as(frame, payload_len, self.traffic_class)
+    }
+
+    /// [`HeaderTemplate::write`] with other differentiated services than the template's: those of a packet that is sent
+    /// on.
+    #[inline]
+    #[must_use]
+    pub fn write_as(&self, frame: &mut [u8], payload_len: usize, traffic_class: u8) -> Option<usize> {
         let len = self.len();
         let total = payload_len.checked_add(len)?;
         let udp_len = u16::try_from(payload_len + udp::HEADER_BYTES).ok()?;
@@ -98,12 +108,16 @@ impl HeaderTemplate {
         headers.copy_from_slice(self.bytes.get(..len)?);
         let udp_start = len - udp::HEADER_BYTES;
         if self.ipv6 {
-            put(headers, udp_start - ipv6::HEADER_BYTES + ipv6::PAYLOAD_LENGTH, udp_len)?;
+            let ip_start = udp_start - ipv6::HEADER_BYTES;
+            put(headers, ip_start, 0x6000 | u16::from(traffic_class) << 4)?;
+            put(headers, ip_start + ipv6::PAYLOAD_LENGTH, udp_len)?;
         } else {
             let ip_len = udp_len.checked_add(ipv4::HEADER_BYTES as u16)?;
             let ip_start = udp_start - ipv4::HEADER_BYTES;
             put(headers, ip_start + ipv4::TOTAL_LENGTH, ip_len)?;
-            let checksum = self.header_sum.plus(Sum::of_word(ip_len)).checksum();
+            *headers.get_mut(ip_start + 1)? = traffic_class;
+            let class = Sum::of_word(traffic_class.into());
+            let checksum = self.header_sum.plus(Sum::of_word(ip_len)).plus(class).checksum();
             put(headers, ip_start + ipv4::CHECKSUM, checksum)?;
         }
         put(headers, udp_start + udp::LENGTH, udp_len)?;

@@ -116,6 +116,23 @@ proptest! {
     }
 
     #[test]
+    fn what_is_sent_on_is_written_as_by_a_template_of_its_class(
+        source in a_source(), other in a_source(), classes: (u8, u8), payload: [u8; 20],
+    ) {
+        prop_assume!(source.is_ipv4() == other.is_ipv4());
+        let template = |class| HeaderTemplate::new(&HOP, (source, 4000).into(), (other, 5000).into(), class);
+        let mut frames = [[0; 128]; 2];
+        let (template, expected) = (template(classes.0).expect("one family"), template(classes.1).expect("the same"));
+        for frame in &mut frames {
+            frame[template.len()..][..payload.len()].copy_from_slice(&payload);
+        }
+        let len = template.write_as(&mut frames[0], payload.len(), classes.1).expect("it fits");
+        prop_assert_eq!(expected.write(&mut frames[1], payload.len()), Some(len));
+        prop_assert_eq!(frames[0], frames[1]);
+        prop_assert_eq!(UdpFrame::parse(&frames[0][..len]).expect("valid").traffic_class, classes.1);
+    }
+
+    #[test]
     fn no_frame_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = UdpFrame::parse(&bytes);
     }

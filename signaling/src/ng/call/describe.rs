@@ -5,12 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use engine::relay::Side;
 use engine::stream::{Direction, SourcePolicy};
 
+use super::super::loops::Way;
 use super::super::options::{Options, Transport};
 use super::super::sdp::{self, Body, Format, MediaChange, Negotiation, RelayedMedia, RtcpAttribute, Section};
 use super::super::table::Shared;
 use super::CallError;
 use super::dialogue::{Dialogue, Leg, OffererMux, Slot, any_format, printed};
-use crate::media::{MediaAddress, MediaError};
+use crate::media::{MediaAddress, MediaError, is_local};
 
 /// A description on its way from one side of a dialogue to the other.
 #[derive(Debug)]
@@ -201,8 +202,12 @@ impl Description<'_> {
             slot.leg_mut(moved).local = None;
         }
         let patience = self.shared.patience;
-        if let Some(relay) = &slot.relay {
-            relay.update(slot.parameters(is_answered, patience)).await?;
+        if slot.relay.is_some() {
+            // Before the relay knows it: a ring never runs.
+            self.note_ways(slot)?;
+            if let Some(relay) = &slot.relay {
+                relay.update(slot.parameters(is_answered, patience)).await?;
+            }
         } else {
             let hint = said.rtp.map(|rtp| rtp.ip()).or(self.options.received_from);
             let hint = hint.unwrap_or(self.shared.proxy_hint);
@@ -225,7 +230,14 @@ impl Description<'_> {
             }
             let [a, b] = slot.legs.each_ref().map(|leg| leg.local.map(|local| local.bind));
             let (Some(a), Some(b)) = (a, b) else { return Err(CallError::Media(MediaError::Ended)) };
-            let added = self.shared.media.add_relay([a, b], slot.parameters(is_answered, patience)).await;
+            let parameters = slot.parameters(is_answered, patience);
+            // Its ports are known only afterwards. If it might send to itself, it is told where to when they are.
+            let may_ring = self.may_ring(slot);
+            let mut first = parameters;
+            if may_ring {
+                first.legs.iter_mut().for_each(|leg| (leg.remote_rtp, leg.remote_rtcp) = (None, None));
+            }
+            let added = self.shared.media.add_relay([a, b], first).await;
             match added {
                 Ok(relay) => {
                     self.shared.counters.relays.increment();
@@ -236,13 +248,33 @@ impl Description<'_> {
                     return Err(CallError::Media(error));
                 }
             }
-        }
-        if !self.shared.loops.note(&ways(slot)) {
-            self.shared.counters.loops_refused.increment();
-            self.close(slot);
-            return Err(CallError::Loop);
+            self.note_ways(slot)?;
+            if let Some(relay) = slot.relay.as_ref().filter(|_| may_ring) {
+                relay.update(parameters).await?;
+            }
         }
         Ok(())
+    }
+
+    /// Notes where our ports send; if that is back to them, the media description ends.
+    fn note_ways(&self, slot: &mut Slot) -> Result<(), CallError> {
+        if self.shared.loops.note(&ways(slot)) {
+            return Ok(());
+        }
+        self.shared.counters.loops_refused.increment();
+        self.close(slot);
+        Err(CallError::Loop)
+    }
+
+    /// Whether a relay that is yet to be made might be a part of a ring: a party is where our ports are.
+    fn may_ring(&self, slot: &Slot) -> bool {
+        let locals = || slot.legs.iter().filter_map(|leg| leg.local);
+        slot.legs.iter().filter_map(|leg| leg.rtp).any(|target| {
+            let ip = target.ip();
+            self.shared.loops.know(target)
+                || locals().any(|local| ip == local.bind || ip == local.advertised)
+                || locals().any(|local| local.bind.is_unspecified()) && is_local(ip)
+        })
     }
 
     /// What the receiver is told.
@@ -307,14 +339,17 @@ impl Description<'_> {
     }
 }
 
-/// Our ports of a media description, as peers see them.
-fn ports(slot: &Slot) -> impl Iterator<Item = SocketAddr> {
-    Side::BOTH.into_iter().filter_map(|side| slot.advertised(side))
+/// Our ports of a media description, as they are bound.
+pub(super) fn ports(slot: &Slot) -> impl Iterator<Item = SocketAddr> {
+    Side::BOTH.into_iter().filter_map(|side| slot.local(side))
 }
 
 /// Where what arrives at them goes on to.
-fn ways(slot: &Slot) -> Vec<(SocketAddr, Option<SocketAddr>)> {
-    let way = |side: Side| Some((slot.advertised(side)?, slot.leg(side.other()).rtp));
+fn ways(slot: &Slot) -> Vec<Way> {
+    let way = |side: Side| {
+        let (bound, advertised) = (slot.local(side)?, slot.advertised(side)?);
+        Some(Way { bound, advertised, target: slot.leg(side.other()).rtp })
+    };
     Side::BOTH.into_iter().filter_map(way).collect()
 }
 

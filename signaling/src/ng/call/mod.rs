@@ -26,8 +26,8 @@ mod parties;
 mod report;
 
 use describe::Description;
+use dialogue::Dialogue;
 pub(super) use dialogue::Patience;
-use dialogue::{Dialogue, Slot};
 use parties::{Naming, Pair, Parties, PartyError, PartyId};
 
 /// Why a command about a call failed; the texts are those that proxies know, where they know any.
@@ -107,6 +107,8 @@ pub(super) struct Call {
     created: SystemTime,
     last_signal: SystemTime,
     deletions: Vec<Deletion>,
+    /// When silence is looked for again, because a relay could not say. Its event does not come twice.
+    recheck: Option<Instant>,
 }
 
 /// A deletion that waits for its time.
@@ -122,7 +124,17 @@ enum Wake {
     Job(Option<Job>),
     Relay(RelayEvent),
     Deletion,
+    Recheck,
     HangUp,
+}
+
+/// Whether media flows in a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Silence {
+    Yes,
+    No,
+    /// A relay could not say, and no other has media.
+    Unknown,
 }
 
 impl Call {
@@ -142,6 +154,7 @@ impl Call {
             created: now,
             last_signal: now,
             deletions: Vec::new(),
+            recheck: None,
         }
     }
 
@@ -155,6 +168,9 @@ impl Call {
                 job = self.inbox.recv() => Wake::Job(job),
                 event = next_event(&mut self.parties.dialogues) => Wake::Relay(event),
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Wake::Deletion,
+                () = sleep_until(self.recheck.unwrap_or_else(Instant::now)), if self.recheck.is_some() => {
+                    Wake::Recheck
+                }
                 _ = &mut hang_up => Wake::HangUp,
             };
             match wake {
@@ -165,6 +181,7 @@ impl Call {
                 }
                 Wake::Relay(event) => self.handle_event(event).await,
                 Wake::Deletion => self.delete_due(),
+                Wake::Recheck => self.drop_if_silent().await,
             }
         }
         self.leave();
@@ -361,13 +378,7 @@ impl Call {
 
     async fn handle_event(&mut self, event: RelayEvent) {
         match event {
-            RelayEvent::Timeout => {
-                if self.is_silent().await {
-                    tracing::info!(call_id = self.call_id, "no media for too long; the call is dropped");
-                    self.shared.counters.calls_timed_out.increment();
-                    self.drop_all();
-                }
-            }
+            RelayEvent::Timeout => self.drop_if_silent().await,
             RelayEvent::Lost => {
                 tracing::warn!(call_id = self.call_id, "a relay was lost; the call is dropped");
                 self.shared.counters.calls_ended.increment();
@@ -377,6 +388,20 @@ impl Call {
                 tracing::debug!(call_id = self.call_id, ?side, %remote, "the source of media is known");
             }
             RelayEvent::Dtmf { .. } => {}
+        }
+    }
+
+    /// Ends the call if nobody talks any more. Nobody is cut off while that is not known: it is looked at again.
+    async fn drop_if_silent(&mut self) {
+        self.recheck = None;
+        match self.silence().await {
+            Silence::No => {}
+            Silence::Unknown => self.recheck = Some(Instant::now() + RECHECK_AFTER),
+            Silence::Yes => {
+                tracing::info!(call_id = self.call_id, "no media for too long; the call is dropped");
+                self.shared.counters.calls_timed_out.increment();
+                self.drop_all();
+            }
         }
     }
 
@@ -390,26 +415,20 @@ impl Call {
     }
 
     /// Whether no relay of the call has media: one of several may rest, such as video that is not shown.
-    async fn is_silent(&self) -> bool {
+    async fn silence(&self) -> Silence {
+        let mut silence = Silence::Yes;
         for dialogue in &self.parties.dialogues {
             for slot in &dialogue.slots {
                 let Some(relay) = &slot.relay else { continue };
                 let patience = slot.parameters(dialogue.is_answered, self.shared.patience).media_timeout;
-                match relay.statistics().await {
-                    Ok(figures) => {
-                        let ages = figures.sides.iter().filter_map(|side| side.last_packet_age);
-                        // A little less, because the event and this question are not of the same moment.
-                        if ages.min().is_some_and(|age| age + TIMEOUT_TOLERANCE < patience) {
-                            return false;
-                        }
-                    }
-                    Err(MediaError::Ended) => {}
-                    // Nobody knows, so nobody is cut off.
-                    Err(_) => return false,
+                match silence_of(relay.statistics().await, patience) {
+                    Silence::No => return Silence::No,
+                    Silence::Unknown => silence = Silence::Unknown,
+                    Silence::Yes => {}
                 }
             }
         }
-        true
+        silence
     }
 
     /// The figures of all relays, by dialogue and slot.
@@ -426,6 +445,20 @@ impl Call {
             all.push(figures);
         }
         all
+    }
+}
+
+/// Whether a relay with these figures has had no media for `patience`.
+fn silence_of(figures: Result<RelayStatistics, MediaError>, patience: Duration) -> Silence {
+    match figures {
+        Ok(figures) => {
+            let ages = figures.sides.iter().filter_map(|side| side.last_packet_age);
+            // A little less, because the event and this question are not of the same moment.
+            let talks = ages.min().is_some_and(|age| age + TIMEOUT_TOLERANCE < patience);
+            if talks { Silence::No } else { Silence::Yes }
+        }
+        Err(MediaError::Ended) => Silence::Yes,
+        Err(_) => Silence::Unknown,
     }
 }
 
@@ -454,8 +487,7 @@ async fn next_event(dialogues: &mut [Dialogue]) -> RelayEvent {
 }
 
 fn dialogue_ports(dialogue: &Dialogue) -> Vec<SocketAddr> {
-    let ports = |slot: &Slot| Side::BOTH.map(|side| slot.advertised(side));
-    dialogue.slots.iter().flat_map(ports).flatten().collect()
+    dialogue.slots.iter().flat_map(describe::ports).collect()
 }
 
 /// The text for a delete or query that finds nobody.
@@ -463,3 +495,8 @@ pub(super) const NOT_FOUND: &str = "Call-ID not found or tags didn't match";
 /// A day: no proxy means more, and clocks do not like everything.
 const LONGEST_DELAY: Duration = Duration::from_secs(86_400);
 const TIMEOUT_TOLERANCE: Duration = Duration::from_secs(1);
+/// When a relay that could not say whether it has media is asked again.
+const RECHECK_AFTER: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests;

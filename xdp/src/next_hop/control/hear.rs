@@ -1,6 +1,7 @@
 //! What the kernel tells: links, neighbours, and that something has changed.
 
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use super::{Control, EVENTS_PER_TURN};
@@ -34,7 +35,7 @@ impl Control {
             Event::Routes(prefix) => self.queue(|ip| prefix.contains(ip)),
             Event::Address(_) | Event::AddressGone(_) => {
                 // Whoever sends from an address looks again whether it is still there.
-                self.changed = true;
+                (self.changed, self.addresses_changed) = (true, true);
                 self.ask_rules();
                 self.queue(|_| true);
             }
@@ -74,7 +75,7 @@ impl Control {
             self.ask_neighbour(key, now);
         }
         self.ask_rules();
-        self.changed = true;
+        (self.changed, self.addresses_changed) = (true, true);
         self.publish_all();
         self.queue(|_| true);
     }
@@ -88,6 +89,7 @@ impl Control {
 
     pub(super) fn link_changed(&mut self, index: u32) {
         self.publish_link();
+        self.addresses_changed = true;
         if index == self.links.interface || self.links.carrier(index).is_some() {
             self.changed = true;
         }
@@ -109,6 +111,23 @@ impl Control {
         self.shared.mtu.store(link.mtu, Ordering::Relaxed);
         if let Some(mac) = link.mac {
             self.shared.mac.store(table::from_mac(mac), Ordering::Relaxed);
+        }
+    }
+
+    /// Tells who must know the addresses of this host, if there is somebody.
+    pub(super) fn tell_addresses(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let mut keeper = shared.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(keeper) = keeper.as_mut() else { return };
+        (self.addresses_changed, self.addresses_failed) = (false, false);
+        let mac = table::to_mac(shared.mac.load(Ordering::Relaxed));
+        let told = self.netlink.addresses().and_then(|addresses| {
+            let ips: Vec<_> = addresses.into_iter().map(|address| address.ip).collect();
+            keeper.addresses_are(&ips, mac)
+        });
+        if told.is_err() {
+            shared.counters.next_hop_errors.increment();
+            self.addresses_failed = true;
         }
     }
 

@@ -40,6 +40,10 @@ pub(super) struct Control {
     /// Whether a way that was unknown is known since the generation last changed.
     resolved: bool,
     last_change: Instant,
+    /// Whether the keeper of the addresses is to be told.
+    addresses_changed: bool,
+    /// That did not succeed.
+    addresses_failed: bool,
     requests_limit: Limit,
     resolve_limit: Limit,
     next_watch: Instant,
@@ -73,6 +77,8 @@ impl Control {
             changed: false,
             resolved: false,
             last_change: now,
+            addresses_changed: true,
+            addresses_failed: false,
             requests_limit: Limit::new(1000, 5000, now),
             resolve_limit: Limit::new(256, 256, now),
             next_watch: now,
@@ -125,6 +131,10 @@ impl Control {
         if now >= self.next_tick {
             self.next_tick = now + TICK;
             self.tick(now);
+            self.addresses_changed |= self.addresses_failed;
+        }
+        if self.addresses_changed {
+            self.tell_addresses();
         }
         for key in std::mem::take(&mut self.urgent) {
             self.resolve_if_due(key, now);
@@ -132,6 +142,7 @@ impl Control {
         let round = now >= self.next_round;
         if round {
             self.next_round = now + ROUND;
+            self.addresses_changed = true;
             self.forget_idle();
             self.shared.table.next_round();
         }
