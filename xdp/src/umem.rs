@@ -148,7 +148,6 @@ impl Umem {
 
 /// Where a chunk is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(debug_assertions), expect(dead_code, reason = "release builds do not keep it"))]
 enum Place {
     Free,
     Held,

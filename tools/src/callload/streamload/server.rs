@@ -43,7 +43,7 @@ impl Server {
         let config = folder.join("sidetone.toml");
         let text = format!(
             "data_dir = \"data\"\n[sip]\nbind = [\"{sip}\"]\n[sip.limits]\ninvites_per_second_per_source = 0\n\
-             [http]\nbind = \"{http}\"\n[media]\nports = \"{low}-{high}\"\n[calls]\nmax = {}\n\
+             [http]\nbind = \"{http}\"\n[ng]\nbind = \"\"\n[media]\nports = \"{low}-{high}\"\n[calls]\nmax = {}\n\
              [log]\nlevel = \"warn\"\n\
              [agents.streamload]\nurl = \"ws://{backend}/\"\nparameters = {{ call_id = \"{{call_id}}\" }}\n\
              [[routes]]\nmatch = \"agent\"\napp = \"agent\"\nagent = \"streamload\"\n",
