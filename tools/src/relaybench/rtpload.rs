@@ -120,7 +120,7 @@ impl Generator<'_> {
         let [program, report] = [self.program, &json].map(|path| path.to_str().unwrap_or_default());
         let calls = calls.to_string();
         let mut arguments =
-            vec!["nice", "-n", "-20", "taskset", "-c", &core, program, command, option, &relay];
+            vec!["chrt", "-f", "30", "taskset", "-c", &core, program, command, option, &relay];
         arguments.extend(["--via", "kernel", "--interface", &self.parties.interface, "--codecs", codecs]);
         arguments.extend(["--calls", &calls, "--json", report]);
         arguments.extend(options);

@@ -134,21 +134,14 @@ pub(super) fn start(
         (Subject::Ceiling, _) => {
             let rtpload = programs.rtpload.to_str().context("--rtpload is no text")?;
             let forward = [rtpload, "forward", "--interface", &host.interface];
-            host.command(&[&["nice", "-n", "-20", "taskset", "-c", &core][..], &forward].concat())
+            host.command(&[&["chrt", "-f", "30", "taskset", "-c", &core][..], &forward].concat())
         }
         (_, None) => rtpengine(host, &core),
         (_, Some(device)) => {
             let config = scratch.join("sidetone.toml");
             fs::write(&config, configuration(subject, device, host, wait, scratch))?;
             let sidetone = programs.sidetone.to_str().context("--sidetone is no text")?;
-            host.command(&[
-                "nice",
-                "-n",
-                "-20",
-                sidetone,
-                "--config",
-                config.to_str().context("the scratch folder is no text")?,
-            ])
+            host.command(&[sidetone, "--config", config.to_str().context("the scratch folder is no text")?])
         }
     };
     command.stdout(output.try_clone()?).stderr(output).stdin(Stdio::null());
@@ -167,9 +160,9 @@ fn rtpengine(host: &Host, core: &str) -> std::process::Command {
     let ng = format!("--listen-ng={}:{NG_PORT}", host.ip);
     let (low, high) = (format!("--port-min={}", PORTS.0), format!("--port-max={}", PORTS.1));
     host.command(&[
-        "nice",
-        "-n",
-        "-20",
+        "chrt",
+        "-f",
+        "30",
         "taskset",
         "-c",
         core,
@@ -192,7 +185,7 @@ fn rtpengine(host: &Host, core: &str) -> std::process::Command {
     ])
 }
 
-/// One worker on the relay's core, as nice as rtpengine is; signalling, which has nothing to do while it is
+/// One worker on the relay's core at the priority that rtpengine has; signalling, which has nothing to do while it is
 /// measured, on the parties'.
 fn configuration(subject: Subject, device: &str, host: &Host, wait: Wait, scratch: &Path) -> String {
     let wait = match wait {
@@ -209,7 +202,7 @@ fn configuration(subject: Subject, device: &str, host: &Host, wait: Wait, scratc
          [calls]\nmax = {calls}\n\
          [signaling]\ncpus = \"{signaling}\"\n\
          [media]\naddress = [\"{ip}\"]\nports = \"{low}-{high}\"\ndevice = \"{device}\"\n{interface}\
-         kernel_relay = {in_kernel}\nwait = \"{wait}\"\ncpus = \"{core}\"\n",
+         kernel_relay = {in_kernel}\nwait = \"{wait}\"\ncpus = \"{core}\"\npriority = \"30\"\n",
         data = scratch.join("data").display(),
         ip = host.ip,
         calls = MOST_CALLS,
