@@ -15,7 +15,7 @@ use engine::event::Event;
 use engine::stream::App;
 use engine::{AddStreamError, Engine, StartError};
 use rig::{IP, Network, add, config, idle_stream, next_event, parameters, poll_for, start};
-use xdp::{Device, DeviceCounters, Doorbell, Full, Handle, Outgoing, PortIndex};
+use xdp::Device;
 
 #[test]
 fn a_stream_is_added_queried_and_removed() {
@@ -357,39 +357,11 @@ struct Gated {
 }
 
 impl Device for Gated {
-    fn open(&mut self, local: SocketAddr) -> std::io::Result<PortIndex> {
-        self.inner.open(local)
-    }
-    fn local_address(&self, port: PortIndex) -> Option<SocketAddr> {
-        self.inner.local_address(port)
-    }
-    fn close(&mut self, port: PortIndex) {
-        self.inner.close(port);
-    }
-    fn connect(&mut self, port: PortIndex, remote: Option<SocketAddr>) {
-        self.inner.connect(port, remote);
-    }
-    fn receive(&mut self, budget: usize, handle: &mut Handle<'_>) -> usize {
-        self.inner.receive(budget, handle)
-    }
-    fn transmit(&mut self, write: &mut dyn FnMut(&mut [u8]) -> Option<Outgoing>) -> Result<bool, Full> {
-        self.inner.transmit(write)
-    }
-    fn flush(&mut self) {
-        self.inner.flush();
-    }
+    crate::rig::pass_on!(open local_address close connect receive transmit flush flows rest);
+
     fn wait(&mut self, timeout: Duration) {
         self.inner.wait(timeout);
         self.gate.pass();
-    }
-    fn doorbell(&self) -> Doorbell {
-        self.inner.doorbell()
-    }
-    fn counters(&self) -> Arc<DeviceCounters> {
-        self.inner.counters()
-    }
-    fn name(&self) -> &'static str {
-        "gated"
     }
 }
 

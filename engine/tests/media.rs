@@ -2,7 +2,6 @@
 
 mod rig;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -13,7 +12,7 @@ use engine::config::{EngineConfig, WaitPolicy};
 use engine::event::Event;
 use engine::stream::{App, Stream};
 use rig::{Network, Phone, add, config, next_event, poll_for, start};
-use xdp::{Device, DeviceCounters, Doorbell, Full, Handle, Outgoing, PortIndex};
+use xdp::{Device, Doorbell, Full, Outgoing, PortIndex};
 
 /// A call to a stream that echoes.
 fn call(
@@ -206,71 +205,28 @@ struct Congested {
     room: Arc<AtomicUsize>,
 }
 
-macro_rules! device_around_a_device {
-    ($name:ty, $label:literal, $transmit:expr) => {
-        impl Device for $name {
-            fn open(&mut self, local: SocketAddr) -> std::io::Result<PortIndex> {
-                self.inner.open(local)
-            }
-            fn local_address(&self, port: PortIndex) -> Option<SocketAddr> {
-                self.inner.local_address(port)
-            }
-            fn close(&mut self, port: PortIndex) {
-                self.inner.close(port);
-            }
-            fn connect(&mut self, port: PortIndex, remote: Option<SocketAddr>) {
-                self.inner.connect(port, remote);
-            }
-            fn receive(&mut self, budget: usize, handle: &mut Handle<'_>) -> usize {
-                self.inner.receive(budget, handle)
-            }
-            fn transmit(
-                &mut self,
-                write: &mut dyn FnMut(&mut [u8]) -> Option<Outgoing>,
-            ) -> Result<bool, Full> {
-                $transmit(self, write)
-            }
-            fn flush(&mut self) {
-                self.inner.flush();
-            }
-            fn wait(&mut self, timeout: Duration) {
-                self.inner.wait(timeout);
-            }
-            fn doorbell(&self) -> Doorbell {
-                self.inner.doorbell()
-            }
-            fn counters(&self) -> Arc<DeviceCounters> {
-                self.inner.counters()
-            }
-            fn name(&self) -> &'static str {
-                $label
-            }
-        }
-    };
-}
+impl Device for Mine {
+    crate::rig::pass_on!(open local_address close connect receive flush flows wait rest);
 
-device_around_a_device!(
-    Mine,
-    "mine",
-    |mine: &mut Self, write: &mut dyn FnMut(&mut [u8]) -> Option<Outgoing>| {
-        let ports: Vec<_> = (0..64).map(|port| mine.inner.local_address(PortIndex(port))).collect();
-        let victim = mine.victim.load(Ordering::Acquire);
-        mine.inner.transmit(&mut |buffer| {
+    fn transmit(&mut self, write: &mut dyn FnMut(&mut [u8]) -> Option<Outgoing>) -> Result<bool, Full> {
+        let ports: Vec<_> = (0..64).map(|port| self.inner.local_address(PortIndex(port))).collect();
+        let victim = self.victim.load(Ordering::Acquire);
+        self.inner.transmit(&mut |buffer| {
             let outgoing = write(buffer)?;
             let local = ports.get(outgoing.path.port.0 as usize).copied().flatten();
             assert!(local.is_none_or(|local| local.port() != victim), "the mine goes off, as it should");
             Some(outgoing)
         })
     }
-);
+}
 
-device_around_a_device!(
-    Congested,
-    "congested",
-    |congested: &mut Self, write: &mut dyn FnMut(&mut [u8]) -> Option<Outgoing>| {
-        if congested.room.load(Ordering::Acquire) == 0 {
+impl Device for Congested {
+    crate::rig::pass_on!(open local_address close connect receive flush flows wait rest);
+
+    fn transmit(&mut self, write: &mut dyn FnMut(&mut [u8]) -> Option<Outgoing>) -> Result<bool, Full> {
+        if self.room.load(Ordering::Acquire) == 0 {
             return Err(Full);
         }
-        congested.inner.transmit(write)
+        self.inner.transmit(write)
     }
-);
+}

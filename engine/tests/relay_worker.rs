@@ -20,7 +20,7 @@ use relay_device::KernelDevice;
 use relay_support::between;
 use rig::{IP, Network, Phone, add, add_relay, config, next_event, poll_for, start};
 use xdp::netem::{Conditions, Netem, NetemClock};
-use xdp::{Device, DeviceCounters, Doorbell, Full, Handle, Outgoing, PortIndex};
+use xdp::{Device, Handle};
 
 /// Two phones and what was negotiated with them.
 fn phones(network: &Network) -> ([Phone; 2], RelayParameters) {
@@ -272,18 +272,8 @@ struct Witness {
 }
 
 impl Device for Witness {
-    fn open(&mut self, local: SocketAddr) -> std::io::Result<PortIndex> {
-        self.inner.open(local)
-    }
-    fn local_address(&self, port: PortIndex) -> Option<SocketAddr> {
-        self.inner.local_address(port)
-    }
-    fn close(&mut self, port: PortIndex) {
-        self.inner.close(port);
-    }
-    fn connect(&mut self, port: PortIndex, remote: Option<SocketAddr>) {
-        self.inner.connect(port, remote);
-    }
+    crate::rig::pass_on!(open local_address close connect transmit flush flows wait rest);
+
     fn receive(&mut self, budget: usize, handle: &mut Handle<'_>) -> usize {
         let Self { inner, seen } = self;
         inner.receive(budget, &mut |datagram| {
@@ -294,24 +284,6 @@ impl Device for Witness {
             seen.lock().expect("no panic").push([before, after]);
             outgoing
         })
-    }
-    fn transmit(&mut self, write: &mut dyn FnMut(&mut [u8]) -> Option<Outgoing>) -> Result<bool, Full> {
-        self.inner.transmit(write)
-    }
-    fn flush(&mut self) {
-        self.inner.flush();
-    }
-    fn wait(&mut self, timeout: Duration) {
-        self.inner.wait(timeout);
-    }
-    fn doorbell(&self) -> Doorbell {
-        self.inner.doorbell()
-    }
-    fn counters(&self) -> Arc<DeviceCounters> {
-        self.inner.counters()
-    }
-    fn name(&self) -> &'static str {
-        "witness"
     }
 }
 

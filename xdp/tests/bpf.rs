@@ -155,7 +155,7 @@ fn live_frames_are_counted_by_the_receiver() {
         let sender = Program::load("sender", ProgramKind::Xdp, &code.build().unwrap()).unwrap();
         // A veth takes frames only where its own end has a program, too.
         let own = sender.attach(cable.near.index(), Mode::Native).unwrap();
-        sender.run_live(&[0xff; 60], Ingress { interface: cable.near.index(), queue: 0 }, 200, 64).unwrap();
+        sender.run_live(&[0xff; 60], Ingress { interface: cable.near.index(), queue: 0 }, 200, 200).unwrap();
         drop(own);
     });
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);

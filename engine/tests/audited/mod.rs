@@ -1,14 +1,11 @@
 //! A device that counts what the worker's thread allocates.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use xdp::{
-    Device, DeviceCounters, Doorbell, Flow, FlowCounters, Full, Handle, Outgoing, PortIndex, Unpromoted,
-};
+use xdp::Device;
 
 use crate::counting::{allocations, frees};
 use crate::rig::poll_for;
@@ -41,49 +38,12 @@ pub struct Audited {
 }
 
 impl Device for Audited {
-    fn open(&mut self, local: SocketAddr) -> std::io::Result<PortIndex> {
-        self.inner.open(local)
-    }
-    fn local_address(&self, port: PortIndex) -> Option<SocketAddr> {
-        self.inner.local_address(port)
-    }
-    fn close(&mut self, port: PortIndex) {
-        self.inner.close(port);
-    }
-    fn connect(&mut self, port: PortIndex, remote: Option<SocketAddr>) {
-        self.inner.connect(port, remote);
-    }
-    fn receive(&mut self, budget: usize, handle: &mut Handle<'_>) -> usize {
-        self.inner.receive(budget, handle)
-    }
-    fn transmit(&mut self, write: &mut dyn FnMut(&mut [u8]) -> Option<Outgoing>) -> Result<bool, Full> {
-        self.inner.transmit(write)
-    }
+    crate::rig::pass_on!(open local_address close connect receive transmit flows wait rest);
+
     fn flush(&mut self) {
         self.inner.flush();
         self.tally.allocations.store(allocations(), Ordering::Release);
         self.tally.frees.store(frees(), Ordering::Release);
         self.tally.turns.fetch_add(1, Ordering::AcqRel);
-    }
-    fn promote(&mut self, port: PortIndex, flow: &Flow) -> Result<(), Unpromoted> {
-        self.inner.promote(port, flow)
-    }
-    fn demote(&mut self, port: PortIndex) -> Option<FlowCounters> {
-        self.inner.demote(port)
-    }
-    fn flow_counters(&self, port: PortIndex) -> Option<FlowCounters> {
-        self.inner.flow_counters(port)
-    }
-    fn wait(&mut self, timeout: Duration) {
-        self.inner.wait(timeout);
-    }
-    fn doorbell(&self) -> Doorbell {
-        self.inner.doorbell()
-    }
-    fn counters(&self) -> Arc<DeviceCounters> {
-        self.inner.counters()
-    }
-    fn name(&self) -> &'static str {
-        "audited"
     }
 }

@@ -9,9 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
-use xdp::{
-    Device, DeviceCounters, Doorbell, Flow, FlowCounters, Full, Handle, Outgoing, PortIndex, Unpromoted,
-};
+use xdp::{Device, Flow, FlowCounters, Handle, Outgoing, PortIndex, Unpromoted};
 
 /// What a test sets and sees.
 #[derive(Default)]
@@ -89,22 +87,20 @@ fn forward(
 }
 
 impl Device for KernelDevice {
-    fn open(&mut self, local: SocketAddr) -> std::io::Result<PortIndex> {
-        self.inner.open(local)
-    }
-    fn local_address(&self, port: PortIndex) -> Option<SocketAddr> {
-        self.inner.local_address(port)
-    }
+    crate::rig::pass_on!(open local_address transmit flush wait rest);
+
     fn close(&mut self, port: PortIndex) {
         assert!(!self.flows.contains_key(&port.0), "closed while it was promoted");
         self.inner.close(port);
     }
+
     fn connect(&mut self, port: PortIndex, remote: Option<SocketAddr>) {
         let local = self.inner.local_address(port).expect("an open port").port();
         assert_ne!(usize::from(local), self.kernel.mine.load(Ordering::Acquire), "the mine goes off");
         self.kernel.connected.lock().expect("no panic").insert(local, remote);
         self.inner.connect(port, remote);
     }
+
     fn receive(&mut self, budget: usize, handle: &mut Handle<'_>) -> usize {
         let Self { inner, kernel, flows } = self;
         inner.receive(budget, &mut |datagram| {
@@ -117,12 +113,7 @@ impl Device for KernelDevice {
             handle(datagram)
         })
     }
-    fn transmit(&mut self, write: &mut dyn FnMut(&mut [u8]) -> Option<Outgoing>) -> Result<bool, Full> {
-        self.inner.transmit(write)
-    }
-    fn flush(&mut self) {
-        self.inner.flush();
-    }
+
     fn promote(&mut self, port: PortIndex, flow: &Flow) -> Result<(), Unpromoted> {
         self.kernel.asked.fetch_add(1, Ordering::AcqRel);
         if self.kernel.has_none.load(Ordering::Acquire) {
@@ -140,24 +131,14 @@ impl Device for KernelDevice {
         self.kernel.flows.lock().expect("no panic").push(*flow);
         Ok(())
     }
+
     fn demote(&mut self, port: PortIndex) -> Option<FlowCounters> {
         let (_, counters) = self.flows.remove(&port.0)?;
         self.kernel.demoted.fetch_add(1, Ordering::AcqRel);
         Some(counters)
     }
+
     fn flow_counters(&self, port: PortIndex) -> Option<FlowCounters> {
         self.flows.get(&port.0).map(|(_, counters)| *counters)
-    }
-    fn wait(&mut self, timeout: Duration) {
-        self.inner.wait(timeout);
-    }
-    fn doorbell(&self) -> Doorbell {
-        self.inner.doorbell()
-    }
-    fn counters(&self) -> Arc<DeviceCounters> {
-        self.inner.counters()
-    }
-    fn name(&self) -> &'static str {
-        "kernel model"
     }
 }

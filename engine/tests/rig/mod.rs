@@ -3,6 +3,8 @@
 #![allow(unreachable_pub, reason = "a module of several test binaries")]
 #![expect(clippy::disallowed_methods, reason = "tests of the real loop run in real time")]
 
+mod around;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -18,6 +20,9 @@ use engine::{Engine, EngineEvents};
 use xdp::loopback::LoopbackNetwork;
 use xdp::udp::{Options, UdpDevice};
 use xdp::{Device, MAX_DATAGRAM_BYTES, Outgoing, Path, PortIndex};
+
+#[allow(unused_imports, reason = "not every test wraps a device")]
+pub(crate) use around::pass_on;
 
 pub const IP: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 

@@ -8,6 +8,7 @@
 //!
 //! What the kernel does to receive a packet runs on the relay's core, for everybody; so it is part of what is measured.
 
+mod neighbours;
 mod network;
 mod options;
 mod report;

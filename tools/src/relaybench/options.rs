@@ -36,6 +36,9 @@ pub struct Options {
     /// Put the table between the relay markers of this file.
     #[arg(long, value_name = "FILE")]
     pub(super) write: Option<PathBuf>,
+    /// How long an end of the cable gathers packets under load, in microseconds, as a card does.
+    #[arg(long, value_name = "US", default_value_t = 50, value_parser = clap::value_parser!(u64).range(0..=1_000))]
+    pub(super) moderation: u64,
     /// The relay's core; the parties' is the next one.
     #[arg(long, value_name = "CPU", default_value_t = 0)]
     pub(super) core: usize,

@@ -8,6 +8,7 @@ use anyhow::{Context as _, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Uid;
 
+use super::neighbours::Neighbours;
 use super::network::Cable;
 use super::options::Options;
 use super::report::{Figures, Report};
@@ -22,6 +23,8 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     check(options)?;
     let scratch = tempfile::tempdir().context("cannot make a folder for logs")?;
     let cable = Cable::new(&options.name, options.core)?;
+    // Dropped before the cable: what is put back is what was there.
+    let _neighbours = Neighbours::move_off(options.core);
     let bench = Bench {
         options,
         cable: &cable,
@@ -120,8 +123,7 @@ impl Bench<'_> {
 
     fn relay(&self, subject: Subject, guess: u32, figures: &mut Figures) -> anyhow::Result<()> {
         let generator = self.generator(subject);
-        // Cards gather packets under load; so does this cable.
-        self.cable.moderate(MODERATION)?;
+        self.moderate()?;
         let calls = {
             let mut relay = self.start(subject, Wait::Adaptive)?;
             let found =
@@ -144,7 +146,7 @@ impl Bench<'_> {
             // It looks for frames all the time.
             return Ok(());
         }
-        self.cable.moderate(MODERATION)?;
+        self.moderate()?;
         let relay = self.start(subject, Wait::Sleep)?;
         let watched = [relay.process(), self.cable.relay.receiver()?];
         let fixed = self.most(FIXED_CALLS);
@@ -172,7 +174,7 @@ impl Bench<'_> {
 
     /// What a packet costs with few flows and with many, at the same kind of load: the most that is not lost.
     fn flows(&self, subject: Subject, figures: &mut Figures) -> anyhow::Result<()> {
-        self.cable.moderate(MODERATION)?;
+        self.moderate()?;
         let guess = figures.calls.last().map_or(1, |&calls| calls as u32);
         let mut costs = [f64::NAN; FLOWS.len()];
         for (flows, cost) in FLOWS.into_iter().zip(&mut costs) {
@@ -186,7 +188,7 @@ impl Bench<'_> {
     }
 
     fn transcode(&self, subject: Subject, figures: &mut Figures) -> anyhow::Result<()> {
-        self.cable.moderate(MODERATION)?;
+        self.moderate()?;
         let relay = self.start(subject, Wait::Adaptive)?;
         let known = figures.transcoded.last().map(|&calls| calls as u32);
         let guess = known.unwrap_or(if subject == Subject::Rtpengine { 500 } else { 5_000 }).max(1);
@@ -197,6 +199,11 @@ impl Bench<'_> {
         ensure!(calls > 0.0, "not one transcoded call without loss");
         figures.transcoded.push(calls);
         Ok(())
+    }
+
+    /// Cards gather packets under load; so does this cable.
+    fn moderate(&self) -> anyhow::Result<()> {
+        self.cable.moderate(Duration::from_micros(self.options.moderation))
     }
 
     fn start(&self, subject: Subject, wait: Wait) -> anyhow::Result<Running> {
@@ -242,6 +249,5 @@ impl Bench<'_> {
 pub(super) const FLOWS: [u32; 3] = [100, 1_000, 10_000];
 /// Each second, both ways.
 const PACKETS_PER_CALL: f64 = 100.0;
-const MODERATION: Duration = Duration::from_micros(50);
 /// Processor time is compared at so many calls: what every relay can do.
 const FIXED_CALLS: u32 = 800;

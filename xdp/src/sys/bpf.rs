@@ -3,8 +3,12 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::ptr;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+use std::{ptr, thread};
+
+/// How long an interrupted load is tried again, besides the time that the tries take.
+const LOAD_PATIENCE: Duration = Duration::from_millis(200);
 
 /// The longest name of a map or a program that the kernel keeps.
 const NAME_BYTES: usize = 16;
@@ -159,9 +163,20 @@ pub(crate) fn program_load(name: &str, kind: Kind, slots: &[[u8; 8]], log: &mut 
         interface: 0,
         attach_type,
     };
-    // SAFETY: BPF_PROG_LOAD reads the instructions and the licence, which ends with a zero, and writes the log, all
-    // with their lengths.
-    descriptor(unsafe { bpf(5, &mut attributes) }?)
+    // The verifier gives up with EAGAIN when a signal waits, for whomever and whatever it is.
+    let mut patience = LOAD_PATIENCE;
+    loop {
+        // SAFETY: BPF_PROG_LOAD reads the instructions and the licence, which ends with a zero, and writes the log,
+        // all with their lengths.
+        match unsafe { bpf(5, &mut attributes) } {
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && !patience.is_zero() => {
+                let pause = Duration::from_millis(1).min(patience);
+                thread::sleep(pause);
+                patience -= pause;
+            }
+            loaded => return descriptor(loaded?),
+        }
+    }
 }
 
 /// Attaches a program: XDP to an interface index, sk_lookup to the descriptor of a network namespace. It is detached

@@ -50,7 +50,15 @@ impl Wire {
     }
 
     fn send(&self, cable: &Cable, frame: &[u8], count: u32) {
-        cable.far.run(|| self.program.run_live(frame, self.ingress, count, 64).expect("sent"));
+        cable.far.run(|| {
+            let mut left = count;
+            while left > 0 {
+                // A signal ends a run of several batches early.
+                let batch = left.min(LARGEST_BATCH);
+                self.program.run_live(frame, self.ingress, batch, batch).expect("sent");
+                left -= batch;
+            }
+        });
     }
 }
 
@@ -94,6 +102,8 @@ fn receive(device: &mut dyn Device, count: usize) -> Vec<Heard> {
     heard
 }
 
+/// What the kernel sends in one batch.
+const LARGEST_BATCH: u32 = 256;
 const MODES: [ModeWanted; 2] = [ModeWanted::Native, ModeWanted::Generic];
 
 #[test]

@@ -11,6 +11,7 @@ mod generator;
 mod layout;
 mod receiver;
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -83,8 +84,13 @@ impl Kernel {
         let time_ns = plan.due_ns(plan.packets()) + START_NS;
         let repeat = u32::try_from(plan.packets() + time_ns / generator::PATIENCE_NS).unwrap_or(u32::MAX);
         let batch = (BATCH_NS * u64::from(plan.flows) / plan.interval_ns).clamp(1, MOST_BATCH) as u32;
-        let ran = self.generator.run_live(&self.template, self.ingress, repeat, batch);
-        ran.context("the generator's program cannot be run on live frames")?;
+        loop {
+            match self.generator.run_live(&self.template, self.ingress, repeat, batch) {
+                // By a signal: the program knows how far it is.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                ran => break ran.context("the generator's program cannot be run on live frames")?,
+            }
+        }
         cores.look();
         self.drain();
         Ok(self.outcome(plan, cores.cores()))
