@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
-use engine::ai::dialect::{self, Dialect, Incoming, Outgoing, StreamStart};
+use engine::ai::dialect::{Decoded, Dialect, Incoming, Kind, Outbox, Outgoing, StreamStart};
 use engine::codec::{Law, g711};
 use engine::jitter::{Arrival, FrameClock, Inserted, JitterBuffer, Media, Pulled};
 use engine::rtp::rtcp::{self, Compound, CompoundWriter, ReportBlock, SenderInfo};
@@ -183,28 +183,30 @@ fn jitter_buffer(criterion: &mut Criterion) {
 
 fn media_streams(criterion: &mut Criterion) {
     let start = StreamStart { stream_sid: format!("MZ{:032x}", 7), ..StreamStart::default() };
-    let mut codec = dialect::Codec::new(Dialect::Twilio, start);
-    let (payload, mut text, mut audio) = (frame(3), String::new(), Vec::new());
-    codec.encode(Outgoing::Audio { timestamp: 160, audio: &payload }, &mut text);
+    let mut codec = Dialect::Twilio.codec(start);
+    let (payload, mut out, mut decoded) = (frame(3), Outbox::default(), Decoded::default());
+    codec.encode(Outgoing::Audio { timestamp: 160, audio: &payload }, &mut out);
+    let message = out.messages().next().expect("a message").1.to_vec();
+    let text = String::from_utf8_lossy(&message);
     assert!(text.contains(r#""event":"media""#) && text.contains(r#""timestamp":"20""#), "{text}");
-    let decoded = codec.decode_text(&text, &mut audio);
-    assert_eq!((decoded.message, &audio[..]), (Ok(Incoming::Audio), &payload[..]), "written and read again");
-    let message = text.clone();
+    codec.decode(Kind::Text, &message, &mut decoded).expect("what we write can be read");
+    assert_eq!(decoded.events, [Incoming::Audio { len: payload.len(), item: 0 }]);
+    assert_eq!(decoded.audio, payload, "written and read again");
     let mut group = criterion.benchmark_group("media streams");
     group.bench_function("write media, 20 ms", |bench| {
         let mut timestamp = 0;
         bench.iter(|| {
             timestamp += FRAME as u64;
-            codec.encode(Outgoing::Audio { timestamp, audio: black_box(&payload) }, &mut text);
-            text.len()
+            out.clear();
+            codec.encode(Outgoing::Audio { timestamp, audio: black_box(&payload) }, &mut out);
+            out.is_empty()
         });
     });
     group.bench_function("read media, 20 ms", |bench| {
         bench.iter(|| {
-            audio.clear();
-            let decoded = codec.decode_text(black_box(&message), &mut audio);
-            assert!(decoded.message.is_ok());
-            audio.len()
+            decoded.clear(16 * 1024);
+            assert!(codec.decode(Kind::Text, black_box(&message), &mut decoded).is_ok());
+            decoded.audio.len()
         });
     });
     group.finish();

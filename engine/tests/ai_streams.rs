@@ -5,7 +5,7 @@ mod ai_support;
 use std::time::Duration;
 
 use ai_support::{Call, Worker, eventually, ramp, soon};
-use engine::ai::{AiEvent, AiFailure};
+use engine::ai::{AiEnd, AiEvent, AiFailure};
 use engine::command::Digit;
 use futures_util::SinkExt as _;
 use serde_json::json;
@@ -122,7 +122,7 @@ async fn hanging_up_says_stop_and_closes_normally() {
     let stop = bot.event_named("stop").await;
     assert_eq!(stop["streamSid"], session.stream_sid());
     assert_eq!(bot.close_frame().await.map(|frame| frame.code), Some(CloseCode::Normal));
-    assert_eq!(soon("the end", session.next_event()).await, Some(AiEvent::Stopped));
+    assert_eq!(soon("the end", session.next_event()).await, Some(AiEvent::Ended(AiEnd::Stopped)));
     assert_eq!(session.next_event().await, None);
     eventually("the stream is gone", || runtime.streams() == 0 || bot_closes(&mut bot)).await;
 }
@@ -139,7 +139,7 @@ async fn stop_does_the_same_while_the_port_lives() {
     let mut call = Call::started().await;
     call.session.stop("test");
     call.bot.event_named("stop").await;
-    assert_eq!(call.end().await, AiEvent::Stopped);
+    assert_eq!(call.end().await, AiEnd::Stopped);
     let Call { mut bot, worker, runtime, .. } = call;
     eventually("the port is closed", || worker.port.is_closed() || bot_closes(&mut bot)).await;
     drop(runtime);
@@ -156,8 +156,9 @@ async fn goodbye_is_played_before_the_hang_up_is_reported() {
     assert!(early.is_err(), "{early:?}");
     let heard = worker.hear_until(|heard| heard.len() >= 16_000).await;
     assert_eq!(heard, ramp(16_000));
-    let end = soon("the end", session.next_event()).await.expect("an event");
-    assert_eq!(end, AiEvent::Closed { code: 1005, reason: String::new() });
+    let end = soon("the end", session.next_event()).await;
+    let Some(AiEvent::Ended(end)) = end else { panic!("{end:?}") };
+    assert_eq!(end, AiEnd::Closed { code: 1005, reason: String::new() });
     assert!(end.is_normal());
     assert_eq!(runtime.counters().closed_by_peer.value(), 1);
 }
@@ -169,7 +170,7 @@ async fn close_with_an_error_code_is_reported_at_once() {
     let frame = CloseFrame { code: CloseCode::Error, reason: "model\r\nfailed".into() };
     call.bot.socket.close(Some(frame)).await.expect("closed");
     let end = call.end().await;
-    assert_eq!(end, AiEvent::Closed { code: 1011, reason: "modelfailed".into() });
+    assert_eq!(end, AiEnd::Closed { code: 1011, reason: "modelfailed".into() });
     assert!(!end.is_normal());
 }
 
@@ -220,7 +221,7 @@ async fn ten_megabytes_in_one_message_end_the_stream_with_1009() {
         call.session.next_event()
     );
     assert_eq!(sent.map(|frame| frame.code), Some(CloseCode::Size));
-    assert!(matches!(end, Some(AiEvent::Failed(AiFailure::MessageTooLarge(_)))), "{end:?}");
+    assert!(matches!(end, Some(AiEvent::Ended(AiEnd::Failed(AiFailure::MessageTooLarge(_))))), "{end:?}");
     eventually("silence", || call.worker.port.is_closed()).await;
     assert!(call.worker.frame().is_empty());
     assert_eq!(call.runtime.counters().message_too_large.value(), 1);
@@ -262,7 +263,7 @@ async fn reset_connection_is_a_failure_and_the_port_falls_silent() {
     let Call { runtime, mut worker, mut session, bot } = call;
     drop(bot);
     let end = soon("the end", session.next_event()).await;
-    assert!(matches!(end, Some(AiEvent::Failed(AiFailure::Lost(_)))), "{end:?}");
+    assert!(matches!(end, Some(AiEvent::Ended(AiEnd::Failed(AiFailure::Lost(_))))), "{end:?}");
     eventually("silence", || worker.port.is_closed()).await;
     assert!(worker.frame().is_empty());
     assert_eq!(runtime.counters().lost.value(), 1);
@@ -274,7 +275,7 @@ async fn broken_frames_are_a_failure() {
     // Reserved bits and a reserved opcode (RFC 6455 section 5.2).
     call.bot.socket.get_mut().write_all(&[0xff, 0x05, 1, 2, 3, 4, 5]).await.expect("written");
     assert_eq!(call.bot.close_frame().await.map(|frame| frame.code), Some(CloseCode::Protocol));
-    assert!(matches!(call.end().await, AiEvent::Failed(AiFailure::Protocol(_))));
+    assert!(matches!(call.end().await, AiEnd::Failed(AiFailure::Protocol(_))));
     assert_eq!(call.runtime.counters().protocol_error.value(), 1);
 }
 
@@ -282,7 +283,7 @@ async fn broken_frames_are_a_failure() {
 async fn backend_that_answers_no_ping_is_given_up() {
     // Never reads, so never sees a ping.
     let mut call = Call::open(|config| config.ping_interval = Duration::from_millis(100)).await;
-    assert_eq!(call.end().await, AiEvent::Failed(AiFailure::PingTimeout));
+    assert_eq!(call.end().await, AiEnd::Failed(AiFailure::PingTimeout));
     assert_eq!(call.runtime.counters().ping_timeout.value(), 1);
 }
 
@@ -318,7 +319,7 @@ async fn backend_that_does_not_read_is_given_up_and_costs_no_memory() {
         }
     })
     .await;
-    assert_eq!(end, Some(AiEvent::Failed(AiFailure::WriteStalled)));
+    assert_eq!(end, Some(AiEvent::Ended(AiEnd::Failed(AiFailure::WriteStalled))));
     assert_eq!(counters.write_stalled.value(), 1);
     assert!(counters.caller_audio_stale.value() > 0, "{frames} frames");
 }
@@ -367,7 +368,7 @@ async fn end_of_the_runtime_stops_its_streams() {
     let ending = tokio::task::spawn_blocking(move || drop(runtime));
     bot.event_named("stop").await;
     assert_eq!(bot.close_frame().await.map(|frame| frame.code), Some(CloseCode::Normal));
-    assert_eq!(soon("the end", session.next_event()).await, Some(AiEvent::Stopped));
+    assert_eq!(soon("the end", session.next_event()).await, Some(AiEvent::Ended(AiEnd::Stopped)));
     soon("the runtime's end", ending).await.expect("no panic");
     assert!(worker.port.is_closed());
 }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use super::dialect::Dialect;
+use super::dialect::{AgentSettings, AudioFormat, Dialect};
 use crate::time::Duration;
 
 /// How to reach and treat an AI backend.
@@ -13,6 +14,18 @@ pub struct AiConfig {
     pub url: String,
     /// The language it speaks.
     pub dialect: Dialect,
+    /// What the operator wants of the agent.
+    pub settings: Arc<AgentSettings>,
+    /// How the call's leg sends and receives, or mu-law.
+    pub line: AudioFormat,
+    /// What happens when the caller speaks while the bot does.
+    pub barge_in: BargeIn,
+    /// How long bot audio may wait, and what then.
+    pub latency: LatencyBudget,
+    /// What happens when the connection is lost in mid-call; `None` ends the stream.
+    pub reconnect: Option<Reconnect>,
+    /// Who is tried, in this order, when this backend is lost for good.
+    pub fallbacks: Vec<Self>,
     /// Names and values for the backend's application. Values may hold the templates of
     /// [`CallMeta::expand`].
     pub custom_parameters: BTreeMap<String, String>,
@@ -60,6 +73,12 @@ impl AiConfig {
         Self {
             url: url.into(),
             dialect: Dialect::default(),
+            settings: Arc::default(),
+            line: AudioFormat::PCMU,
+            barge_in: BargeIn::default(),
+            latency: LatencyBudget::default(),
+            reconnect: None,
+            fallbacks: Vec::new(),
             custom_parameters: BTreeMap::new(),
             account_sid: String::new(),
             authorization: None,
@@ -78,6 +97,94 @@ impl AiConfig {
             write_stall: Duration::from_secs(2),
             max_message_bytes: 1 << 20,
             drain_limit: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What happens when the caller speaks while the bot does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BargeIn {
+    /// Who decides.
+    pub mode: BargeInMode,
+    /// Shorter speech is taken for a backchannel, an "mm-hm", and changes nothing; in engine mode only.
+    pub backchannel: Duration,
+}
+
+/// Who decides that the caller interrupts the bot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BargeInMode {
+    /// The backend: by its clear, or its notice that the caller speaks.
+    #[default]
+    Backend,
+    /// Our voice activity detection, at once.
+    Engine,
+    /// Nobody: the bot is always heard to the end.
+    Off,
+    /// Our voice activity detection, after so much speech.
+    After(Duration),
+}
+
+/// How much bot audio may wait to be played, and what happens when there is more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LatencyBudget {
+    /// Beyond this the policy is applied. [`AiConfig::max_queue`] holds besides.
+    pub limit: Duration,
+    /// What is done.
+    pub policy: LatencyPolicy,
+}
+
+/// What is done about more bot audio than the budget allows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LatencyPolicy {
+    /// Nothing: a burst is played in full.
+    #[default]
+    Keep,
+    /// The oldest is left out, from one silence to the next.
+    DropOldest,
+    /// The backend is asked to pause, where its dialect has a word for that.
+    BackPressure,
+    /// What comes beyond is refused.
+    Reject,
+}
+
+/// What happens when the connection is lost in mid-call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reconnect {
+    /// How often it is tried.
+    pub attempts: u32,
+    /// The pause before the first attempt; it doubles from one to the next, with some chance in it.
+    pub backoff: Duration,
+    /// The longest pause.
+    pub longest_backoff: Duration,
+    /// How long it may take altogether.
+    pub window: Duration,
+    /// What the caller hears meanwhile, again and again: 8 kHz, or silence.
+    pub filler: Option<Arc<[i16]>>,
+    /// How long before the end of a session that has a limit a new one is made, at the next silence.
+    pub renew_before: Duration,
+}
+
+impl Default for BargeIn {
+    fn default() -> Self {
+        Self { mode: BargeInMode::default(), backchannel: Duration::ZERO }
+    }
+}
+
+impl Default for LatencyBudget {
+    fn default() -> Self {
+        Self { limit: Duration::from_secs(10), policy: LatencyPolicy::default() }
+    }
+}
+
+impl Default for Reconnect {
+    fn default() -> Self {
+        Self {
+            attempts: 5,
+            backoff: Duration::from_millis(250),
+            longest_backoff: Duration::from_secs(4),
+            window: Duration::from_secs(15),
+            filler: None,
+            renew_before: Duration::from_secs(60),
         }
     }
 }

@@ -37,6 +37,8 @@ xdp::counters! {
         mark_without_name: "Mark messages without a name",
         wrong_stream: "Messages that name another stream, which are obeyed all the same",
         binary_frame: "Binary messages, which the dialect does not use",
+        text_frame: "Text messages that the dialect does not use or that are too long",
+        stale_audio: "Messages with audio of a response that was cancelled",
         media_sent: "Blocks of caller audio written to AI backends",
         digits_sent: "Digits written to AI backends",
         caller_audio_overflow: "Blocks of caller audio dropped between a worker and its AI thread",

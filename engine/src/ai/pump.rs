@@ -14,21 +14,21 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::{self, Bytes, Message, error::ProtocolError};
+use tokio_tungstenite::tungstenite::{self, Bytes, Message, Utf8Bytes, error::ProtocolError};
 
 use super::backend::Backend;
 use super::config::AiConfig;
 use super::connect::Socket;
 use super::counters::AiCounters;
-use super::dialect::{Codec, Decoded, Ignored, Incoming};
-use super::session::{AiEvent, AiFailure};
+use super::dialect::{Codec, Decoded, Ignored, Incoming, Kind, Outbox};
+use super::session::{AiEnd, AiEvent, AiFailure};
 use super::uplink::Uplink;
 use crate::time::Duration;
 
 pub(super) struct Pump {
     socket: Socket,
     backend: Backend,
-    codec: Codec,
+    codec: Box<dyn Codec>,
     uplink: Uplink,
     events: mpsc::Sender<AiEvent>,
     counters: Arc<AiCounters>,
@@ -41,8 +41,11 @@ pub(super) struct Pump {
     stalled_since: Option<Instant>,
     /// The kinds of faults already logged for this stream; further ones are only counted.
     logged: Vec<Fault>,
-    text: String,
-    audio: Vec<u8>,
+    /// What is to be written next.
+    outbox: Outbox,
+    /// How much of it the socket has taken.
+    written: usize,
+    decoded: Decoded,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +77,7 @@ impl Pump {
     pub(super) fn new(
         socket: Socket,
         backend: Backend,
-        mut codec: Codec,
+        mut codec: Box<dyn Codec>,
         config: &AiConfig,
         counters: Arc<AiCounters>,
         events: mpsc::Sender<AiEvent>,
@@ -88,8 +91,10 @@ impl Pump {
         let mut tick = interval(period);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let max_audio_blocks = (config.max_outbound.as_millis() / 20).clamp(1, 500) as usize;
+        let mut outbox = Outbox::default();
+        codec.open(&mut outbox);
         Self {
-            uplink: Uplink::new(codec.opening(), max_audio_blocks, Arc::clone(&counters)),
+            uplink: Uplink::new(max_audio_blocks, Arc::clone(&counters)),
             socket,
             backend,
             codec,
@@ -101,8 +106,9 @@ impl Pump {
             unanswered_pings: 0,
             stalled_since: None,
             logged: Vec::new(),
-            text: String::new(),
-            audio: Vec::new(),
+            outbox,
+            written: 0,
+            decoded: Decoded::default(),
         }
     }
 
@@ -112,7 +118,7 @@ impl Pump {
         match end {
             End::Stopped => {
                 self.counters.stopped.increment();
-                self.report(AiEvent::Stopped);
+                self.report(AiEnd::Stopped);
                 self.stop().await;
             }
             End::Closed { code, reason } => {
@@ -125,7 +131,7 @@ impl Pump {
                 );
                 // Answers the close frame; tungstenite has queued it.
                 let _ = timeout(CLOSE_TIMEOUT, self.socket.flush()).await;
-                let event = AiEvent::Closed { code, reason };
+                let event = AiEnd::Closed { code, reason };
                 if event.is_normal() {
                     let _ = timeout(self.limits.drain, std::future::poll_fn(|cx| self.poll_drain(cx))).await;
                 }
@@ -155,7 +161,7 @@ impl Pump {
                         None
                     }
                 };
-                self.report(AiEvent::Failed(failure));
+                self.report(AiEnd::Failed(failure));
                 let Self { socket, backend, .. } = self;
                 // The port reads closed from here on; the courtesies to the peer come after.
                 drop(backend);
@@ -166,9 +172,9 @@ impl Pump {
         }
     }
 
-    fn report(&self, event: AiEvent) {
-        // Nobody may be listening any more; there is one event per stream, so it always fits.
-        let _ = self.events.try_send(event);
+    fn report(&self, end: AiEnd) {
+        // Nobody may be listening any more.
+        let _ = self.events.try_send(AiEvent::Ended(end));
     }
 
     fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -202,7 +208,7 @@ impl Pump {
     /// Writes until nothing is left or the socket is full. Ready only at the stream's end.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
-            let step = if self.uplink.is_empty() {
+            let step = if self.uplink.is_empty() && self.outbox.is_empty() {
                 Pin::new(&mut self.socket).poll_flush(cx)
             } else {
                 Pin::new(&mut self.socket).poll_ready(cx)
@@ -215,10 +221,21 @@ impl Pump {
                 Poll::Ready(Err(error)) => return self.write_failed(&error),
                 Poll::Ready(Ok(())) => self.stalled_since = None,
             }
-            let Some(queued_at) = self.uplink.pop(&mut self.codec, &mut self.text) else {
-                return Poll::Pending;
-            };
-            if let Err(error) = Pin::new(&mut self.socket).start_send(Message::text(self.text.as_str())) {
+            let mut queued_at = None;
+            if self.outbox.is_empty() {
+                match self.uplink.pop(&mut *self.codec, &mut self.outbox) {
+                    Some(at) => queued_at = at,
+                    None => return Poll::Pending,
+                }
+            }
+            let message = self.outbox.messages().nth(self.written).map(|(kind, bytes)| message(kind, bytes));
+            self.written += 1;
+            if self.written >= self.outbox.messages().count() {
+                self.outbox.clear();
+                self.written = 0;
+            }
+            let Some(message) = message else { continue };
+            if let Err(error) = Pin::new(&mut self.socket).start_send(message) {
                 return self.write_failed(&error);
             }
             if let Some(at) = queued_at {
@@ -257,14 +274,8 @@ impl Pump {
             self.counters.messages_received.increment();
             budget = budget.saturating_sub(message.len() + MESSAGE_COST_BYTES);
             match message {
-                Message::Text(text) => {
-                    let decoded = self.codec.decode_text(&text, &mut self.audio);
-                    self.take(decoded);
-                }
-                Message::Binary(bytes) => {
-                    let decoded = self.codec.decode_binary(&bytes, &mut self.audio);
-                    self.take(decoded);
-                }
+                Message::Text(text) => self.take(Kind::Text, text.as_bytes()),
+                Message::Binary(bytes) => self.take(Kind::Binary, &bytes),
                 Message::Close(frame) => return Poll::Ready(closed(frame)),
                 Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
             }
@@ -273,38 +284,45 @@ impl Pump {
         Poll::Pending
     }
 
-    fn take(&mut self, decoded: Decoded) {
-        if decoded.wrong_stream {
+    fn take(&mut self, kind: Kind, message: &[u8]) {
+        let result = self.codec.decode(kind, message, &mut self.decoded);
+        if self.decoded.wrong_stream {
             self.counters.wrong_stream.increment();
             self.log_once(Fault::WrongStream);
         }
-        match decoded.message {
-            Ok(Incoming::Audio) => {
-                if self.backend.queue_audio(&self.audio) > 0 {
-                    self.log_once(Fault::Overflow);
+        let mut at = 0;
+        for event in std::mem::take(&mut self.decoded.events) {
+            match event {
+                Incoming::Audio { len, .. } => {
+                    let audio = self.decoded.audio.get(at..at + len).unwrap_or_default();
+                    at += len;
+                    if self.backend.queue_audio(audio) > 0 {
+                        self.log_once(Fault::Overflow);
+                    }
                 }
-                self.audio.clear();
-                self.audio.shrink_to(KEPT_AUDIO_BYTES);
-            }
-            Ok(Incoming::Mark(name)) => {
-                if let Some(name) = self.backend.queue_mark(name) {
-                    self.uplink.push_mark(name);
+                Incoming::Mark(name) => {
+                    if let Some(name) = self.backend.queue_mark(name) {
+                        self.uplink.push_mark(name, true);
+                    }
                 }
-            }
-            Ok(Incoming::Clear) => self.backend.clear(),
-            Err(ignored) => {
-                self.audio.clear();
-                match ignored {
-                    Ignored::UnknownEvent => self.counters.unknown_event.increment(),
-                    Ignored::BadJson => self.counters.bad_json.increment(),
-                    Ignored::MediaWithoutPayload => self.counters.media_without_payload.increment(),
-                    Ignored::BadBase64 => self.counters.bad_base64.increment(),
-                    Ignored::MarkWithoutName => self.counters.mark_without_name.increment(),
-                    Ignored::BinaryFrame => self.counters.binary_frame.increment(),
-                }
-                self.log_once(Fault::Ignored(ignored));
+                Incoming::Clear => self.backend.clear(),
+                _ => {}
             }
         }
+        if let Err(ignored) = result {
+            match ignored {
+                Ignored::UnknownEvent => self.counters.unknown_event.increment(),
+                Ignored::BadJson => self.counters.bad_json.increment(),
+                Ignored::MediaWithoutPayload => self.counters.media_without_payload.increment(),
+                Ignored::BadBase64 => self.counters.bad_base64.increment(),
+                Ignored::MarkWithoutName => self.counters.mark_without_name.increment(),
+                Ignored::BinaryFrame => self.counters.binary_frame.increment(),
+                Ignored::TextFrame => self.counters.text_frame.increment(),
+                Ignored::Stale => self.counters.stale_audio.increment(),
+            }
+            self.log_once(Fault::Ignored(ignored));
+        }
+        self.decoded.clear(KEPT_AUDIO_BYTES);
     }
 
     fn log_once(&mut self, fault: Fault) {
@@ -369,8 +387,9 @@ impl Pump {
         }
         self.uplink.push_stop();
         let goodbye = async {
-            while self.uplink.pop(&mut self.codec, &mut self.text).is_some() {
-                self.socket.feed(Message::text(self.text.as_str())).await?;
+            while self.uplink.pop(&mut *self.codec, &mut self.outbox).is_some() {}
+            for (kind, bytes) in self.outbox.messages().skip(self.written) {
+                self.socket.feed(message(kind, bytes)).await?;
             }
             let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
             self.socket.send(Message::Close(Some(frame))).await?;
@@ -400,6 +419,14 @@ async fn close_broken(mut socket: Socket, code: CloseCode) {
         Ok::<_, tungstenite::Error>(())
     })
     .await;
+}
+
+fn message(kind: Kind, bytes: &[u8]) -> Message {
+    match kind {
+        // Codecs write UTF-8.
+        Kind::Text => Message::Text(Utf8Bytes::try_from(Bytes::copy_from_slice(bytes)).unwrap_or_default()),
+        Kind::Binary => Message::binary(Bytes::copy_from_slice(bytes)),
+    }
 }
 
 fn closed(frame: Option<CloseFrame>) -> End {

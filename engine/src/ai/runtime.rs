@@ -19,7 +19,7 @@ use super::backend::Backend;
 use super::config::{AiConfig, CallMeta};
 use super::connect::{ConnectError, Target, public_tls};
 use super::counters::AiCounters;
-use super::dialect::{Codec, StreamStart};
+use super::dialect::StreamStart;
 use super::port::{AiPort, PortConfig};
 use super::pump::Pump;
 use super::session::AiSession;
@@ -297,7 +297,7 @@ impl Opening {
 
         let start = self.stream_start()?;
         let stream_sid = start.stream_sid.clone();
-        let codec = Codec::new(self.config.dialect, start);
+        let codec = self.config.dialect.codec(start);
         let port_config = PortConfig {
             cushion: self.config.cushion,
             cushion_limit: self.config.cushion_limit,
@@ -307,7 +307,7 @@ impl Opening {
         let (port, backend): (AiPort, Backend) =
             AiPort::pair(&port_config, self.doorbell.clone(), Arc::clone(&self.counters));
         let shared = Arc::clone(&backend.shared);
-        let (sender, events) = mpsc::channel(1);
+        let (sender, events) = mpsc::channel(EVENTS);
         let session = AiSession::new(Arc::clone(&shared), events, stream_sid);
         let pump = Pump::new(socket, backend, codec, &self.config, Arc::clone(&self.counters), sender);
         Ok((port, shared, session, pump))
@@ -325,6 +325,14 @@ impl Opening {
             stream_sid: format!("MZ{}", hex(&random)),
             call_sid: call_sid(&self.meta.call_id),
             account_sid,
+            call_id: self.meta.call_id.clone(),
+            from: self.meta.from_number.clone(),
+            from_name: self.meta.from_name.clone(),
+            to: self.meta.to_number.clone(),
+            settings: Arc::clone(&self.config.settings),
+            line: self.config.line,
+            resume: None,
+            history: Vec::new(),
             custom_parameters: self.config.custom_parameters.iter().map(expand).collect(),
         })
     }
@@ -345,3 +353,5 @@ fn hex(bytes: &[u8]) -> String {
 const MIN_QUEUE: Duration = Duration::from_secs(60);
 /// How long streams may take to end when the runtime does.
 const SHUTDOWN_GRACE: Duration = Duration::from_millis(1500);
+/// Events that may wait for signalling.
+const EVENTS: usize = 64;

@@ -5,11 +5,90 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
 
+use super::dialect::{Recording, Sender, ToolCall};
 use super::shared::Shared;
+use crate::stream::PlayoutReport;
 
-/// How an AI stream ended. There is exactly one of these per stream, and it is the last.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Something that signalling has to know about a running AI stream.
+#[derive(Clone, Debug, PartialEq)]
 pub enum AiEvent {
+    /// The bot wants something of the call.
+    Request(AiRequest),
+    /// Something happened; nothing has to be done about it.
+    Notice(AiNotice),
+    /// The stream has ended. There is exactly one of these per stream, and it is the last event.
+    Ended(AiEnd),
+}
+
+/// What a bot can want of the call. Strings come from the backend and are not to be trusted.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AiRequest {
+    /// Call a function, and give its result to [`AiSession::tool_result`].
+    Tool(ToolCall),
+    /// Send keys to the caller.
+    SendDigits(String),
+    /// Hang up. What was queued before has been played.
+    HangUp {
+        /// Why.
+        reason: String,
+    },
+    /// Transfer the call. What was queued before has been played.
+    Transfer {
+        /// A symbolic name or an address.
+        target: String,
+    },
+    /// Put the caller on hold, or take them back.
+    Hold(bool),
+    /// Steer the recording.
+    Record(Recording),
+}
+
+/// What happened in an AI stream.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AiNotice {
+    /// Something was said.
+    Transcript {
+        /// By whom.
+        from: Sender,
+        /// The words.
+        text: String,
+    },
+    /// The caller interrupted the bot.
+    Interrupted {
+        /// How far the playout was.
+        report: PlayoutReport,
+        /// Whether we decided it, not the backend.
+        by_engine: bool,
+    },
+    /// The connection is lost; another is being made.
+    Reconnecting {
+        /// Why.
+        reason: String,
+    },
+    /// There is a connection again.
+    Reconnected {
+        /// The position in [`super::AiConfig::fallbacks`]; `None` for the first choice.
+        fallback: Option<usize>,
+    },
+    /// An event of the backend's own.
+    Custom {
+        /// Its name.
+        name: String,
+        /// JSON.
+        data: String,
+    },
+    /// An error that the stream survives.
+    Error {
+        /// The backend's word for it.
+        code: String,
+        /// Its explanation.
+        text: String,
+    },
+}
+
+/// How an AI stream ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AiEnd {
     /// The backend closed the stream, which is how a Twilio backend hangs up. Audio that was queued has
     /// been played (within [`super::AiConfig::drain_limit`]) if the code is a normal one.
     Closed {
@@ -24,7 +103,7 @@ pub enum AiEvent {
     Stopped,
 }
 
-impl AiEvent {
+impl AiEnd {
     /// Whether this is a hang-up rather than a fault.
     #[must_use]
     pub fn is_normal(&self) -> bool {
@@ -73,13 +152,13 @@ impl AiSession {
         Self { shared, events, stream_sid, ended: false }
     }
 
-    /// Waits for the stream's end; `None` after it was told. May be dropped and called again.
+    /// Waits for the next event; `None` after the end was told. May be dropped and called again.
     pub async fn next_event(&mut self) -> Option<AiEvent> {
         if self.ended {
             return None;
         }
-        let event = self.events.recv().await.unwrap_or(AiEvent::Failed(AiFailure::Internal));
-        self.ended = true;
+        let event = self.events.recv().await.unwrap_or(AiEvent::Ended(AiEnd::Failed(AiFailure::Internal)));
+        self.ended = matches!(event, AiEvent::Ended(_));
         Some(event)
     }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::backend::FromWorker;
 use super::counters::AiCounters;
-use super::dialect::{Codec, Outgoing};
+use super::dialect::{Codec, Outbox, Outgoing};
 use super::shared::{BLOCK_BYTES, SILENCE};
 use crate::command::Digit;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// Collects caller audio into blocks of 20 ms and keeps them, in order with digits and marks.
 #[derive(Debug)]
@@ -23,10 +23,10 @@ pub(super) struct Uplink {
 
 #[derive(Debug)]
 enum Item {
-    Opening(String),
     Audio { at: Instant, timestamp: u64, bytes: [u8; BLOCK_BYTES] },
-    Digit(Digit),
-    Mark(String),
+    Digit(Digit, Duration),
+    Mark { name: String, complete: bool },
+    Cleared,
     Stop,
 }
 
@@ -40,9 +40,9 @@ struct Partial {
 }
 
 impl Uplink {
-    pub(super) fn new(opening: Vec<String>, max_audio_blocks: usize, counters: Arc<AiCounters>) -> Self {
+    pub(super) fn new(max_audio_blocks: usize, counters: Arc<AiCounters>) -> Self {
         Self {
-            queue: opening.into_iter().map(Item::Opening).collect(),
+            queue: VecDeque::new(),
             audio_blocks: 0,
             max_audio_blocks: max_audio_blocks.max(1),
             partial: Partial { at: Instant::ZERO, timestamp: 0, len: 0, bytes: [SILENCE; BLOCK_BYTES] },
@@ -54,14 +54,14 @@ impl Uplink {
     pub(super) fn push(&mut self, report: FromWorker) {
         match report {
             FromWorker::Audio { at, timestamp, audio } => self.push_audio(at, timestamp, &audio),
-            FromWorker::Digit { digit, .. } => self.push_control(Item::Digit(digit)),
-            FromWorker::MarkPlayed { name, .. } => self.push_mark(name),
-            FromWorker::Cleared { .. } => {}
+            FromWorker::Digit { digit, duration, .. } => self.push_control(Item::Digit(digit, duration)),
+            FromWorker::MarkPlayed { name, report } => self.push_mark(name, report.complete),
+            FromWorker::Cleared { .. } => self.push_control(Item::Cleared),
         }
     }
 
-    pub(super) fn push_mark(&mut self, name: String) {
-        self.push_control(Item::Mark(name));
+    pub(super) fn push_mark(&mut self, name: String, complete: bool) {
+        self.push_control(Item::Mark { name, complete });
     }
 
     pub(super) fn push_stop(&mut self) {
@@ -69,27 +69,24 @@ impl Uplink {
     }
 
     /// Encodes the oldest item; returns when its audio was queued by the worker, if it is audio.
-    pub(super) fn pop(&mut self, codec: &mut Codec, text: &mut String) -> Option<Option<Instant>> {
+    pub(super) fn pop(&mut self, codec: &mut dyn Codec, out: &mut Outbox) -> Option<Option<Instant>> {
         match self.queue.pop_front()? {
-            Item::Opening(message) => {
-                *text = message;
-                return Some(None);
-            }
             Item::Audio { at, timestamp, bytes } => {
                 self.audio_blocks -= 1;
-                codec.encode(Outgoing::Audio { timestamp, audio: &bytes }, text);
+                codec.encode(Outgoing::Audio { timestamp, audio: &bytes }, out);
                 self.counters.media_sent.increment();
                 return Some(Some(at));
             }
-            Item::Digit(digit) => {
-                codec.encode(Outgoing::Digit(digit), text);
+            Item::Digit(digit, duration) => {
+                codec.encode(Outgoing::Digit { digit, duration }, out);
                 self.counters.digits_sent.increment();
             }
-            Item::Mark(name) => {
-                codec.encode(Outgoing::MarkPlayed(&name), text);
+            Item::Mark { name, complete } => {
+                codec.encode(Outgoing::MarkPlayed { name: &name, complete }, out);
                 self.counters.marks_answered.increment();
             }
-            Item::Stop => codec.encode(Outgoing::Stop, text),
+            Item::Cleared => codec.encode(Outgoing::Cleared, out),
+            Item::Stop => codec.encode(Outgoing::Stop, out),
         }
         Some(None)
     }
@@ -182,16 +179,14 @@ mod tests {
 
     fn uplink(max_audio_blocks: usize) -> (Uplink, Arc<AiCounters>) {
         let counters = Arc::new(AiCounters::default());
-        (Uplink::new(vec![], max_audio_blocks, Arc::clone(&counters)), counters)
+        (Uplink::new(max_audio_blocks, Arc::clone(&counters)), counters)
     }
 
     fn drain(uplink: &mut Uplink) -> Vec<Value> {
-        let mut codec = Codec::new(Dialect::Twilio, StreamStart::default());
-        let mut text = String::new();
-        std::iter::from_fn(|| {
-            uplink.pop(&mut codec, &mut text).map(|_| serde_json::from_str(&text).expect("JSON"))
-        })
-        .collect()
+        let mut codec = Dialect::Twilio.codec(StreamStart::default());
+        let mut out = Outbox::default();
+        while uplink.pop(&mut *codec, &mut out).is_some() {}
+        out.messages().map(|(_, message)| serde_json::from_slice(message).expect("JSON")).collect()
     }
 
     fn timestamps(messages: &[Value]) -> Vec<&str> {
@@ -246,7 +241,7 @@ mod tests {
     #[test]
     fn slow_backend_loses_the_oldest_audio_and_no_digit() {
         let (mut uplink, counters) = uplink(3);
-        uplink.push_control(Item::Digit(Digit::from_char('1').expect("a digit")));
+        uplink.push_control(Item::Digit(Digit::from_char('1').expect("a digit"), Duration::ZERO));
         for n in 0..10 {
             uplink.push_audio(Instant::ZERO, n * 160, &[7; 160]);
         }
@@ -260,7 +255,7 @@ mod tests {
     fn unread_marks_are_bounded() {
         let (mut uplink, counters) = uplink(3);
         for _ in 0..5000 {
-            uplink.push_mark("m".into());
+            uplink.push_mark("m".into(), true);
         }
         assert_eq!((uplink.queue.len(), counters.marks_overflow.value()), (4096, 904));
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use engine::Doorbell;
-use engine::ai::{AiConfig, AiEvent, AiPort, AiRuntime, AiSession, CallMeta, ConnectError};
+use engine::ai::{AiConfig, AiEnd, AiEvent, AiPort, AiRuntime, AiSession, CallMeta, ConnectError};
 use engine::time::Instant;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
@@ -192,8 +192,13 @@ impl Call {
         call
     }
 
-    pub(crate) async fn end(&mut self) -> AiEvent {
-        soon("the end of the stream", self.session.next_event()).await.expect("an event")
+    pub(crate) async fn end(&mut self) -> AiEnd {
+        loop {
+            let event = soon("the end of the stream", self.session.next_event()).await.expect("an event");
+            if let AiEvent::Ended(end) = event {
+                return end;
+            }
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use engine::ai::{AiEvent, AiSession};
+use engine::ai::{AiEnd, AiEvent, AiFailure, AiSession};
 use engine::player::Player;
 use engine::stream;
 use tokio::sync::mpsc;
@@ -100,7 +100,7 @@ async fn run(context: &CallContext, mut call: Call, program: Program) {
                 }
                 Some(CallEvent::MediaAgreed | CallEvent::PlayFinished(_) | CallEvent::Digit(_)) | None => {}
             },
-            event = ai_event(&mut ai) => {
+            event = ai_end(&mut ai) => {
                 let agent = ai.take().map(|(agent, _)| agent);
                 info!(?event, "the AI stream ended");
                 let fallback = agent.filter(|agent| agent.config.on_close == OnClose::PlayFallback);
@@ -122,14 +122,14 @@ async fn run(context: &CallContext, mut call: Call, program: Program) {
 }
 
 /// The end of the AI stream, if there is one. Cancel safe.
-async fn ai_event(ai: &mut Option<(Arc<Agent>, AiSession)>) -> AiEvent {
-    let event = match ai {
-        Some((_, session)) => session.next_event().await,
-        None => None,
-    };
-    match event {
-        Some(event) => event,
-        None => std::future::pending().await,
+async fn ai_end(ai: &mut Option<(Arc<Agent>, AiSession)>) -> AiEnd {
+    let Some((_, session)) = ai else { return std::future::pending().await };
+    loop {
+        match session.next_event().await {
+            Some(AiEvent::Ended(end)) => return end,
+            Some(_) => {}
+            None => return AiEnd::Failed(AiFailure::Internal),
+        }
     }
 }
 

@@ -1,16 +1,13 @@
 //! Twilio Media Streams, as the side that carries the call.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
-use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::io::Write as _;
 
-use base64::Engine as _;
-use base64::alphabet::STANDARD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Decoded, Ignored, Incoming, Outgoing, StreamStart};
+use super::json::{self, Text};
+use super::{Codec, Decoded, Formats, Ignored, Incoming, Kind, Outbox, Outgoing, StreamStart, base64};
 
 #[derive(Debug)]
 pub(super) struct Twilio {
@@ -48,18 +45,19 @@ struct Mark<'a> {
     name: Option<Text<'a>>,
 }
 
-/// A string that is borrowed unless it has escapes, as PHP writes the `/` of base64.
-#[derive(Default, Deserialize)]
-#[serde(transparent)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
 impl Twilio {
     pub(super) fn new(start: StreamStart) -> Self {
         let stream_sid_json = serde_json::Value::from(start.stream_sid.as_str()).to_string();
         Self { start, stream_sid_json, sequence_number: 0, chunk: 0 }
     }
+}
 
-    pub(super) fn opening(&mut self) -> Vec<String> {
+impl Codec for Twilio {
+    fn formats(&self) -> Formats {
+        Formats::default()
+    }
+
+    fn open(&mut self, out: &mut Outbox) {
         self.sequence_number += 1;
         let start = json!({
             "event": "start",
@@ -74,23 +72,56 @@ impl Twilio {
                 "mediaFormat": { "encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1 },
             },
         });
-        vec![r#"{"event":"connected","protocol":"Call","version":"1.0.0"}"#.to_owned(), start.to_string()]
+        out.text(r#"{"event":"connected","protocol":"Call","version":"1.0.0"}"#);
+        out.json(&start);
+        out.event(Incoming::Ready);
     }
 
-    pub(super) fn encode(&mut self, message: Outgoing<'_>, text: &mut String) {
-        self.sequence_number += 1;
-        let event = match message {
+    fn encode(&mut self, event: Outgoing<'_>, out: &mut Outbox) {
+        let name = match event {
             Outgoing::Audio { .. } => "media",
-            Outgoing::Digit(_) => "dtmf",
-            Outgoing::MarkPlayed(_) => "mark",
+            Outgoing::Digit { .. } => "dtmf",
+            Outgoing::MarkPlayed { .. } => "mark",
             Outgoing::Stop => "stop",
+            _ => return,
         };
+        out.push(Kind::Text, |text| self.write(name, event, text));
+    }
+
+    fn decode(&mut self, kind: Kind, message: &[u8], decoded: &mut Decoded) -> Result<(), Ignored> {
+        if kind == Kind::Binary {
+            return Err(Ignored::BinaryFrame);
+        }
+        let message: Message<'_> = json::object(message).ok_or(Ignored::BadJson)?;
+        decoded.wrong_stream = message.stream_sid.as_ref().is_some_and(|sid| sid.0 != self.start.stream_sid);
+        let event = match &*message.event.0 {
+            "media" => {
+                let payload =
+                    message.media.and_then(|media| media.payload).ok_or(Ignored::MediaWithoutPayload)?;
+                Incoming::Audio { len: base64::append_decoded(&payload.0, &mut decoded.audio)?, item: 0 }
+            }
+            "mark" => {
+                let name = message.mark.and_then(|mark| mark.name).ok_or(Ignored::MarkWithoutName)?;
+                Incoming::Mark(name.0.into_owned())
+            }
+            "clear" => Incoming::Clear,
+            _ => return Err(Ignored::UnknownEvent),
+        };
+        decoded.events.push(event);
+        Ok(())
+    }
+}
+
+impl Twilio {
+    fn write(&mut self, name: &str, event: Outgoing<'_>, text: &mut Vec<u8>) {
+        self.sequence_number += 1;
+        // Writing to memory does not fail.
         let _ = write!(
             text,
-            r#"{{"event":"{event}","sequenceNumber":"{}","streamSid":{},"{event}":"#,
+            r#"{{"event":"{name}","sequenceNumber":"{}","streamSid":{},"{name}":"#,
             self.sequence_number, self.stream_sid_json
         );
-        match message {
+        let _ = match event {
             Outgoing::Audio { timestamp, audio } => {
                 self.chunk += 1;
                 let _ = write!(
@@ -99,66 +130,24 @@ impl Twilio {
                     self.chunk,
                     timestamp / SAMPLES_PER_MS
                 );
-                BASE64.encode_string(audio, text);
-                text.push_str(r#""}}"#);
+                base64::append_encoded(audio, text);
+                write!(text, r#""}}}}"#)
             }
-            Outgoing::Digit(digit) => {
-                let _ = write!(text, r#"{{"track":"inbound_track","digit":"{}"}}}}"#, digit.as_char());
+            Outgoing::Digit { digit, .. } => {
+                write!(text, r#"{{"track":"inbound_track","digit":"{}"}}}}"#, digit.as_char())
             }
-            Outgoing::MarkPlayed(name) => {
-                let _ = write!(text, r#"{{"name":{}}}}}"#, serde_json::Value::from(name));
+            Outgoing::MarkPlayed { name, .. } => {
+                write!(text, r#"{{"name":{}}}}}"#, serde_json::Value::from(name))
             }
-            Outgoing::Stop => {
+            _ => {
                 let stop = json!({ "accountSid": self.start.account_sid, "callSid": self.start.call_sid });
-                let _ = write!(text, "{stop}}}");
+                write!(text, "{stop}}}")
             }
-        }
-    }
-
-    pub(super) fn decode(&self, text: &str, audio: &mut Vec<u8>) -> Decoded {
-        // An array would do for a struct too.
-        let is_object = text.trim_start().starts_with('{');
-        let message = serde_json::from_str::<Message<'_>>(text).ok().filter(|_| is_object);
-        let Some(message) = message else {
-            return Decoded { message: Err(Ignored::BadJson), wrong_stream: false };
         };
-        let wrong_stream = message.stream_sid.as_ref().is_some_and(|sid| sid.0 != self.start.stream_sid);
-        let decoded = match &*message.event.0 {
-            "media" => match message.media.and_then(|media| media.payload) {
-                Some(payload) => decode_payload(&payload.0, audio),
-                None => Err(Ignored::MediaWithoutPayload),
-            },
-            "mark" => match message.mark.and_then(|mark| mark.name) {
-                Some(name) => Ok(Incoming::Mark(name.0.into_owned())),
-                None => Err(Ignored::MarkWithoutName),
-            },
-            "clear" => Ok(Incoming::Clear),
-            _ => Err(Ignored::UnknownEvent),
-        };
-        Decoded { message: decoded, wrong_stream }
-    }
-}
-
-fn decode_payload(payload: &str, audio: &mut Vec<u8>) -> Result<Incoming, Ignored> {
-    let before = audio.len();
-    match BASE64.decode_vec(payload, audio) {
-        Ok(()) => Ok(Incoming::Audio),
-        Err(_) => {
-            audio.truncate(before);
-            Err(Ignored::BadBase64)
-        }
     }
 }
 
 const SAMPLES_PER_MS: u64 = 8;
-
-/// Writes padded base64; reads it with or without padding.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &STANDARD,
-    GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true),
-);
 
 #[cfg(test)]
 mod tests {
@@ -167,6 +156,7 @@ mod tests {
 
     use super::*;
     use crate::command::Digit;
+    use crate::time::Duration;
 
     const SID: &str = "MZ18ad3ab5a668481ce02b83e7395059f0";
 
@@ -176,26 +166,37 @@ mod tests {
             call_sid: "CA0123456789abcdef0123456789abcdef".into(),
             account_sid: "AC2af0b1c2d3e4f5061728394a5b6c7d8e".into(),
             custom_parameters: [("from_number".to_owned(), "+49 \"30\"".to_owned())].into(),
+            ..StreamStart::default()
         })
     }
 
-    fn encode(twilio: &mut Twilio, message: Outgoing<'_>) -> Value {
-        let mut text = String::new();
-        twilio.encode(message, &mut text);
-        serde_json::from_str(&text).expect("JSON")
+    fn encoded(twilio: &mut Twilio, event: Outgoing<'_>) -> Vec<u8> {
+        let mut out = Outbox::default();
+        twilio.encode(event, &mut out);
+        let messages: Vec<_> = out.messages().collect();
+        assert_eq!((messages.len(), messages[0].0), (1, Kind::Text));
+        messages[0].1.to_vec()
     }
 
-    fn decode(text: &str) -> (Result<Incoming, Ignored>, Vec<u8>) {
-        let mut audio = Vec::new();
-        (twilio().decode(text, &mut audio).message, audio)
+    fn encode(twilio: &mut Twilio, event: Outgoing<'_>) -> Value {
+        serde_json::from_slice(&encoded(twilio, event)).expect("JSON")
+    }
+
+    fn decode(text: impl AsRef<[u8]>) -> (Result<Incoming, Ignored>, Vec<u8>) {
+        let mut decoded = Decoded::default();
+        let result = twilio().decode(Kind::Text, text.as_ref(), &mut decoded);
+        assert_eq!(decoded.events.len(), usize::from(result.is_ok()));
+        (result.map(|()| decoded.events.remove(0)), decoded.audio)
     }
 
     #[test]
     fn messages_have_the_documented_shape() {
         let mut twilio = twilio();
-        let opening = twilio.opening();
-        assert_eq!(opening[0], r#"{"event":"connected","protocol":"Call","version":"1.0.0"}"#);
-        let start: Value = serde_json::from_str(&opening[1]).expect("JSON");
+        let mut out = Outbox::default();
+        twilio.open(&mut out);
+        let opening: Vec<_> = out.messages().map(|(_, message)| message).collect();
+        assert_eq!(opening[0], br#"{"event":"connected","protocol":"Call","version":"1.0.0"}"#);
+        let start: Value = serde_json::from_slice(opening[1]).expect("JSON");
         assert_eq!(
             start,
             json!({"event":"start","sequenceNumber":"1","streamSid":SID,"start":{"streamSid":SID,
@@ -210,12 +211,15 @@ mod tests {
                 "media":{"track":"inbound","chunk":"1","timestamp":"20","payload":"//////8="}})
         );
         assert_eq!(
-            encode(&mut twilio, Outgoing::Digit(Digit::from_char('#').expect("a digit"))),
+            encode(
+                &mut twilio,
+                Outgoing::Digit { digit: Digit::from_char('#').expect("a digit"), duration: Duration::ZERO }
+            ),
             json!({"event":"dtmf","sequenceNumber":"3","streamSid":SID,
                 "dtmf":{"track":"inbound_track","digit":"#"}})
         );
         assert_eq!(
-            encode(&mut twilio, Outgoing::MarkPlayed("item_1:\"800\"\n")),
+            encode(&mut twilio, Outgoing::MarkPlayed { name: "item_1:\"800\"\n", complete: true }),
             json!({"event":"mark","sequenceNumber":"4","streamSid":SID,"mark":{"name":"item_1:\"800\"\n"}})
         );
         assert_eq!(
@@ -229,9 +233,9 @@ mod tests {
     #[test]
     fn backend_messages_are_understood() {
         let media = format!(r#"{{"event":"media","streamSid":"{SID}","media":{{"payload":"//////8="}}}}"#);
-        assert_eq!(decode(&media), (Ok(Incoming::Audio), vec![0xff; 5]));
+        assert_eq!(decode(&media), (Ok(Incoming::Audio { len: 5, item: 0 }), vec![0xff; 5]));
         let escaped = r#"{"event":"media","media":{"payload":"\/\/\/\/\/\/8","extra":[1]}}"#;
-        assert_eq!(decode(escaped), (Ok(Incoming::Audio), vec![0xff; 5]));
+        assert_eq!(decode(escaped), (Ok(Incoming::Audio { len: 5, item: 0 }), vec![0xff; 5]));
         let mark = r#"{"event":"mark","mark":{"name":"a\u00e9"}}"#;
         assert_eq!(decode(mark).0, Ok(Incoming::Mark("aé".into())));
         assert_eq!(decode(r#"{"event":"clear","media":null}"#).0, Ok(Incoming::Clear));
@@ -260,7 +264,11 @@ mod tests {
 
     #[test]
     fn wrong_stream_is_noticed_and_a_missing_one_is_not() {
-        let wrong = |text| twilio().decode(text, &mut Vec::new()).wrong_stream;
+        let wrong = |text: &str| {
+            let mut decoded = Decoded::default();
+            twilio().decode(Kind::Text, text.as_bytes(), &mut decoded).expect("a clear");
+            decoded.wrong_stream
+        };
         assert!(wrong(r#"{"event":"clear","streamSid":"MZ0"}"#));
         assert!(!wrong(r#"{"event":"clear"}"#));
         assert!(!wrong(r#"{"event":"clear","streamSid":null}"#));
@@ -284,20 +292,18 @@ mod tests {
             key in "media|mark|streamSid|payload",
             value in r#"(null|[0-9]{1,20}|"[^"\\]{0,20}"|\{"payload":"[A-Za-z0-9+/=]{0,40}"\}|\{"name":.{0,9}\})"#,
         ) {
-            let _ = decode(&format!(r#"{{"event":"{event}","{key}":{value}}}"#));
+            let _ = decode(format!(r#"{{"event":"{event}","{key}":{value}}}"#));
         }
 
         #[test]
         fn media_round_trips(audio in proptest::collection::vec(any::<u8>(), 0..1000), timestamp: u64) {
-            let mut text = String::new();
-            twilio().encode(Outgoing::Audio { timestamp, audio: &audio }, &mut text);
-            prop_assert_eq!(decode(&text), (Ok(Incoming::Audio), audio));
+            let text = encoded(&mut twilio(), Outgoing::Audio { timestamp, audio: &audio });
+            prop_assert_eq!(decode(&text), (Ok(Incoming::Audio { len: audio.len(), item: 0 }), audio));
         }
 
         #[test]
         fn mark_round_trips(name in "\\PC{0,60}|.{0,60}") {
-            let mut text = String::new();
-            twilio().encode(Outgoing::MarkPlayed(&name), &mut text);
+            let text = encoded(&mut twilio(), Outgoing::MarkPlayed { name: &name, complete: true });
             prop_assert_eq!(decode(&text).0, Ok(Incoming::Mark(name)));
         }
     }

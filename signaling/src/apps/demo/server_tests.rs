@@ -1,6 +1,6 @@
 //! The demo agent over its real socket, with the engine's AI stream at the other end.
 
-use engine::ai::{AiConfig, AiEvent, AiPort, AiRuntime, AiSession, CallMeta};
+use engine::ai::{AiConfig, AiEnd, AiEvent, AiPort, AiRuntime, AiSession, CallMeta};
 use engine::command::Digit;
 use engine::time::Instant;
 
@@ -87,7 +87,7 @@ async fn agent_greets_repeats_and_hangs_up() {
         }
     };
     let end = timeout(PATIENCE, end).await.expect("the end");
-    assert_eq!(end, Some(AiEvent::Closed { code: 1000, reason: String::new() }));
+    assert_eq!(end, Some(AiEvent::Ended(AiEnd::Closed { code: 1000, reason: String::new() })));
 }
 
 #[tokio::test]
