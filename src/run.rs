@@ -17,7 +17,9 @@ use signaling::media::Media;
 use signaling::ng::NgListener;
 use signaling::route::UserPattern;
 use signaling::sip::SipEndpoint;
-use signaling::telemetry::{Phase, Readiness, Registry, raise_open_files_limit, start_log};
+use signaling::telemetry::{
+    Phase, Readiness, Registry, open_files_wanted, raise_open_files_limit, start_log,
+};
 use tokio::runtime::Runtime;
 use xdp::host::{Interface, Machine};
 
@@ -302,8 +304,7 @@ fn choose_kernels(simd: Simd) -> Result<()> {
 /// Raises the limit of open files as far as it goes, and says when that is not far enough.
 fn check_open_files(max_calls: usize) {
     let limit = raise_open_files_limit();
-    // RTP, RTCP and a WebSocket per call; the rest for SIP over TCP, HTTP and the process itself.
-    let wanted = max_calls as u64 * 3 + 4096;
+    let wanted = open_files_wanted(max_calls);
     if limit < wanted {
         tracing::warn!(
             limit,

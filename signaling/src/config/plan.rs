@@ -185,7 +185,8 @@ fn capacity(check: &mut Check<'_>) {
     let calls = config.calls.max;
     if pairs < calls {
         check.warn(format!(
-            "media.ports {ports} has room for about {pairs} calls, calls.max allows {calls}; further calls get 503"
+            "media.ports {ports} has room for about {pairs} calls, or half as many relays of the NG protocol; \
+             calls.max allows {calls}; further calls get 503"
         ));
     }
     if config.sip.limits.dialogs < calls {

@@ -128,7 +128,7 @@ fn af_xdp(interface: &str, config: &AfXdpConfig) -> String {
 fn threads(config: &EngineConfig) -> String {
     let wait = match config.wait {
         WaitPolicy::Busy => "never sleep".to_owned(),
-        WaitPolicy::Adaptive => format!("spin, then sleep, tick {:?}", config.tick),
+        WaitPolicy::Adaptive => format!("are woken by packets, under load look every {:?}", config.tick),
         WaitPolicy::Sleep => "sleep".to_owned(),
     };
     let priority = match config.priority {
