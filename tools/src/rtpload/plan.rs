@@ -187,6 +187,12 @@ impl Outcome {
         self.unsent > 0 || slow_ns > SLOW * self.seconds() * 1e9
     }
 
+    /// Whether the same run again may be better: this program was disturbed.
+    pub(super) fn is_spoiled(&self) -> bool {
+        self.account.left_out_share() > MOST_LEFT_OUT
+            || self.send_errors + self.own_drops + self.received.untimed > 0
+    }
+
     /// Why this program itself is to blame for what the figures say.
     pub(super) fn doubts(&self) -> Vec<String> {
         let mut doubts = Vec::new();

@@ -66,10 +66,8 @@ fn search(options: &SearchOptions) -> anyhow::Result<ExitCode> {
         let good = step.is_good(options.loss);
         let loss = step.loss_percent();
         steps.push(step.json(calls, good));
-        let too_slow = step.too_slow;
         last = Some(step);
-        // More than can be offered is no answer, whatever came back.
-        Ok(if good { Verdict::Good } else { Verdict::Bad(if too_slow { 100.0 } else { loss }) })
+        Ok(if good { Verdict::Good } else { Verdict::Bad(loss) })
     });
     session.end()?;
     let found = found?;
@@ -88,7 +86,7 @@ fn search(options: &SearchOptions) -> anyhow::Result<ExitCode> {
     let json = json!({
         "largest": offered, "wanted": found, "tried": most, "steps": steps, "confirmed": outcome.json(),
         "slots": step.slots, "left_out": step.left_out, "all_loss_percent": step.all_loss_percent(),
-        "trusted": step.trusted,
+        "trusted": step.trusted, "too_slow": step.too_slow,
     });
     report::write(&options.load, &text, json)?;
     Ok(if found > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -213,11 +211,11 @@ impl Session {
     fn run_trusted(&mut self, calls: u32, duration: Duration) -> anyhow::Result<Outcome> {
         let mut best = self.run(calls, SETTLE, duration)?;
         for _ in 0..2 {
-            if best.doubts().is_empty() {
+            if !best.is_spoiled() {
                 break;
             }
             let again = self.run(calls, SETTLE, duration)?;
-            if again.doubts().is_empty() || again.account.left_out_share() < best.account.left_out_share() {
+            if !again.is_spoiled() || again.account.left_out_share() < best.account.left_out_share() {
                 best = again;
             }
         }

@@ -36,7 +36,7 @@ pub(super) struct Step {
     pub(super) slots: usize,
     pub(super) left_out: usize,
     broken: bool,
-    /// So many cannot be sent.
+    /// This program could not send as many as it should have.
     pub(super) too_slow: bool,
     pub(super) trusted: bool,
     pub(super) last: Option<Rc<Outcome>>,
@@ -44,7 +44,7 @@ pub(super) struct Step {
 
 impl Step {
     pub(super) fn add(&mut self, outcome: Outcome) {
-        self.trusted = outcome.doubts().is_empty() && (self.runs == 0 || self.trusted);
+        self.trusted = !outcome.is_spoiled() && (self.runs == 0 || self.trusted);
         self.runs += 1;
         self.sent += outcome.sent;
         self.all_lost += outcome.all_lost();
@@ -59,7 +59,7 @@ impl Step {
     }
 
     pub(super) fn is_good(&self, bound_percent: f64) -> bool {
-        !self.broken && !self.too_slow && self.loss_percent() < bound_percent
+        !self.broken && self.loss_percent() < bound_percent
     }
 
     /// Lost or late, without the slots that are left out.

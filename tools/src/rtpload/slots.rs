@@ -31,7 +31,7 @@ pub(super) struct Slots {
 /// What is left when the slots in which this program was held up are left out.
 #[derive(Clone)]
 pub(super) struct Account {
-    /// Slots in which packets were sent that count.
+    /// Slots from the first packet that counts to the last one.
     pub(super) slots: usize,
     /// So many of them are left out.
     pub(super) left_out: usize,
@@ -117,8 +117,10 @@ impl Slots {
             held_ns: 0,
             longest_held_ns: 0,
         };
-        let counting = self.slots.iter().zip(self.left_out()).filter(|(slot, _)| slot.sent > 0);
-        for (slot, left_out) in counting {
+        // Those in which nothing could be sent are slots, too.
+        let first = self.slots.iter().position(|slot| slot.sent > 0).unwrap_or(0);
+        let end = self.slots.iter().rposition(|slot| slot.sent > 0).map_or(0, |last| last + 1);
+        for (slot, left_out) in self.slots.iter().zip(self.left_out()).take(end).skip(first) {
             account.slots += 1;
             account.held_ns += slot.held_total_ns;
             account.longest_held_ns = account.longest_held_ns.max(slot.held_ns);

@@ -119,9 +119,9 @@ pub(super) fn alive<'m>(
     code.bind(done);
 }
 
-/// A core that shows no sign of life for so long was held up. A generator that is later than that goes on at its rate; what is less it
-/// catches up, in bursts that any ring holds.
-pub(super) const HELD_NS: u64 = 200_000;
+/// A core that shows no sign of life for so long was held up.
+const HELD_NS: u64 = 200_000;
+
 pub(super) const NO_DIGIT: u64 = 0xf0f0_f0f0_f0f0_f0f0;
 const MASK_16: u64 = 0x0000_ffff_0000_ffff;
 const MASK_8: u64 = 0x00ff_00ff_00ff_00ff;

@@ -3,9 +3,9 @@
 
 use xdp::bpf::{Assembler, Code, Condition, Error, Helper, Register, Size, Verdict};
 
-use super::emit::{self, Alive, HELD_NS};
+use super::emit::{self, Alive};
 use super::layout::{
-    BURST_NS, FRACTION_BITS, Maps, control, entry, fixed_digits, frame, frame_bytes, slot, udp_bytes,
+    BURST_NS, FRACTION_BITS, LATE_NS, Maps, control, entry, fixed_digits, frame, frame_bytes, slot, udp_bytes,
 };
 use crate::rtpload::link::ip_start;
 use crate::rtpload::packet::{INDEX_FACTOR, SENT_FACTOR, STAMP_BYTES};
@@ -29,9 +29,16 @@ pub(super) fn program<'m>(
     code.load(Size::Double, R1, R8, control(control::NUMBER));
     code.load(Size::Double, R2, R8, control(control::TOTAL));
     code.branch(Condition::GreaterOrEqual, R1, R2, drop);
-    // R7: when it is due; R6: now.
-    let [look, looked, due] = std::array::from_fn(|_| code.label());
-    code.load(Size::Double, R7, R8, control(control::DUE)).shr(R7, FRACTION_BITS as i32);
+    // R7: when it may leave; R6: now.
+    let [on_time, look, looked, due] = std::array::from_fn(|_| code.label());
+    code.load(Size::Double, R7, R8, control(control::DUE)).load(
+        Size::Double,
+        R1,
+        R8,
+        control(control::SOONEST),
+    );
+    code.branch(Condition::LessOrEqual, R1, R7, on_time).mov(R7, R1);
+    code.bind(on_time).shr(R7, FRACTION_BITS as i32);
     code.store(Size::Double, R10, LOOKS, 0);
     code.bind(look).call(Helper::Time).mov(R6, R0).branch(Condition::GreaterOrEqual, R6, R7, looked);
     code.load(Size::Double, R1, R10, LOOKS).add(R1, 1).store(Size::Double, R10, LOOKS, R1);
@@ -41,6 +48,8 @@ pub(super) fn program<'m>(
     code.branch(Condition::GreaterOrEqual, R6, R7, due).jump(drop);
     code.bind(due).load(Size::Double, R1, R8, control(control::LAST));
     code.branch(Condition::Greater, R6, R1, drop);
+    // R7: when it was due.
+    code.load(Size::Double, R7, R8, control(control::DUE)).shr(R7, FRACTION_BITS as i32);
     schedule(&mut code);
     let cold = code.label();
     code.load(Size::Double, R1, R8, control(control::WARM));
@@ -122,7 +131,7 @@ pub(super) fn program<'m>(
 }
 
 /// Moves on to the next packet's number and time, and counts bursts. The index of this one goes to the stack. Who is late by more than
-/// [`HELD_NS`] does not catch up: the schedule begins anew, now. `R6` is now, `R7` when it was due, `R8` our state; `R1` to `R5` are lost.
+/// [`LATE_NS`] does not catch up: the schedule begins anew, now. `R6` is now, `R7` when it was due, `R8` our state; `R1` to `R5` are lost.
 fn schedule(code: &mut Assembler<'_>) {
     use Register::{R1, R2, R3, R5, R6, R7, R8, R10};
     let control = |word: usize| (word * 8) as i16;
@@ -136,8 +145,12 @@ fn schedule(code: &mut Assembler<'_>) {
     code.load(Size::Double, R5, R8, control(control::INDEX));
     code.store(Size::Double, R10, INDEX, R5);
 
+    code.load(Size::Double, R1, R8, control(control::LEAST_STEP));
+    code.mov(R2, R6).shl(R2, FRACTION_BITS as i32).add(R2, R1);
+    code.store(Size::Double, R8, control(control::SOONEST), R2);
+
     let [punctual, burst, counted, fewer] = std::array::from_fn(|_| code.label());
-    code.mov(R1, R6).sub(R1, R7).branch(Condition::LessOrEqual, R1, HELD_NS as i32, punctual);
+    code.mov(R1, R6).sub(R1, R7).branch(Condition::LessOrEqual, R1, LATE_NS as i32, punctual);
     code.mov(R2, R1).shl(R2, FRACTION_BITS as i32);
     code.load(Size::Double, R3, R8, control(control::DUE)).add(R3, R2);
     code.store(Size::Double, R8, control(control::DUE), R3);

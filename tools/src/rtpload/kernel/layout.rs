@@ -95,6 +95,10 @@ pub(super) mod control {
     pub(in super::super) const BURST_MOST: usize = 12;
     pub(in super::super) const BURST_BEGUN: usize = 13;
     pub(in super::super) const BURST: usize = 14;
+    /// The next packet leaves no earlier, whatever is due; in the unit of [`DUE`].
+    pub(in super::super) const SOONEST: usize = 15;
+    /// The least time between packets, for who catches up; in the same unit.
+    pub(in super::super) const LEAST_STEP: usize = 16;
 }
 
 /// A slot: a few words and a histogram of latency.
@@ -274,5 +278,7 @@ pub(super) fn fixed_digits(payload_bytes: usize) -> Vec<u64> {
 pub(super) const FRACTION_BITS: u32 = 12;
 /// A power of two; what has a higher number shares.
 pub(super) const CORES: usize = 256;
+/// A generator that is later than this goes on at its rate; what is less, which is what the receiver takes of their core, it catches up.
+pub(super) const LATE_NS: u64 = 500_000;
 /// Within so many ns packets are counted for the largest burst.
 pub(super) const BURST_NS: u64 = 100_000;
