@@ -5,6 +5,7 @@ mod base64;
 mod format;
 mod json;
 mod message;
+mod scan;
 mod settings;
 mod twilio;
 
