@@ -13,6 +13,7 @@ mod message;
 mod plivo;
 mod raw;
 mod realtime;
+mod scan;
 mod settings;
 mod telephony;
 #[cfg(test)]
