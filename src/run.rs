@@ -190,12 +190,22 @@ async fn serve(mut plan: Plan) -> Result<()> {
         registry.register(move |out| metrics::ng(out, &counters, &commands, calls()));
     }
     greet(&plan, &sip, &http);
+    let registration = plan.registration.take().map(|account| {
+        let registration = sip.register(account);
+        tokio::spawn(watch::registration(registration.status()));
+        let status = registration.status();
+        registry.register(move |out| metrics::registration(out, status.borrow().state));
+        registration
+    });
 
     let reason = signals.end().await;
     readiness.enter(Phase::Draining);
     sip.set_draining(true);
     drain(&context.table, plan.drain_timeout, reason, &mut signals).await;
 
+    if let Some(registration) = registration {
+        registration.end().await;
+    }
     taking.abort();
     watching.abort();
     drop((http, ng));

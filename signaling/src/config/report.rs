@@ -20,6 +20,10 @@ pub fn report(plan: &Plan) -> String {
     if let Some(advertised) = &plan.sip.advertised {
         line("", format!("advertised as {advertised}"));
     }
+    if let Some(account) = &plan.registration {
+        let port = account.port.map(|port| format!(":{port}")).unwrap_or_default();
+        line("", format!("registers {} at {}{port}", account.user, account.server));
+    }
     line("http", format!("http://{}", plan.http.bind));
     let ng = plan.ng.bind.map_or_else(|| "not served".to_owned(), |address| format!("{address} (udp)"));
     line("ng", ng);
