@@ -5,6 +5,7 @@ mod base64;
 mod format;
 mod json;
 mod message;
+mod realtime;
 mod settings;
 mod twilio;
 
@@ -20,14 +21,20 @@ pub enum Dialect {
     /// Twilio Media Streams, bidirectional; we act as Twilio.
     #[default]
     Twilio,
+    /// OpenAI Realtime as it is generally available, and servers compatible with it.
+    OpenAi,
+    /// Azure AI Voice Live.
+    VoiceLive,
 }
 
 impl Dialect {
     /// How a connection begins, besides what the configuration says.
     #[must_use]
-    pub fn handshake(self, _settings: &AgentSettings) -> Handshake {
+    pub fn handshake(self, settings: &AgentSettings) -> Handshake {
         match self {
             Self::Twilio => Handshake::default(),
+            Self::OpenAi => realtime::Vendor::OpenAi.handshake(settings),
+            Self::VoiceLive => realtime::Vendor::VoiceLive.handshake(settings),
         }
     }
 
@@ -36,6 +43,8 @@ impl Dialect {
     pub fn codec(self, start: StreamStart) -> Box<dyn Codec> {
         match self {
             Self::Twilio => Box::new(twilio::Twilio::new(start)),
+            Self::OpenAi => Box::new(realtime::Realtime::new(realtime::Vendor::OpenAi, start)),
+            Self::VoiceLive => Box::new(realtime::Realtime::new(realtime::Vendor::VoiceLive, start)),
         }
     }
 }
