@@ -21,7 +21,7 @@ pub(crate) fn spread(values: &[f64], digits: usize) -> String {
     let Some(middle) = median(values) else { return "-".to_owned() };
     let (least, most) =
         values.iter().fold((f64::MAX, f64::MIN), |(least, most), &value| (least.min(value), most.max(value)));
-    if values.len() == 1 {
+    if least == most {
         return format!("{middle:.digits$}");
     }
     format!("{middle:.digits$} ({least:.digits$} to {most:.digits$})")
