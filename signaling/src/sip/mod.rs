@@ -14,6 +14,7 @@ mod fuzz;
 mod incoming;
 mod message;
 mod negotiation;
+mod refer;
 mod reliable;
 mod route;
 mod session;
@@ -28,6 +29,7 @@ pub use counters::SipCounters;
 pub use endpoint::{SipEndpoint, SipError, SipLoad};
 pub use fuzz::fuzz_message;
 pub use incoming::{CallError, IncomingCall, InviteInfo, Party, Rejection, Transport};
+pub use refer::{TransferError, TransferTarget, Transferred};
 pub use session::{
     ByeReason, EndCause, OfferRequest, OfferWanted, RequestError, Session, SessionEvent, SessionHandle,
 };
