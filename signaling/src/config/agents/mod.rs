@@ -189,7 +189,21 @@ fn dialect(check: &mut Check<'_>, key: &str, wanted: Dialect) -> Option<dialect:
 }
 
 /// The dialects that the engine speaks.
-const DIALECTS: &[(Dialect, dialect::Dialect)] = &[(Dialect::Twilio, dialect::Dialect::Twilio)];
+const DIALECTS: &[(Dialect, dialect::Dialect)] = &[
+    (Dialect::Twilio, dialect::Dialect::Twilio),
+    (Dialect::Telnyx, dialect::Dialect::Telnyx),
+    (Dialect::Plivo, dialect::Dialect::Plivo),
+    (Dialect::Vonage, dialect::Dialect::Vonage),
+    (Dialect::Exotel, dialect::Dialect::Exotel),
+    (Dialect::Asterisk, dialect::Dialect::Asterisk),
+    (Dialect::AsteriskApp, dialect::Dialect::AsteriskApp),
+    (Dialect::Jambonz, dialect::Dialect::Jambonz),
+    (Dialect::AudioFork, dialect::Dialect::AudioFork),
+    (Dialect::AudioStream, dialect::Dialect::AudioStream),
+    (Dialect::Raw, dialect::Dialect::Raw),
+    (Dialect::OpenAi, dialect::Dialect::OpenAi),
+    (Dialect::AzureVoiceLive, dialect::Dialect::VoiceLive),
+];
 
 /// The words in braces that mean nothing, as far as they look like a template.
 fn unknown_templates(value: &str) -> impl Iterator<Item = &str> {

@@ -141,8 +141,12 @@ pub enum Dialect {
     Plivo,
     /// Vonage WebSockets.
     Vonage,
+    /// Exotel's voice streaming.
+    Exotel,
     /// Asterisk's chan_websocket.
     Asterisk,
+    /// The other side of Asterisk's chan_websocket.
+    AsteriskApp,
     /// Asterisk's AudioSocket, over TCP.
     #[serde(rename = "audiosocket")]
     AudioSocket,

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::machine::CpuList;
+use super::registration::RegistrationSection;
 use super::types::{BindAddress, FilePath, Network, OptionalAddress, Pattern, RefusalStatus, Span};
 use crate::telemetry::LogFormat;
 
@@ -28,6 +29,8 @@ pub struct Config {
     pub data_dir: FilePath,
     /// SIP.
     pub sip: Sip,
+    /// The account at a SIP server.
+    pub registration: RegistrationSection,
     /// RTP and the threads that carry it.
     pub media: Media,
     /// The threads for everything but media.
@@ -54,6 +57,7 @@ impl Default for Config {
         Self {
             data_dir: FilePath(PathBuf::from("sidetone-data")),
             sip: Sip::default(),
+            registration: RegistrationSection::default(),
             media: Media::default(),
             signaling: Signaling::default(),
             calls: Calls::default(),
