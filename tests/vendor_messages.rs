@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::ai::dialect::{
-    AgentSettings, AudioFormat, Codec, Decoded, Dialect, Formats, Incoming, ItemPlayed, Kind, Outbox, Outgoing,
-    Sender, StreamStart, Tool, ToolResult,
+    AgentSettings, AudioFormat, Codec, Decoded, Dialect, Formats, Incoming, ItemPlayed, Kind, Outbox,
+    Outgoing, Sender, StreamStart, Tool, ToolResult,
 };
 use engine::command::Digit;
 use serde_json::{Value, json};
@@ -42,25 +42,49 @@ fn wrong_messages_are_refused_by_the_vendors_types() {
         ("openai", json!({"type":"session.update","session":{"type":"realtime","turn_detection":null}})),
         ("openai", json!({"type":"session.update","session":{"modalities":["audio"]}})),
         // G.711 has no rate here.
-        ("openai", json!({"type":"session.update","session":{"type":"realtime",
-            "audio":{"input":{"format":{"type":"audio/pcmu","rate":8000}}}}})),
-        ("openai", json!({"type":"conversation.item.truncate","item_id":"i","content_index":0,"audio_end_ms":1.5})),
+        (
+            "openai",
+            json!({"type":"session.update","session":{"type":"realtime",
+            "audio":{"input":{"format":{"type":"audio/pcmu","rate":8000}}}}}),
+        ),
+        (
+            "openai",
+            json!({"type":"conversation.item.truncate","item_id":"i","content_index":0,"audio_end_ms":1.5}),
+        ),
         ("openai", json!({"type":"conversation.item.truncate","item_id":"i","content_index":0})),
-        ("openai", json!({"type":"conversation.item.create","item":{"type":"message","role":"assistant",
-            "content":[{"type":"input_text","text":"t","extra":1}]}})),
+        (
+            "openai",
+            json!({"type":"conversation.item.create","item":{"type":"message","role":"assistant",
+            "content":[{"type":"input_text","text":"t","extra":1}]}}),
+        ),
         ("openai", json!({"type":"response.create","response":{"modalities":["audio"]}})),
         ("openai", json!({"type":"no.such.event"})),
         // Words of the other vendor.
         ("voice_live", json!({"type":"session.update","session":{"output_modalities":["audio"]}})),
         ("voice_live", json!({"type":"session.update","session":{"audio":{"output":{"voice":"marin"}}}})),
-        ("voice_live", json!({"type":"session.update","session":{"turn_detection":{"type":"azure_semantic_vad","x":1}}})),
+        (
+            "voice_live",
+            json!({"type":"session.update","session":{"turn_detection":{"type":"azure_semantic_vad","x":1}}}),
+        ),
         ("voice_live", json!({"type":"session.update","session":{"output_audio_format":"pcm16-8000hz"}})),
-        ("voice_live", json!({"type":"session.update","session":{"voice":{"type":"azure-standard","name":"n","x":1}}})),
-        ("voice_live", json!({"type":"conversation.item.create","item":{"type":"message","role":"assistant",
-            "content":[{"type":"output_text","text":"t"}]}})),
-        ("voice_live", json!({"type":"conversation.item.create","item":{"type":"message","role":"user",
-            "content":[{"type":"text","text":"t"}]}})),
-        ("voice_live", json!({"type":"conversation.item.truncate","item_id":"i","content_index":0,"audio_end_ms":"1"})),
+        (
+            "voice_live",
+            json!({"type":"session.update","session":{"voice":{"type":"azure-standard","name":"n","x":1}}}),
+        ),
+        (
+            "voice_live",
+            json!({"type":"conversation.item.create","item":{"type":"message","role":"assistant",
+            "content":[{"type":"output_text","text":"t"}]}}),
+        ),
+        (
+            "voice_live",
+            json!({"type":"conversation.item.create","item":{"type":"message","role":"user",
+            "content":[{"type":"text","text":"t"}]}}),
+        ),
+        (
+            "voice_live",
+            json!({"type":"conversation.item.truncate","item_id":"i","content_index":0,"audio_end_ms":"1"}),
+        ),
         ("voice_live", json!({"type":"no.such.event"})),
     ];
     check(&refused.map(|(vendor, message)| case(vendor, &message.to_string(), true)));
@@ -100,10 +124,8 @@ fn check(cases: &[Value]) {
     let lines: String = cases.iter().map(|case| format!("{case}\n")).collect();
     let writer = std::thread::spawn(move || stdin.write_all(lines.as_bytes()));
     let stdout = BufReader::new(child.stdout.take().expect("piped"));
-    let answers: Vec<Value> = stdout
-        .lines()
-        .map(|line| serde_json::from_str(&line.expect("a line")).expect("an answer"))
-        .collect();
+    let answers: Vec<Value> =
+        stdout.lines().map(|line| serde_json::from_str(&line.expect("a line")).expect("an answer")).collect();
     let _ = writer.join();
     assert!(child.wait().expect("it ends").success());
     assert_eq!(answers.len(), cases.len(), "one answer each");
@@ -115,7 +137,8 @@ fn check(cases: &[Value]) {
 /// A call with the settings that the bits of `variant` choose.
 fn start(dialect: Dialect, variant: u32) -> StreamStart {
     let on = |bit: u32| variant & 1 << bit != 0;
-    let formats = [AudioFormat::l16(8_000), AudioFormat::l16(16_000), AudioFormat::l16(24_000), AudioFormat::PCMA];
+    let formats =
+        [AudioFormat::l16(8_000), AudioFormat::l16(16_000), AudioFormat::l16(24_000), AudioFormat::PCMA];
     let at = |shift: u32| formats[(variant >> shift) as usize % formats.len()];
     let voice = match (dialect, on(8)) {
         (Dialect::VoiceLive, true) => "en-US-Ava:DragonHDLatestNeural",
@@ -159,8 +182,7 @@ fn start(dialect: Dialect, variant: u32) -> StreamStart {
 }
 
 fn tools() -> Vec<Tool> {
-    let parameters =
-        json!({"type":"object","properties":{"target":{"type":"string"}},"required":["target"]});
+    let parameters = json!({"type":"object","properties":{"target":{"type":"string"}},"required":["target"]});
     vec![
         Tool { name: "transfer_call".into(), description: "Transfer the caller".into(), parameters },
         Tool { name: "end_call".into(), description: String::new(), parameters: Value::Null },
@@ -181,7 +203,11 @@ fn conversation(dialect: Dialect, variant: u32) -> Vec<String> {
     }
     codec.encode(Outgoing::Interrupted { items: &[] }, &mut out);
     hear(&mut *codec, &json!({"type":"response.created","response":{"id":"resp_1"}}), &mut out);
-    hear(&mut *codec, &json!({"type":"response.done","response":{"id":"resp_1","status":"cancelled"}}), &mut out);
+    hear(
+        &mut *codec,
+        &json!({"type":"response.done","response":{"id":"resp_1","status":"cancelled"}}),
+        &mut out,
+    );
     hear(&mut *codec, &json!({"type":"response.created","response":{"id":"resp_2"}}), &mut out);
     let delta = json!({"type":"response.output_audio.delta","response_id":"resp_2","item_id":"item_1",
         "content_index":0,"delta":"//////////8="});
@@ -201,7 +227,11 @@ fn conversation(dialect: Dialect, variant: u32) -> Vec<String> {
     }
     let half = ItemPlayed { item: 1, played: Duration::from_micros(999), received: Duration::from_millis(1) };
     codec.encode(Outgoing::Interrupted { items: &[half] }, &mut out);
-    hear(&mut *codec, &json!({"type":"response.done","response":{"id":"resp_2","status":"completed"}}), &mut out);
+    hear(
+        &mut *codec,
+        &json!({"type":"response.done","response":{"id":"resp_2","status":"completed"}}),
+        &mut out,
+    );
     for event in [Outgoing::Cleared, Outgoing::Drained, Outgoing::Pressure { high: true }, Outgoing::Stop] {
         codec.encode(event, &mut out);
     }
