@@ -25,6 +25,7 @@ impl Fakes {
     /// Starts them; `None` when the SDKs are not installed (a visible skip).
     pub(crate) fn start() -> Option<Self> {
         let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("token"), "secret\n").expect("a file");
         let output = std::fs::File::create(folder.path().join("output")).expect("a file");
         let mut child = Command::new(python()?)
             .arg(fixture("vendors/fake.py"))
@@ -50,6 +51,11 @@ impl Fakes {
 
     pub(crate) fn log_path(&self) -> PathBuf {
         self.folder.path().join("log")
+    }
+
+    /// A file with a credential that they admit.
+    pub(crate) fn token_path(&self) -> PathBuf {
+        self.folder.path().join("token")
     }
 
     pub(crate) fn openai(&self, query: &str) -> String {
