@@ -14,6 +14,7 @@ pub(crate) mod rtp;
 pub(crate) mod server;
 pub(crate) mod sip;
 pub(crate) mod sipp;
+pub(crate) mod vendors;
 pub(crate) mod wav;
 
 use std::io::Write as _;
