@@ -12,6 +12,8 @@ mod json;
 mod message;
 mod plivo;
 mod raw;
+mod realtime;
+mod scan;
 mod settings;
 mod telephony;
 #[cfg(test)]
@@ -33,6 +35,10 @@ pub enum Dialect {
     /// Twilio Media Streams, bidirectional; we act as Twilio.
     #[default]
     Twilio,
+    /// OpenAI Realtime as it is generally available, and servers compatible with it.
+    OpenAi,
+    /// Azure AI Voice Live.
+    VoiceLive,
     /// Telnyx media streaming; we act as Telnyx.
     Telnyx,
     /// Plivo audio streaming and its clones; we act as Plivo.
@@ -58,8 +64,10 @@ pub enum Dialect {
 impl Dialect {
     /// How a connection begins, besides what the configuration says.
     #[must_use]
-    pub fn handshake(self, _settings: &AgentSettings) -> Handshake {
+    pub fn handshake(self, settings: &AgentSettings) -> Handshake {
         match self {
+            Self::OpenAi => realtime::Vendor::OpenAi.handshake(settings),
+            Self::VoiceLive => realtime::Vendor::VoiceLive.handshake(settings),
             Self::Twilio
             | Self::Telnyx
             | Self::Plivo
@@ -78,6 +86,8 @@ impl Dialect {
     pub fn codec(self, start: StreamStart) -> Box<dyn Codec> {
         match self {
             Self::Twilio => Box::new(twilio::Twilio::new(start)),
+            Self::OpenAi => Box::new(realtime::Realtime::new(realtime::Vendor::OpenAi, start)),
+            Self::VoiceLive => Box::new(realtime::Realtime::new(realtime::Vendor::VoiceLive, start)),
             Self::Telnyx => Box::new(telnyx::Telnyx::new(start)),
             Self::Plivo => Box::new(plivo::Plivo::new(start)),
             Self::Vonage => Box::new(vonage::Vonage::new(start)),
