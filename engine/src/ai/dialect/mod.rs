@@ -1,10 +1,17 @@
 //! The languages AI backends speak, each a codec between its messages and one small model. Pure: no sockets, no
 //! clock.
 
+mod audiosocket;
 mod base64;
+mod deepgram;
+mod details;
+mod elevenlabs;
 mod format;
+mod gemini;
 mod json;
+mod keypad;
 mod message;
+mod overlay;
 mod settings;
 mod twilio;
 
@@ -20,14 +27,26 @@ pub enum Dialect {
     /// Twilio Media Streams, bidirectional; we act as Twilio.
     #[default]
     Twilio,
+    /// Deepgram Voice Agent.
+    Deepgram,
+    /// ElevenLabs Agents.
+    ElevenLabs,
+    /// Gemini Live.
+    Gemini,
+    /// Asterisk's AudioSocket over TCP; we act as Asterisk.
+    AudioSocket,
 }
 
 impl Dialect {
     /// How a connection begins, besides what the configuration says.
     #[must_use]
-    pub fn handshake(self, _settings: &AgentSettings) -> Handshake {
+    pub fn handshake(self, settings: &AgentSettings) -> Handshake {
         match self {
             Self::Twilio => Handshake::default(),
+            Self::Deepgram => deepgram::Deepgram::handshake(),
+            Self::ElevenLabs => elevenlabs::ElevenLabs::handshake(settings),
+            Self::Gemini => gemini::Gemini::handshake(settings),
+            Self::AudioSocket => audiosocket::AudioSocket::handshake(),
         }
     }
 
@@ -36,6 +55,10 @@ impl Dialect {
     pub fn codec(self, start: StreamStart) -> Box<dyn Codec> {
         match self {
             Self::Twilio => Box::new(twilio::Twilio::new(start)),
+            Self::Deepgram => Box::new(deepgram::Deepgram::new(&start)),
+            Self::ElevenLabs => Box::new(elevenlabs::ElevenLabs::new(start)),
+            Self::Gemini => Box::new(gemini::Gemini::new(start)),
+            Self::AudioSocket => Box::new(audiosocket::AudioSocket::new(&start)),
         }
     }
 }
