@@ -9,10 +9,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep_until, timeout_at};
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue, StatusCode};
@@ -20,6 +18,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, error::ProtocolError};
 use url::{Host, Url};
 
+use super::carrier::{Socket, Transport, WebSocket};
 use super::config::{AiConfig, Secret};
 use super::counters::AiCounters;
 use crate::time::Duration;
@@ -115,12 +114,6 @@ impl ConnectError {
     }
 }
 
-/// A byte stream to the backend.
-pub(super) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
-
-pub(super) type Socket = WebSocketStream<Box<dyn Transport>>;
-
 /// What a connection needs, checked once per call.
 pub(super) struct Target {
     host: Host<String>,
@@ -177,13 +170,7 @@ impl Target {
             None
         };
 
-        let mut websocket = WebSocketConfig::default();
-        websocket.read_buffer_size = READ_BUFFER_BYTES;
-        // Every message goes to the socket at once; what does not go is kept in our own bounded queue.
-        websocket.write_buffer_size = 0;
-        websocket.max_write_buffer_size = WRITE_BUFFER_BYTES;
-        websocket.max_message_size = Some(config.max_message_bytes);
-        websocket.max_frame_size = Some(config.max_message_bytes);
+        let websocket = WebSocket::config(config.max_message_bytes);
         Ok(Self { host, port, tls, request: upgrade_request(config)?, websocket, shown })
     }
 
@@ -228,7 +215,7 @@ impl Target {
         match tokio_tungstenite::client_async_with_config(self.request.clone(), stream, Some(self.websocket))
             .await
         {
-            Ok((socket, _)) => Ok(socket),
+            Ok((stream, _)) => Ok(Socket::WebSocket(Box::new(WebSocket::new(stream)))),
             Err(error) => Err(self.upgrade_error(error)),
         }
     }
@@ -342,8 +329,6 @@ fn twilio_signature(auth_token: &str, url: &str) -> String {
     BASE64.encode(ring::hmac::sign(&key, url.as_bytes()))
 }
 
-const READ_BUFFER_BYTES: usize = 16 * 1024;
-const WRITE_BUFFER_BYTES: usize = 64 * 1024;
 const SEND_BUFFER_BYTES: u32 = 32 * 1024;
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! AI streams: the rings between a worker and a WebSocket, the pump that serves them, and the dialects.
 
 mod backend;
+mod carrier;
 mod config;
 mod connect;
 mod counters;
