@@ -39,6 +39,7 @@ xdp::counters! {
         binary_frame: "Binary messages, which the dialect does not use",
         text_frame: "Text messages that the dialect does not use or that are too long",
         stale_audio: "Messages with audio of a response that was cancelled",
+        refused: "Messages, or parts of them, that the dialect does not allow where they came",
         media_sent: "Blocks of caller audio written to AI backends",
         digits_sent: "Digits written to AI backends",
         caller_audio_overflow: "Blocks of caller audio dropped between a worker and its AI thread",

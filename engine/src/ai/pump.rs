@@ -317,6 +317,7 @@ impl Pump {
                 Ignored::BinaryFrame => self.counters.binary_frame.increment(),
                 Ignored::TextFrame => self.counters.text_frame.increment(),
                 Ignored::Stale => self.counters.stale_audio.increment(),
+                Ignored::Refused => self.counters.refused.increment(),
             }
             self.log_once(Fault::Ignored(ignored));
         }

@@ -325,6 +325,7 @@ impl Opening {
             stream_sid: format!("MZ{}", hex(&random)),
             call_sid: call_sid(&self.meta.call_id),
             account_sid,
+            unix_ms: unix_ms(),
             call_id: self.meta.call_id.clone(),
             from: self.meta.from_number.clone(),
             from_name: self.meta.from_name.clone(),
@@ -343,6 +344,12 @@ impl Opening {
 fn call_sid(call_id: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, call_id.as_bytes());
     format!("CA{}", hex(digest.as_ref().get(..16).unwrap_or_default()))
+}
+
+/// Milliseconds since 1970, for the messages that carry the time of day.
+fn unix_ms() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    now.tv_sec.unsigned_abs() * 1000 + now.tv_nsec.unsigned_abs() / 1_000_000
 }
 
 fn hex(bytes: &[u8]) -> String {

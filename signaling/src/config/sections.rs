@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::choices::{Codec, Device, InbandDtmf, Simd, Source, Steering, Wait, Want, XdpMode};
 use super::machine::{CpuList, InterfaceName, Priority, QueueList};
+use super::registration::RegistrationSection;
 use super::types::{
     BindAddress, FilePath, Host, MediaAddress, Network, OptionalAddress, Pattern, PortRange, RefusalStatus,
     Span,
@@ -22,6 +23,8 @@ pub struct Config {
     pub data_dir: FilePath,
     /// SIP.
     pub sip: Sip,
+    /// The account at a SIP server.
+    pub registration: RegistrationSection,
     /// RTP and the threads that carry it.
     pub media: Media,
     /// The threads for everything but media.
@@ -48,6 +51,7 @@ impl Default for Config {
         Self {
             data_dir: FilePath(PathBuf::from("sidetone-data")),
             sip: Sip::default(),
+            registration: RegistrationSection::default(),
             media: Media::default(),
             signaling: Signaling::default(),
             calls: Calls::default(),

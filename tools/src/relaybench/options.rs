@@ -39,6 +39,9 @@ pub struct Options {
     /// How long an end of the cable gathers packets under load, in microseconds, as a card does.
     #[arg(long, value_name = "US", default_value_t = 50, value_parser = clap::value_parser!(u64).range(0..=1_000))]
     pub(super) moderation: u64,
+    /// Leave other processes on the relay's core: what is measured then is they, too.
+    #[arg(long)]
+    pub(super) with_neighbours: bool,
     /// The relay's core; the parties' is the next one.
     #[arg(long, value_name = "CPU", default_value_t = 0)]
     pub(super) core: usize,

@@ -37,6 +37,7 @@ pub(super) struct Generator<'a> {
 /// What came of one run of it.
 #[derive(Clone, Debug)]
 pub(super) struct Loaded {
+    /// Calls that were really offered.
     pub(super) calls: f64,
     /// Processor time of the relay and its host's receiver, in cores.
     pub(super) cores: Option<f64>,
@@ -47,9 +48,21 @@ pub(super) struct Loaded {
     pub(super) trusted: bool,
 }
 
+/// The answer to a search.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found {
+    /// Calls that were really offered.
+    pub(super) calls: f64,
+    /// Slots that were left out because the generator was held up, and what was lost with them.
+    pub(super) left_out_percent: f64,
+    pub(super) all_loss_percent: f64,
+    /// Whether the generator was held up no more than it may be.
+    pub(super) trusted: bool,
+}
+
 impl Generator<'_> {
     /// The largest number of calls that loses less than 0.1 %, from flows of at most `set_up` calls.
-    pub(super) fn search(&self, work: Work, set_up: u32, most: u32, guess: u32) -> anyhow::Result<f64> {
+    pub(super) fn search(&self, work: Work, set_up: u32, most: u32, guess: u32) -> anyhow::Result<Found> {
         let (precision, confirm) = if self.quick { ("8", "1") } else { ("3", "3") };
         let [most, guess] = [most, guess].map(|number| number.to_string());
         let options = [
@@ -68,7 +81,15 @@ impl Generator<'_> {
         let intact =
             report["confirmed"]["received"]["wrong"] == 0 && report["confirmed"]["received"]["stray"] == 0;
         anyhow::ensure!(intact, "packets came back wrong: {}", report["confirmed"]["received"]);
-        report["largest"].as_f64().context("rtpload's report has no largest")
+        let figure = |name: &str| {
+            report[name].as_f64().with_context(|| format!("rtpload's report does not say {name}"))
+        };
+        Ok(Found {
+            calls: figure("largest")?,
+            left_out_percent: 100.0 * figure("left_out")? / figure("slots")?.max(1.0),
+            all_loss_percent: figure("all_loss_percent")?,
+            trusted: report["trusted"] == true,
+        })
     }
 
     /// So many calls for a while.
@@ -87,7 +108,7 @@ impl Generator<'_> {
         let us = |name: &str| figure(&format!("/latency/{name}")).unwrap_or(f64::NAN);
         let count = |name: &str| figure(&format!("/received/{name}")).unwrap_or(f64::NAN);
         Ok(Loaded {
-            calls: calls.into(),
+            calls: figure("/offered_calls").context("rtpload's report does not say what was offered")?,
             cores: figure("/watched_cores"),
             latency_us: ["p50_us", "p99_us", "p99_9_us"].map(us),
             loss_percent: figure("/loss_percent").unwrap_or(100.0),

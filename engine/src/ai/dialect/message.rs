@@ -44,6 +44,8 @@ pub enum Outgoing<'a> {
         /// Pause, or go on.
         high: bool,
     },
+    /// The answer to [`Incoming::ReportStatus`].
+    Status(QueueStatus),
     /// Something for the model to read.
     Text {
         /// Who says it.
@@ -57,6 +59,21 @@ pub enum Outgoing<'a> {
     ToolResult(&'a ToolResult),
     /// The call has ended.
     Stop,
+}
+
+/// How full the queue of bot audio is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueStatus {
+    /// What waits to be played.
+    pub queued: Duration,
+    /// [`Outgoing::Pressure`] becomes high at this much.
+    pub high_at: Duration,
+    /// And low again below this much.
+    pub low_at: Duration,
+    /// What it was last.
+    pub high: bool,
+    /// Whether [`Incoming::Pause`] holds.
+    pub paused: bool,
 }
 
 /// Who says a text.
@@ -145,6 +162,8 @@ pub enum Incoming {
     Continue,
     /// Tell, once, when the queue is empty.
     ReportDrained,
+    /// Tell how full the queue is.
+    ReportStatus,
     /// The backend hears the caller speak, or no longer.
     CallerSpeech {
         /// Begin or end.
@@ -233,6 +252,9 @@ pub enum Ignored {
     TextFrame,
     /// Audio of a response or generation that was cancelled.
     Stale,
+    /// Something that the dialect does not allow here, or a part of it: audio of another kind than it may be, a piece
+    /// of a frame, more marks than may wait. The rest of the message was obeyed.
+    Refused,
 }
 
 /// The kinds of messages of RFC 6455 section 5.6.

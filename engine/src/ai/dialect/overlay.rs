@@ -2,9 +2,11 @@
 
 use serde_json::{Map, Value};
 
-/// Merges `patch` over `target` as RFC 7396 has it: objects key by key, anything else replaces, `null` removes.
+/// Merges `patch` over `target` as RFC 7396 has it: objects key by key, anything else replaces, `null` removes; but an
+/// object of another `type` replaces the whole, since its keys are others.
 pub(super) fn overlay(target: &mut Value, patch: &Map<String, Value>) {
-    if !target.is_object() {
+    let other_type = patch.get("type").is_some_and(|kind| target.get("type").is_some_and(|old| old != kind));
+    if !target.is_object() || other_type {
         *target = Value::Object(Map::new());
     }
     let Value::Object(target) = target else { return };
@@ -41,6 +43,12 @@ mod tests {
             (json!({"a": [{"b": "c"}]}), json!({"a": [1]}), json!({"a": [1]})),
             (json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1})),
             (json!([1, 2]), json!({"a": "b", "c": null}), json!({"a": "b"})),
+            (
+                json!({"a": {"type": "x", "b": 1}}),
+                json!({"a": {"type": "x", "c": 2}}),
+                json!({"a": {"type": "x", "b": 1, "c": 2}}),
+            ),
+            (json!({"a": {"type": "x", "b": 1}}), json!({"a": {"type": "y"}}), json!({"a": {"type": "y"}})),
             (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
         ] {
             let Value::Object(patch) = patch else { panic!("an object") };
