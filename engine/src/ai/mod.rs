@@ -13,6 +13,7 @@ mod pump;
 mod runtime;
 mod session;
 mod shared;
+pub mod tap;
 mod uplink;
 
 pub use backend::{AudioBlock, Backend, FromWorker};

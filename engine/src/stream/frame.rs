@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use super::send::MAX_PAYLOAD_BYTES;
 use super::{App, PlayoutReport, Refusal, Stream, StreamEvent};
 use crate::ai::AiPort;
+use crate::ai::tap::TapTrack;
 use crate::codec::Law;
 use crate::rtp::TICK_NANOS;
 use crate::source::Permission;
@@ -72,7 +73,9 @@ impl Stream {
         let mut heard = [0; MAX_PAYLOAD_BYTES];
         let heard = &mut heard[..samples];
         self.hear(tick, law.unwrap_or(Law::Mu), heard);
+        self.taps.hear(TapTrack::Inbound, tick, law.unwrap_or(Law::Mu), heard);
         self.send_frame(tick, samples, heard);
+        self.taps.advance(samples as u64);
         self.sender.advance(samples as u32);
         self.check_silence(tick);
     }
@@ -112,6 +115,7 @@ impl Stream {
             self.ai_wakeup = Some(port.thread());
         }
         self.receiver.skip(left * samples as u64);
+        self.taps.advance(frames * samples as u64);
         self.sender.advance((frames * samples as u64) as u32);
         self.sender.pause();
     }
@@ -170,6 +174,7 @@ impl Stream {
                     && self.say_tones(tick, pcm)
                 {
                     law.encode(pcm, said);
+                    self.taps.hear(TapTrack::Outbound, tick, law, said);
                     self.sender.send_audio(tick, remote, format.payload_type, said);
                     return self.hold_audio(timestamp);
                 }
@@ -200,6 +205,7 @@ impl Stream {
                 }
             }
         }
+        self.taps.hear(TapTrack::Outbound, tick, law, said);
         self.sender.send_audio(tick, remote, format.payload_type, said);
     }
 

@@ -22,6 +22,7 @@ mod raw;
 mod realtime;
 mod scan;
 mod settings;
+mod tap;
 mod telephony;
 #[cfg(test)]
 mod telephony_tests;
@@ -35,6 +36,8 @@ pub use message::{
     ToolResult,
 };
 pub use settings::{AgentSettings, Carrier, Handshake, StreamStart, Tool};
+pub(in crate::ai) use tap::TapWire;
+pub use tap::{TapDialect, TapTracks};
 
 /// The language of an AI backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
