@@ -139,6 +139,7 @@ impl Codec for Realtime {
             | Outgoing::Cleared
             | Outgoing::Drained
             | Outgoing::Pressure { .. }
+            | Outgoing::Status(_)
             | Outgoing::Stop => {}
         }
     }
