@@ -52,6 +52,8 @@ xdp::counters! {
         caller_audio_gaps: "Places where caller audio was not contiguous",
         digit_overflow: "Digits dropped between a worker and its AI thread",
         report_overflow: "Reports of the playout dropped between a worker and its AI thread",
+        tap_blocks_sent: "Blocks of 20 ms that taps sent to their listeners",
+        tap_blocks_stale: "Blocks of 20 ms that taps dropped because their listeners read too slowly",
         uplink_latency_le_500us: "Audio blocks written to the socket at most 0.5 ms after the worker queued them",
         uplink_latency_le_1ms: "Audio blocks written to the socket at most 1 ms after the worker queued them",
         uplink_latency_le_2ms: "Audio blocks written to the socket at most 2 ms after the worker queued them",

@@ -18,6 +18,7 @@ mod report;
 mod runtime;
 mod session;
 mod shared;
+pub mod tap;
 mod uplink;
 mod upstream;
 
