@@ -227,8 +227,13 @@ impl Running {
         Ok(())
     }
 
+    /// What went wrong with it, and what it said.
+    pub(super) fn blame(&self, error: &anyhow::Error) -> anyhow::Error {
+        anyhow::anyhow!("{error:#} (it said: {})", self.last_words())
+    }
+
     /// The last lines of its log.
-    pub(super) fn last_words(&self) -> String {
+    fn last_words(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(5)..].join("; ")
