@@ -8,12 +8,12 @@ use anyhow::{Context as _, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Uid;
 
-use super::neighbours::Neighbours;
+use super::neighbours::{self, Neighbours};
 use super::network::Cable;
 use super::options::Options;
 use super::report::{Figures, Report};
 use super::rtpload::{Found, Generator, Loaded, Work};
-use super::subject::{Programs, Running, Subject, Wait, start};
+use super::subject::{Pace, Programs, Running, Subject, Wait, start};
 use crate::rtpload::search::{Purpose, Verdict, largest};
 
 /// Measures what the command line says and prints the table and the ratios.
@@ -21,12 +21,15 @@ use crate::rtpload::search::{Purpose, Verdict, largest};
 /// # Errors
 /// What is missing, as a sentence.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    if let Some(core) = options.guard {
+        return neighbours::guard(core);
+    }
     check(options)?;
     let scratch = tempfile::tempdir().context("cannot make a folder for logs")?;
     let cable = Cable::new(&options.name, options.core)?;
     // Dropped before the cable: what is put back is what was there.
     let alone = !options.with_neighbours && options.most.is_none();
-    let _neighbours = alone.then(|| Neighbours::move_off(options.core));
+    let _neighbours = alone.then(|| Neighbours::move_off(options.core)).transpose()?;
     let bench = Bench {
         options,
         cable: &cable,
@@ -256,7 +259,7 @@ impl Bench<'_> {
 
     fn start(&self, subject: Subject, wait: Wait) -> anyhow::Result<Running> {
         let programs = Programs { sidetone: &self.options.sidetone, rtpload: &self.options.rtpload };
-        start(subject, &self.cable.relay, programs, wait, self.scratch)
+        start(subject, &self.cable.relay, programs, Pace { wait, tick: &self.options.tick }, self.scratch)
     }
 
     fn generator(&self, subject: Subject) -> Generator<'_> {
