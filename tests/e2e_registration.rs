@@ -28,7 +28,7 @@ fn calls_come_through_the_server_that_we_are_registered_with() {
         server.signal("TERM");
         assert_eq!(server.wait(Duration::from_secs(10)), Some(0));
         let refused = Phone::dial(proxy, "bot").err().flatten();
-        assert_eq!(refused.map(|response| response.status()), Some(404));
+        assert_eq!(refused.and_then(|response| response.status()), Some(404));
     }
 }
 
