@@ -69,7 +69,7 @@ impl Registrar {
     }
 
     fn gateway(&self, password: &str) -> Server {
-        let mut setup = Setup::new("[[routes]]\nuser = \"bot\"\napp = \"echo\"\n");
+        let mut setup = Setup::new("[[routes]]\nmatch = \"bot\"\napp = \"echo\"\n");
         for (name, value) in [
             ("REGISTER_WITH_SIP_SERVER", "true"),
             ("SIP_SERVER", "127.0.0.1"),
