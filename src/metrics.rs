@@ -8,7 +8,7 @@ use signaling::call::CallTable;
 use signaling::media::Media;
 use signaling::ng::command::Command;
 use signaling::ng::{CommandCounters, NgCounters};
-use signaling::sip::{SipCounters, SipLoad};
+use signaling::sip::{RegistrationState, SipCounters, SipLoad};
 use signaling::telemetry::{Exposition, Labels, Phase, collect_process};
 use xdp::af_xdp::Interface;
 
@@ -118,6 +118,15 @@ pub(crate) fn sip(out: &mut Exposition, counters: &SipCounters, load: SipLoad) {
     let help = "Transactions, running and remembered for retransmissions";
     out.gauge("sidetone_sip_transactions", help, &[], load.transactions);
     out.gauge("sidetone_sip_tcp_connections", "Open TCP connections", &[], load.tcp_connections);
+}
+
+/// The account at a SIP server: 1 for the state that it is in.
+pub(crate) fn registration(out: &mut Exposition, state: RegistrationState) {
+    for known in RegistrationState::ALL {
+        let help = "1 for the state that the registration at the SIP server is in, else 0";
+        let value = u64::from(known == state);
+        out.gauge("sidetone_sip_registration", help, &[("state", known.name())], value);
+    }
 }
 
 /// The NG protocol.

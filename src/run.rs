@@ -17,7 +17,9 @@ use signaling::media::Media;
 use signaling::ng::NgListener;
 use signaling::route::UserPattern;
 use signaling::sip::SipEndpoint;
-use signaling::telemetry::{Phase, Readiness, Registry, raise_open_files_limit, start_log};
+use signaling::telemetry::{
+    Phase, Readiness, Registry, open_files_wanted, raise_open_files_limit, start_log,
+};
 use tokio::runtime::Runtime;
 use xdp::host::{Interface, Machine};
 
@@ -188,12 +190,22 @@ async fn serve(mut plan: Plan) -> Result<()> {
         registry.register(move |out| metrics::ng(out, &counters, &commands, calls()));
     }
     greet(&plan, &sip, &http);
+    let registration = plan.registration.take().map(|account| {
+        let registration = sip.register(account);
+        tokio::spawn(watch::registration(registration.status()));
+        let status = registration.status();
+        registry.register(move |out| metrics::registration(out, status.borrow().state));
+        registration
+    });
 
     let reason = signals.end().await;
     readiness.enter(Phase::Draining);
     sip.set_draining(true);
     drain(&context.table, plan.drain_timeout, reason, &mut signals).await;
 
+    if let Some(registration) = registration {
+        registration.end().await;
+    }
     taking.abort();
     watching.abort();
     drop((http, ng));
@@ -302,8 +314,7 @@ fn choose_kernels(simd: Simd) -> Result<()> {
 /// Raises the limit of open files as far as it goes, and says when that is not far enough.
 fn check_open_files(max_calls: usize) {
     let limit = raise_open_files_limit();
-    // RTP, RTCP and a WebSocket per call; the rest for SIP over TCP, HTTP and the process itself.
-    let wanted = max_calls as u64 * 3 + 4096;
+    let wanted = open_files_wanted(max_calls);
     if limit < wanted {
         tracing::warn!(
             limit,

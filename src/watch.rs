@@ -1,8 +1,10 @@
-//! Says, once, that media goes another way than it did: a device that has lost its interface.
+//! Says what changed while nobody asked: a device that has lost its interface, a registration that fails.
 
 use std::time::Duration;
 
 use signaling::media::Media;
+use signaling::sip::{RegistrationState, RegistrationStatus};
+use tokio::sync::watch;
 
 /// Looks every second; ends when it has something to say, for a device does not come back by itself.
 pub(crate) async fn devices(media: Media) {
@@ -19,6 +21,30 @@ pub(crate) async fn devices(media: Media) {
             );
             return;
         }
+    }
+}
+
+/// Logs each change of a registration until its end.
+pub(crate) async fn registration(mut status: watch::Receiver<RegistrationStatus>) {
+    let mut told = None;
+    while status.changed().await.is_ok() {
+        let RegistrationStatus { state, cause, expires, .. } = status.borrow_and_update().clone();
+        let is_news = told != Some((state, cause.clone()));
+        match (state, &cause) {
+            _ if !is_news => {}
+            (RegistrationState::Registered, None) => {
+                let expires_s = expires.map(|expires| expires.as_secs());
+                tracing::info!(state = state.name(), expires_s, "registered with the SIP server");
+            }
+            (_, Some(cause)) => {
+                tracing::warn!(
+                    state = state.name(),
+                    "the SIP server does not register us: {cause}; trying again"
+                );
+            }
+            (_, None) => tracing::debug!(state = state.name(), "registration"),
+        }
+        told = Some((state, cause));
     }
 }
 

@@ -78,6 +78,13 @@ pub fn parse(bytes: &[u8]) -> Result<Arc<[i16]>, LoadErrorReason> {
     Ok(samples.into_iter().map(|sample| (sample * 32_768.0).round() as i16).collect())
 }
 
+/// The samples of a file at their own rate.
+pub(crate) fn samples(bytes: &[u8]) -> Result<(u32, Vec<i16>), LoadErrorReason> {
+    let (format, data) = chunks(bytes)?;
+    let mono = format.decode(data)?;
+    Ok((format.rate, mono.into_iter().map(|sample| (sample * 32_768.0).round() as i16).collect()))
+}
+
 fn read(path: &Path) -> Result<Arc<[i16]>, LoadErrorReason> {
     let length = std::fs::metadata(path)?.len();
     if length > MAX_FILE_BYTES {

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use engine::config::{DeviceKind, Want};
+use signaling::telemetry::open_files_wanted;
 use xdp::host::machine::Capability;
 
 use super::report::{Check, Status};
@@ -111,8 +112,8 @@ fn is_covered(range: &RangeInclusive<u16>, ranges: &[RangeInclusive<u16>]) -> bo
 }
 
 fn open_files(facts: &Facts) -> Check {
-    let why = "with kernel sockets a call takes two of them, and an AI call a WebSocket; sidetone raises the soft limit itself";
-    let wanted = facts.max_calls as u64 * 3 + 4096;
+    let why = "a call takes two sockets and an AI call one more, a relay takes four; sidetone raises the soft limit itself";
+    let wanted = open_files_wanted(facts.max_calls);
     match facts.machine.limits.open_files {
         Some(limit) if limit < wanted => {
             let found = format!("{limit}, {wanted} for calls.max {}", facts.max_calls);

@@ -3,6 +3,7 @@
 mod backend;
 mod barge_in;
 mod budget;
+mod carrier;
 mod config;
 mod connect;
 mod counters;
@@ -17,6 +18,7 @@ mod report;
 mod runtime;
 mod session;
 mod shared;
+pub mod tap;
 mod uplink;
 mod upstream;
 

@@ -3,22 +3,16 @@
 //! One task does everything by polling, so that reading never waits for writing: a backend that does not
 //! read can still be heard, and one that floods is read in slices with other streams in between.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use futures_util::{Sink, SinkExt as _, StreamExt as _};
-use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::{self, Bytes, Message, Utf8Bytes, error::ProtocolError};
 
 use super::backend::Backend;
+use super::carrier::{CarrierError, Close, Received, Socket};
 use super::config::AiConfig;
-use super::connect::Socket;
 use super::counters::AiCounters;
 use super::dialect::{Codec, Decoded, Ignored, Incoming, Kind, Outbox};
 use super::session::{AiEnd, AiEvent, AiFailure};
@@ -129,7 +123,7 @@ impl Pump {
                     queued_bytes = self.backend.queued(),
                     "the AI backend closed the stream"
                 );
-                // Answers the close frame; tungstenite has queued it.
+                // Answers the close frame; the carrier has queued it.
                 let _ = timeout(CLOSE_TIMEOUT, self.socket.flush()).await;
                 let event = AiEnd::Closed { code, reason };
                 if event.is_normal() {
@@ -142,15 +136,15 @@ impl Pump {
                 let code = match failure {
                     AiFailure::Protocol(_) => {
                         self.counters.protocol_error.increment();
-                        Some(CloseCode::Protocol)
+                        Some(Close::PROTOCOL)
                     }
                     AiFailure::MessageTooLarge(_) => {
                         self.counters.message_too_large.increment();
-                        Some(CloseCode::Size)
+                        Some(Close::TOO_LARGE)
                     }
                     AiFailure::PingTimeout => {
                         self.counters.ping_timeout.increment();
-                        Some(CloseCode::Away)
+                        Some(Close::AWAY)
                     }
                     AiFailure::WriteStalled => {
                         self.counters.write_stalled.increment();
@@ -209,9 +203,9 @@ impl Pump {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
             let step = if self.uplink.is_empty() && self.outbox.is_empty() {
-                Pin::new(&mut self.socket).poll_flush(cx)
+                self.socket.poll_flush(cx)
             } else {
-                Pin::new(&mut self.socket).poll_ready(cx)
+                self.socket.poll_ready(cx)
             };
             match step {
                 Poll::Pending => {
@@ -228,14 +222,16 @@ impl Pump {
                     None => return Poll::Pending,
                 }
             }
-            let message = self.outbox.messages().nth(self.written).map(|(kind, bytes)| message(kind, bytes));
+            let sent = match self.outbox.messages().nth(self.written) {
+                Some((kind, message)) => self.socket.start_send(kind, message),
+                None => Ok(()),
+            };
             self.written += 1;
             if self.written >= self.outbox.messages().count() {
                 self.outbox.clear();
                 self.written = 0;
             }
-            let Some(message) = message else { continue };
-            if let Err(error) = Pin::new(&mut self.socket).start_send(message) {
+            if let Err(error) = sent {
                 return self.write_failed(&error);
             }
             if let Some(at) = queued_at {
@@ -246,11 +242,11 @@ impl Pump {
 
     /// A backend that closes says so to whoever reads; its close frame is worth more than the write error
     /// that comes with it.
-    fn write_failed(&mut self, error: &tungstenite::Error) -> Poll<End> {
+    fn write_failed(&mut self, error: &CarrierError) -> Poll<End> {
         use futures_util::FutureExt as _;
-        while let Some(message) = self.socket.next().now_or_never().flatten() {
-            match message {
-                Ok(Message::Close(frame)) => return Poll::Ready(closed(frame)),
+        while let Some(received) = self.socket.next().now_or_never().flatten() {
+            match received {
+                Ok(Received::Close(close)) => return Poll::Ready(closed(close)),
                 Ok(_) => {}
                 Err(_) => break,
             }
@@ -262,22 +258,24 @@ impl Pump {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let mut budget = READ_BUDGET_BYTES;
         while budget > 0 {
-            let message = match self.socket.poll_next_unpin(cx) {
+            let received = match self.socket.poll_next(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(None) => {
                     return Poll::Ready(End::Failed(AiFailure::Lost("end of stream".into())));
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(read_failed(error)),
-                Poll::Ready(Some(Ok(message))) => message,
+                Poll::Ready(Some(Ok(received))) => received,
             };
             self.unanswered_pings = 0;
             self.counters.messages_received.increment();
-            budget = budget.saturating_sub(message.len() + MESSAGE_COST_BYTES);
-            match message {
-                Message::Text(text) => self.take(Kind::Text, text.as_bytes()),
-                Message::Binary(bytes) => self.take(Kind::Binary, &bytes),
-                Message::Close(frame) => return Poll::Ready(closed(frame)),
-                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+            budget = budget.saturating_sub(MESSAGE_COST_BYTES);
+            match received {
+                Received::Message(kind, message) => {
+                    budget = budget.saturating_sub(message.len());
+                    self.take(kind, &message);
+                }
+                Received::Close(close) => return Poll::Ready(closed(close)),
+                Received::Alive => {}
             }
         }
         cx.waker().wake_by_ref();
@@ -319,6 +317,7 @@ impl Pump {
                 Ignored::BinaryFrame => self.counters.binary_frame.increment(),
                 Ignored::TextFrame => self.counters.text_frame.increment(),
                 Ignored::Stale => self.counters.stale_audio.increment(),
+                Ignored::Refused => self.counters.refused.increment(),
             }
             self.log_once(Fault::Ignored(ignored));
         }
@@ -358,10 +357,10 @@ impl Pump {
             return Poll::Ready(End::Failed(AiFailure::PingTimeout));
         }
         self.next_ping = now + self.limits.ping_interval;
-        if let Poll::Ready(Ok(())) = Pin::new(&mut self.socket).poll_ready(cx) {
-            self.unanswered_pings += 1;
-            if let Err(error) = Pin::new(&mut self.socket).start_send(Message::Ping(Bytes::new())) {
-                return self.write_failed(&error);
+        if let Poll::Ready(Ok(())) = self.socket.poll_ready(cx) {
+            match self.socket.start_ping() {
+                Ok(asked) => self.unanswered_pings += u32::from(asked),
+                Err(error) => return self.write_failed(&error),
             }
         }
         Poll::Pending
@@ -389,14 +388,13 @@ impl Pump {
         let goodbye = async {
             while self.uplink.pop(&mut *self.codec, &mut self.outbox).is_some() {}
             for (kind, bytes) in self.outbox.messages().skip(self.written) {
-                self.socket.feed(message(kind, bytes)).await?;
+                self.socket.send(kind, bytes).await?;
             }
-            let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
-            self.socket.send(Message::Close(Some(frame))).await?;
-            while let Some(message) = self.socket.next().await {
-                message?;
+            self.socket.close(Close::NORMAL).await?;
+            while let Some(received) = self.socket.next().await {
+                received?;
             }
-            Ok::<_, tungstenite::Error>(())
+            Ok::<_, CarrierError>(())
         };
         match timeout(CLOSE_TIMEOUT, goodbye).await {
             Ok(Ok(())) => tracing::debug!("the AI stream is closed"),
@@ -410,45 +408,24 @@ impl Pump {
 
 /// Tells a backend that broke the rules why the stream ends. What it still sends is read for a moment:
 /// closing a socket with unread data resets it, and the close frame would be lost.
-async fn close_broken(mut socket: Socket, code: CloseCode) {
+async fn close_broken(mut socket: Socket, code: u16) {
     let _ = timeout(CLOSE_TIMEOUT, async {
-        socket.send(Message::Close(Some(CloseFrame { code, reason: "".into() }))).await?;
-        let stream = socket.get_mut();
-        let mut scratch = [0; 4096];
-        while stream.read(&mut scratch).await? > 0 {}
-        Ok::<_, tungstenite::Error>(())
+        if socket.close(code).await.is_ok() {
+            socket.discard().await;
+        }
     })
     .await;
 }
 
-fn message(kind: Kind, bytes: &[u8]) -> Message {
-    match kind {
-        // Codecs write UTF-8.
-        Kind::Text => Message::Text(Utf8Bytes::try_from(Bytes::copy_from_slice(bytes)).unwrap_or_default()),
-        Kind::Binary => Message::binary(Bytes::copy_from_slice(bytes)),
-    }
+fn closed(close: Close) -> End {
+    End::Closed { code: close.code, reason: close.reason }
 }
 
-fn closed(frame: Option<CloseFrame>) -> End {
-    match frame {
-        Some(frame) => End::Closed {
-            code: frame.code.into(),
-            reason: frame.reason.chars().filter(|c| !c.is_control()).collect(),
-        },
-        // RFC 6455 section 7.1.5: no status code.
-        None => End::Closed { code: 1005, reason: String::new() },
-    }
-}
-
-fn read_failed(error: tungstenite::Error) -> End {
+fn read_failed(error: CarrierError) -> End {
     End::Failed(match error {
-        tungstenite::Error::Capacity(error) => AiFailure::MessageTooLarge(error.to_string()),
-        tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
-            AiFailure::Lost("closed without a close frame".into())
-        }
-        tungstenite::Error::Protocol(error) => AiFailure::Protocol(error.to_string()),
-        tungstenite::Error::Utf8(error) => AiFailure::Protocol(error),
-        other => AiFailure::Lost(other.to_string()),
+        CarrierError::TooLarge(reason) => AiFailure::MessageTooLarge(reason),
+        CarrierError::Protocol(reason) => AiFailure::Protocol(reason),
+        CarrierError::Lost(reason) => AiFailure::Lost(reason),
     })
 }
 

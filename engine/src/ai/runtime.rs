@@ -158,6 +158,23 @@ impl AiRuntime {
         wait.await.unwrap_or(Err(ConnectError::Shutdown))
     }
 
+    /// Runs a task on the least busy thread, where it counts as a stream.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Result<(), ConnectError> {
+        let load = |thread: &&AiThread| thread.streams.load.load(Ordering::Relaxed);
+        let thread = self.threads.iter().min_by_key(load).ok_or(ConnectError::Shutdown)?;
+        let place = Place::take(&thread.streams);
+        thread.handle.spawn(async move {
+            task.await;
+            drop(place);
+        });
+        Ok(())
+    }
+
+    /// TLS with the public authorities.
+    pub(super) fn public_tls(&self) -> Arc<rustls::ClientConfig> {
+        Arc::clone(&self.public_tls)
+    }
+
     /// The doorbells of the threads, in the order of [`AiPort::thread`]. A worker rings one after it pushed
     /// to, or pulled from, a port of that thread.
     #[must_use]
@@ -328,6 +345,7 @@ impl Opening {
             stream_sid: format!("MZ{}", hex(&random)),
             call_sid: call_sid(&self.meta.call_id),
             account_sid,
+            unix_ms: unix_ms(),
             call_id: self.meta.call_id.clone(),
             from: self.meta.from_number.clone(),
             from_name: self.meta.from_name.clone(),
@@ -343,12 +361,18 @@ impl Opening {
 
 /// `CA` and 32 hexadecimal digits that depend on the Call-ID alone, so that logs of both sides can be
 /// joined.
-fn call_sid(call_id: &str) -> String {
+pub(super) fn call_sid(call_id: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, call_id.as_bytes());
     format!("CA{}", hex(digest.as_ref().get(..16).unwrap_or_default()))
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Milliseconds since 1970, for the messages that carry the time of day.
+fn unix_ms() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    now.tv_sec.unsigned_abs() * 1000 + now.tv_nsec.unsigned_abs() / 1_000_000
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

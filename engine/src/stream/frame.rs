@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use super::send::MAX_PAYLOAD_BYTES;
 use super::{App, PlayoutReport, Refusal, Stream, StreamEvent};
 use crate::ai::AiPort;
+use crate::ai::tap::TapTrack;
 use crate::codec::Law;
 use crate::rtp::TICK_NANOS;
 use crate::source::Permission;
@@ -70,14 +71,17 @@ impl Stream {
         let samples = self.frame_samples();
         let mut heard = [0; MAX_PAYLOAD_BYTES];
         let heard = &mut heard[..samples];
-        self.hear(tick, heard);
+        let law = self.hear(tick, heard);
+        self.taps.hear(TapTrack::Inbound, tick, law, heard);
         self.send_frame(tick, samples, heard);
+        self.taps.advance(samples as u64);
         self.sender.advance(samples as u32);
         self.check_silence(tick);
     }
 
-    /// Writes what came in for the frame at `tick` to `heard`, and lets those hear it who listen to all.
-    fn hear(&mut self, tick: Instant, heard: &mut [u8]) {
+    /// Writes what came in for the frame at `tick` to `heard`, and lets those hear it who listen to all. Answers
+    /// the law that it is written in.
+    fn hear(&mut self, tick: Instant, heard: &mut [u8]) -> Law {
         // An echo goes back as it came; a backend gets what its line has.
         let law = match &self.app {
             App::Ai(port) => port.law(),
@@ -93,6 +97,7 @@ impl Stream {
         {
             self.ai_wakeup = Some(port.thread());
         }
+        law
     }
 
     /// Frames from `tick` on that are not sent because the worker came too late. What came in for them is
@@ -116,6 +121,7 @@ impl Stream {
             self.ai_wakeup = Some(port.thread());
         }
         self.receiver.skip(left * samples as u64);
+        self.taps.advance(frames * samples as u64);
         self.sender.advance((frames * samples as u64) as u32);
         self.sender.pause();
     }
@@ -175,6 +181,7 @@ impl Stream {
                     && self.say_tones(tick, pcm)
                 {
                     law.encode(pcm, said);
+                    self.taps.hear(TapTrack::Outbound, tick, law, said);
                     self.sender.send_audio(tick, remote, format.payload_type, said);
                     return self.hold_audio(tick, timestamp);
                 }
@@ -206,6 +213,7 @@ impl Stream {
                 }
             }
         }
+        self.taps.hear(TapTrack::Outbound, tick, law, said);
         self.sender.send_audio(tick, remote, format.payload_type, said);
     }
 

@@ -19,6 +19,7 @@ mod receive;
 mod refusal;
 mod report;
 mod send;
+mod taps;
 
 use std::net::SocketAddr;
 
@@ -190,6 +191,7 @@ pub struct Stream {
     rtcp_source: Option<SocketAddr>,
     app: App,
     ear: AiEar,
+    taps: crate::ai::tap::Taps,
     player_reported: bool,
     ai_wakeup: Option<u8>,
     events: Events,
@@ -239,6 +241,7 @@ impl Stream {
             rtcp_source: None,
             app: App::Silence,
             ear: AiEar::new(),
+            taps: Default::default(),
             player_reported: false,
             ai_wakeup: None,
             events: Events::default(),

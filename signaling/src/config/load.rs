@@ -9,7 +9,7 @@ use toml::Value;
 use super::document::{Document, display_path};
 use super::environment;
 use super::error::{ConfigError, Origin};
-use super::gateway::Gateway;
+use super::gateway;
 use super::schema::{Kind, kind_at};
 use super::sections::Config;
 
@@ -40,8 +40,6 @@ pub struct Setting {
 pub struct Loaded {
     /// The merged configuration.
     pub config: Config,
-    /// The account for a SIP server, from the gateway's environment variables.
-    pub gateway: Gateway,
     /// What the operator should know but what does not keep us from starting.
     pub warnings: Vec<String>,
     origins: BTreeMap<String, Origin>,
@@ -82,18 +80,14 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         }
     }
 
-    let gateway = match Gateway::from_environment(&sources.environment) {
-        Ok((gateway, settings)) => {
+    match gateway::settings(&sources.environment) {
+        Ok(settings) => {
             for (name, key, value) in settings {
                 layers.set(Origin::Environment(name.to_owned()), &path_of(key), &[value], &mut errors);
             }
-            gateway
         }
-        Err(error) => {
-            errors.problems.extend(error.problems);
-            Gateway::default()
-        }
-    };
+        Err(error) => errors.problems.extend(error.problems),
+    }
     let mut variables: Vec<_> =
         sources.environment.iter().filter(|(name, _)| name.starts_with(environment::PREFIX)).collect();
     variables.sort();
@@ -137,7 +131,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
             warnings.push(environment::unknown_variable(name));
         }
     }
-    Ok(Loaded { config, gateway, warnings, origins: layers.origins })
+    Ok(Loaded { config, warnings, origins: layers.origins })
 }
 
 fn path_of(key: &str) -> Vec<String> {

@@ -11,9 +11,8 @@ use super::agents;
 use super::choices::{Codec, Simd, Source};
 use super::error::ConfigError;
 use super::load::Loaded;
-use super::media;
-use super::routes;
 use super::sections::{Config, Http, Log};
+use super::{media, registration, routes};
 use crate::apps::{AgentConfig, AppsConfig};
 use crate::call::CallConfig;
 use crate::ng::NgConfig;
@@ -30,6 +29,8 @@ pub struct Plan {
     pub data_dir: PathBuf,
     /// For the SIP endpoint.
     pub sip: SipConfig,
+    /// The account to keep registered.
+    pub registration: Option<crate::sip::Account>,
     /// For the media engine.
     pub engine: EngineConfig,
     /// One pinned control thread per CPU; empty takes one unpinned thread per CPU.
@@ -87,18 +88,14 @@ pub fn plan(loaded: &Loaded, environment: &[(String, String)]) -> Result<Plan, C
             "ng.bind {address}: only this host may ask, because ng.allow is empty; name the proxies' networks there"
         ));
     }
-    if loaded.gateway.is_set() {
-        check.warn(
-            "SIP_SERVER, SIP_USER, AUTH_USER and the like are accepted, but registration is not in this version: \
-             the account is not used and calls must be sent to sip.bind",
-        );
-    }
+    let registration = registration::plan(&mut check, environment);
     let agents = agents::plan(&mut check, environment);
     let apps = routes::plan(&mut check, agents);
     let Check { errors, warnings, .. } = check;
     errors.or_ok(Plan {
         data_dir: config.data_dir.0.clone(),
         sip: sip_config(config),
+        registration,
         engine: media::engine_config(config),
         signaling_cpus: config.signaling.cpus.0.clone(),
         simd: config.media.simd,
@@ -185,7 +182,8 @@ fn capacity(check: &mut Check<'_>) {
     let calls = config.calls.max;
     if pairs < calls {
         check.warn(format!(
-            "media.ports {ports} has room for about {pairs} calls, calls.max allows {calls}; further calls get 503"
+            "media.ports {ports} has room for about {pairs} calls, or half as many relays of the NG protocol; \
+             calls.max allows {calls}; further calls get 503"
         ));
     }
     if config.sip.limits.dialogs < calls {

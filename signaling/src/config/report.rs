@@ -20,6 +20,10 @@ pub fn report(plan: &Plan) -> String {
     if let Some(advertised) = &plan.sip.advertised {
         line("", format!("advertised as {advertised}"));
     }
+    if let Some(account) = &plan.registration {
+        let port = account.port.map(|port| format!(":{port}")).unwrap_or_default();
+        line("", format!("registers {} at {}{port}", account.user, account.server));
+    }
     line("http", format!("http://{}", plan.http.bind));
     let ng = plan.ng.bind.map_or_else(|| "not served".to_owned(), |address| format!("{address} (udp)"));
     line("ng", ng);
@@ -128,7 +132,7 @@ fn af_xdp(interface: &str, config: &AfXdpConfig) -> String {
 fn threads(config: &EngineConfig) -> String {
     let wait = match config.wait {
         WaitPolicy::Busy => "never sleep".to_owned(),
-        WaitPolicy::Adaptive => format!("spin, then sleep, tick {:?}", config.tick),
+        WaitPolicy::Adaptive => format!("are woken by packets, under load look every {:?}", config.tick),
         WaitPolicy::Sleep => "sleep".to_owned(),
     };
     let priority = match config.priority {

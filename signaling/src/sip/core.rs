@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::mpsc;
@@ -41,6 +41,8 @@ pub(super) struct Core {
     held: Mutex<HeldBytes>,
     incoming: mpsc::Sender<IncomingCall>,
     tag_hash: RandomState,
+    /// Our own UDP sockets.
+    ways: OnceLock<Vec<Flow>>,
 }
 
 struct KnownCall {
@@ -84,6 +86,7 @@ impl Core {
             held: Mutex::new(HeldBytes::new(config.t1 * 128)),
             incoming,
             tag_hash: RandomState::new(),
+            ways: OnceLock::new(),
             config,
         }
     }
@@ -96,6 +99,16 @@ impl Core {
             closing: self.closing.clone(),
             handler: Arc::new(SharedCore(self.clone())),
         }
+    }
+
+    /// Says once which sockets there are; later words are not heard.
+    pub(super) fn set_ways(&self, ways: Vec<Flow>) {
+        let _ = self.ways.set(ways);
+    }
+
+    /// Our own UDP sockets, towards nobody in particular.
+    pub(super) fn ways(&self) -> &[Flow] {
+        self.ways.get().map(Vec::as_slice).unwrap_or_default()
     }
 
     pub(super) fn call_count(&self) -> usize {

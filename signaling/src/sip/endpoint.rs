@@ -13,6 +13,7 @@ use super::core::{Core, SharedCore};
 use super::counters::SipCounters;
 use super::incoming::{IncomingCall, Transport};
 use super::message::host_and_port;
+use super::registration::{Account, Registration};
 use super::transport::{UdpListener, bind_tcp, listen, receive};
 
 /// Why an endpoint could not start.
@@ -77,6 +78,7 @@ impl SipEndpoint {
         for address in bind {
             sockets.push(open(address, &core).await?);
         }
+        core.set_ways(sockets.iter().map(|(udp, _)| udp.flow(udp.local())).collect());
         let mut addresses = Vec::new();
         for (udp, tcp) in sockets {
             addresses.push((Transport::Udp, udp.local()));
@@ -104,6 +106,12 @@ impl SipEndpoint {
     /// With `true`, new calls and OPTIONS are answered 503 with Retry-After; running calls go on.
     pub fn set_draining(&self, draining: bool) {
         self.core.draining.store(draining, Ordering::Relaxed);
+    }
+
+    /// Keeps us registered at a SIP server, until the result is dropped or the endpoint shut down.
+    #[must_use]
+    pub fn register(&self, account: Account) -> Registration {
+        self.core.register(account)
     }
 
     /// The counters.

@@ -1,4 +1,5 @@
-//! SIP (RFC 3261): a user agent server that takes calls over UDP and TCP. SDP is opaque text here.
+//! SIP (RFC 3261): a user agent server that takes calls over UDP and TCP, and registers
+//! where it is told to. SDP is opaque text here.
 //!
 //! Messages and transactions are bought (`rsipstack`); the transports with their limits, dialogs and
 //! sessions are ours. Nothing of `rsipstack` is visible outside this module.
@@ -9,11 +10,14 @@ mod config;
 mod core;
 mod counters;
 mod dialog;
+mod digest;
 mod endpoint;
 mod fuzz;
 mod incoming;
 mod message;
 mod negotiation;
+mod refer;
+mod registration;
 mod reliable;
 mod route;
 mod session;
@@ -28,6 +32,8 @@ pub use counters::SipCounters;
 pub use endpoint::{SipEndpoint, SipError, SipLoad};
 pub use fuzz::fuzz_message;
 pub use incoming::{CallError, IncomingCall, InviteInfo, Party, Rejection, Transport};
+pub use refer::{TransferError, TransferTarget, Transferred};
+pub use registration::{Account, Credentials, Registration, RegistrationState, RegistrationStatus};
 pub use session::{
     ByeReason, EndCause, OfferRequest, OfferWanted, RequestError, Session, SessionEvent, SessionHandle,
 };

@@ -40,7 +40,7 @@ impl Core {
         let branch = random_token();
         let via = format!("{SIP_VERSION}/{transport} {};branch=z9hG4bK{branch};rport", self.sent_by(flow));
         request.headers.insert(0, super::message::HeaderField { name: "Via".to_owned(), value: via });
-        if matches!(request.method(), "INVITE" | "UPDATE") {
+        if matches!(request.method(), "INVITE" | "UPDATE" | "REFER" | "REGISTER") {
             request.push("Contact", self.contact(flow, user));
         }
         request.push("User-Agent", &self.config.user_agent);
@@ -75,6 +75,26 @@ impl Core {
             return connect(address, &self.tcp_context()).await.or(fallback);
         }
         Some(from.towards(address))
+    }
+}
+
+impl Core {
+    /// A flow from one of our own sockets to a server that no call has come from.
+    pub(super) async fn flow_to(self: &Arc<Self>, server: &Uri) -> Option<Flow> {
+        let wants_tcp = server.param("transport").is_some_and(|name| name.eq_ignore_ascii_case("tcp"));
+        for way in self.ways() {
+            let Some(address) = resolve(server, way.local.is_ipv6()).await else { continue };
+            // From loopback the kernel sends to loopback only.
+            let leads = !way.local.ip().is_loopback() || address.ip().is_loopback();
+            if !leads || !is_unicast(address.ip()) {
+                continue;
+            }
+            if wants_tcp {
+                return connect(address, &self.tcp_context()).await;
+            }
+            return Some(way.towards(address));
+        }
+        None
     }
 }
 

@@ -38,6 +38,13 @@ pub fn open_files_limit() -> (u64, u64) {
     (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX))
 }
 
+/// Files that so many calls may take at once: four sockets of a relay, or two of a stream and the one of an AI agent;
+/// the rest is for SIP over TCP, HTTP and the process itself.
+#[must_use]
+pub const fn open_files_wanted(calls: usize) -> u64 {
+    calls as u64 * 4 + 4096
+}
+
 /// Raises the soft limit of open file descriptors to the hard limit and returns it. Every call takes two
 /// (RTP and RTCP), a call to an AI agent three.
 pub fn raise_open_files_limit() -> u64 {

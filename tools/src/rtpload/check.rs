@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use super::flow::Flow;
-use super::histogram::Histogram;
 use super::packet::{Rtp, STAMP_BYTES, Stamp, fixed_part, is_rtcp};
+use super::slots::Slots;
 use crate::callload::g711::Law;
 
 /// What came back of the packets that count, those behind the warm-up.
@@ -54,8 +54,10 @@ pub(super) struct Checker {
     payload_bytes: usize,
     /// First index that counts.
     warm: u32,
+    /// The beginning of the first slot (CLOCK_MONOTONIC in ns).
+    start_ns: u64,
     pub(super) received: Received,
-    pub(super) latency: Histogram,
+    pub(super) slots: Slots,
 }
 
 /// The last 64 indexes of a flow.
@@ -93,7 +95,7 @@ impl Seen {
 
 impl Checker {
     /// Packets with an index below `warm` are checked and not counted.
-    pub(super) fn new(flows: &[Flow], payload_bytes: usize, warm: u32) -> Self {
+    pub(super) fn new(flows: &[Flow], payload_bytes: usize, warm: u32, start_ns: u64, slots: Slots) -> Self {
         let ways = flows.iter().enumerate().map(|(id, flow)| ((flow.source, flow.sink), id as u32)).collect();
         Self {
             flows: flows.to_vec(),
@@ -102,8 +104,9 @@ impl Checker {
             fixed: [Law::Pcmu, Law::Pcma].map(|law| fixed_part(law, payload_bytes)),
             payload_bytes,
             warm,
+            start_ns,
             received: Received::default(),
-            latency: Histogram::new(),
+            slots,
         }
     }
 
@@ -156,7 +159,9 @@ impl Checker {
         if latency_ns > LONGEST_NS {
             self.received.untimed += 1;
         } else {
-            self.latency.record(latency_ns.into());
+            let latency_ns = u64::from(latency_ns);
+            let sent_ns = arrival_ns.saturating_sub(latency_ns);
+            self.slots.receive(sent_ns.saturating_sub(self.start_ns), latency_ns);
         }
     }
 
@@ -187,7 +192,7 @@ mod tests {
     fn checker() -> (Checker, Vec<Flow>) {
         let relay = [30_000, 30_002].map(address);
         let flows = Flow::pair([20_000, 20_002].map(address), relay, [Law::Pcmu, Law::Pcma]);
-        (Checker::new(&flows, 160, 0), flows.to_vec())
+        (Checker::new(&flows, 160, 0, 500, Slots::new(22)), flows.to_vec())
     }
 
     fn packet(law: Law, flow: u32, index: u32) -> Vec<u8> {
@@ -228,15 +233,18 @@ mod tests {
             bytes,
         };
         assert_eq!(checker.received, expected);
-        assert_eq!(checker.latency.len(), 5);
-        assert!((checker.latency.us(50.0) - 50.0).abs() < 0.1);
+        // Only slots in which something was sent are looked at.
+        checker.slots.send(0, 8);
+        let account = checker.slots.account();
+        assert_eq!((account.sent, account.received, account.latency.len()), (8, 5, 5));
+        assert!((account.latency.us(50.0) - 50.0).abs() < 1.0);
         assert_eq!(checker.silent(), 1);
     }
 
     #[test]
     fn packets_of_the_warm_up_are_not_counted() {
         let (_, flows) = checker();
-        let mut checker = Checker::new(&flows, 160, 2);
+        let mut checker = Checker::new(&flows, 160, 2, 500, Slots::new(22));
         for index in 0..4 {
             checker.handle(flows[0].source, flows[0].sink, &packet(Law::Pcma, 0, index), 2_000);
         }

@@ -1,4 +1,4 @@
-//! Nanoseconds in an `HdrHistogram`: up to 10 s, three significant digits.
+//! Nanoseconds in an `HdrHistogram`: up to 10 s, three significant digits; and the buckets in which they are counted before.
 
 use hdrhistogram::Histogram as Hdr;
 use serde_json::{Value, json};
@@ -10,10 +10,6 @@ pub(super) struct Histogram(Hdr<u64>);
 impl Histogram {
     pub(super) fn new() -> Self {
         Self(Hdr::new_with_bounds(1, 10_000_000_000, 3).expect("bounds are valid"))
-    }
-
-    pub(super) fn record(&mut self, ns: u64) {
-        self.0.saturating_record(ns);
     }
 
     /// Many values at once.
@@ -45,7 +41,7 @@ impl Histogram {
             return json!({ "count": 0 });
         }
         json!({
-            "count": self.0.len(), "min_us": self.0.min() as f64 / 1e3, "mean_us": self.0.mean() / 1e3,
+            "count": self.len(), "min_us": self.0.min() as f64 / 1e3, "mean_us": self.0.mean() / 1e3,
             "p50_us": self.us(50.0), "p90_us": self.us(90.0), "p99_us": self.us(99.0), "p99_9_us": self.us(99.9),
             "max_us": self.max_us(),
         })
@@ -65,5 +61,42 @@ impl Histogram {
             self.max_us(),
             self.0.len()
         )
+    }
+}
+
+/// Buckets that cover 32 bits of nanoseconds.
+pub(super) const BUCKETS: usize = 1_024;
+
+/// Bucket n is value n up to 31; then 32 buckets for each power of two. What is beyond 32 bits is in the last one.
+pub(super) fn bucket(ns: u64) -> usize {
+    let ns = ns.min(u32::MAX.into());
+    let shift = ns.max(32).ilog2() - 5;
+    (shift * 32) as usize + (ns >> shift) as usize
+}
+
+/// The value in the middle of a bucket.
+pub(super) const fn middle(bucket: u64) -> u64 {
+    match bucket / 32 {
+        0 => bucket,
+        power => {
+            let shift = power - 1;
+            ((32 + bucket % 32) << shift) + (1 << shift) / 2
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_three_per_cent_wide() {
+        for value in [0, 5, 31, 32, 33, 100, 1_000, 12_345, 4_000_000_000] {
+            let bucket = bucket(value);
+            let middle = middle(bucket as u64);
+            assert!(middle.abs_diff(value) <= value / 60 + 1, "{value} {middle}");
+            assert!(bucket < BUCKETS);
+        }
+        assert_eq!(bucket(u64::MAX), bucket(u32::MAX.into()));
     }
 }

@@ -3,10 +3,11 @@
 //! ```text
 //!  flows (NG or a file) -> plan: packet n of the run is due at start + n * interval / flows
 //!     send what is due -> relay -> checker: flow, index, bytes, way, order, latency -> outcome
+//!     slots: what was sent while this program itself was held up is left out of the account
 //!     search: runs with more and fewer calls until the largest good number is known
 //! ```
 //!
-//! `packet`, `check`, `plan` and `search` do no I/O and read no clock.
+//! `packet`, `check`, `plan`, `slots` and `search` do no I/O and read no clock.
 
 mod check;
 mod flow;
@@ -20,7 +21,8 @@ mod packet;
 mod plan;
 mod report;
 mod run;
-mod search;
+pub(crate) mod search;
+mod slots;
 mod sockets;
 mod transport;
 mod watch;

@@ -35,22 +35,23 @@ pub(super) fn write(load: &Load, text: &str, mut json: Value) -> anyhow::Result<
 /// One run, for people.
 pub(super) fn text(outcome: &Outcome) -> String {
     let (plan, received) = (&outcome.plan, &outcome.received);
-    let seconds = plan.seconds();
+    let (seconds, account) = (outcome.seconds(), &outcome.account);
     let mut text = String::new();
     let mut line = |args: std::fmt::Arguments<'_>| writeln!(text, "{args}").expect("a string takes it");
     line(format_args!(
-        "\n{} calls, {} flows, {seconds:.1} s: offered {:.0}/s, received {:.0}/s",
+        "\n{} calls, {} flows, {seconds:.1} s: offered {:.0}/s ({:.1} calls), received {:.0}/s",
         plan.calls,
         plan.flows,
-        outcome.sent as f64 / seconds,
-        received.unique as f64 / seconds
+        outcome.offered_per_s(),
+        outcome.offered_calls(),
+        received.unique as f64 / seconds.max(1e-9)
     ));
     line(format_args!(
-        "packets    sent {}, received {}, lost {} ({:.4} %), reordered {}, duplicate {}, wrong {} (checksum {}), stray {}, rtcp {}, silent flows {}",
+        "packets    sent {}, received {}, all lost {} ({:.4} %), reordered {}, duplicate {}, wrong {} (checksum {}), stray {}, rtcp {}, silent flows {}",
         outcome.sent,
         received.unique,
-        outcome.lost(),
-        outcome.loss_percent(),
+        outcome.all_lost(),
+        outcome.all_loss_percent(),
         received.reordered,
         received.duplicate,
         received.wrong,
@@ -60,19 +61,34 @@ pub(super) fn text(outcome: &Outcome) -> String {
         outcome.silent
     ));
     line(format_args!(
+        "account    sent {}, lost {} ({:.4} %); left out {} of {} slots: the instrument was held up ({:.1} ms, longest {:.1} ms)",
+        account.sent,
+        outcome.lost(),
+        outcome.loss_percent(),
+        account.left_out,
+        account.slots,
+        account.held_ns as f64 / 1e6,
+        account.longest_held_ns as f64 / 1e6,
+    ));
+    line(format_args!(
         "\n{:<10}{:>10} {:>10} {:>10} {:>10} {:>10}  {:>10}",
         "us", "p50", "p90", "p99", "p99.9", "max", "count"
     ));
-    line(format_args!("{:<10}{}", "latency", outcome.latency.line()));
+    line(format_args!("{:<10}{}", "latency", account.latency.line()));
     line(format_args!("{:<10}{}", "lateness", outcome.lateness.line()));
     if let Some(cores) = outcome.watched_cores {
-        let per_thousand = cores * 1_000.0 / f64::from(plan.calls.max(1));
+        let per_thousand = cores * 1_000.0 / outcome.offered_calls().max(1e-9);
         line(format_args!("watched    {cores:.3} cores, {per_thousand:.3} for 1,000 calls"));
     }
     let doubts = outcome.doubts();
+    let burst = match outcome.largest_burst {
+        0 => String::new(),
+        packets => format!("; at most {packets} packets within 0.1 ms"),
+    };
     line(format_args!(
-        "instrument {}",
-        if doubts.is_empty() { "kept its schedule" } else { "WAS THE BOTTLENECK:" }
+        "instrument {}, schedule moved on by {:.1} ms{burst}",
+        if doubts.is_empty() { "kept its rate" } else { "WAS THE BOTTLENECK" },
+        outcome.moved_ns as f64 / 1e6,
     ));
     doubts.iter().for_each(|doubt| line(format_args!("           {doubt}")));
     text

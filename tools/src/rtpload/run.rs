@@ -14,7 +14,7 @@ use super::ng::{Call, Client, Wanted};
 use super::options::{Command, Load, Options, RunOptions, SearchOptions, Via};
 use super::plan::{Outcome, Plan};
 use super::report;
-use super::search::{Purpose, Verdict, largest};
+use super::search::{Purpose, Step, Verdict, largest};
 use super::sockets::Sockets;
 use super::transport;
 use super::xdp::Xdp;
@@ -48,41 +48,62 @@ fn run_once(options: &RunOptions) -> anyhow::Result<ExitCode> {
 fn search(options: &SearchOptions) -> anyhow::Result<ExitCode> {
     let mut session = Session::begin(&options.load)?;
     let most = session.most_calls();
-    let (mut steps, mut confirmed) = (Vec::new(), None);
+    let (mut steps, mut last) = (Vec::new(), None);
     let guess = options.guess.unwrap_or(most / 2);
     let found = largest(most, guess, options.precision / 100.0, |calls, purpose| {
         let runs = match purpose {
             Purpose::Look => 1,
             Purpose::Confirm => options.confirm,
         };
-        let mut losses = Vec::new();
-        let mut intact = true;
+        let mut step = Step::default();
         for _ in 0..runs {
             let outcome = session.run_trusted(calls, options.step)?;
-            let loss = outcome.useless_percent();
             if !options.load.quiet {
-                let p99_us = outcome.latency.us(99.0);
-                let own = if outcome.doubts().is_empty() { "" } else { "; this program was late itself" };
-                eprintln!("{calls:>6} calls  {loss:>8.4} % lost or late  p99 {p99_us:>8.0} us{own}");
+                eprintln!("{}", line(&outcome));
             }
-            losses.push(loss);
-            intact &= outcome.is_intact() && outcome.silent == 0;
-            confirmed = Some(outcome);
+            step.add(outcome);
         }
-        let loss = losses.iter().sum::<f64>() / losses.len() as f64;
-        let good = intact && loss < options.loss;
-        let step =
-            json!({ "calls": calls, "runs": runs, "loss_percent": loss, "intact": intact, "good": good });
-        steps.push(step);
+        let good = step.is_good(options.loss);
+        let loss = step.loss_percent();
+        steps.push(step.json(calls, good));
+        last = Some(step);
         Ok(if good { Verdict::Good } else { Verdict::Bad(loss) })
     });
     session.end()?;
     let found = found?;
-    let Some(outcome) = confirmed else { bail!("no run was made") };
-    let text = format!("{}\nlargest    {found} calls of {most} tried\n", report::text(&outcome));
-    let json = json!({ "largest": found, "tried": most, "steps": steps, "confirmed": outcome.json() });
+    let Some((step, outcome)) = last.and_then(|step| Some((step.clone(), step.last?))) else {
+        bail!("no run was made")
+    };
+    // The answer was the last to be tried, to confirm it. It counts as what was really offered.
+    let offered = if found > 0 { step.offered_calls() } else { 0.0 };
+    let text = format!(
+        "{}\nlargest    {offered:.1} calls offered ({found} wanted) of {most} tried; left out {} of {} slots, {:.4} % lost with them\n",
+        report::text(&outcome),
+        step.left_out,
+        step.slots,
+        step.all_loss_percent()
+    );
+    let json = json!({
+        "largest": offered, "wanted": found, "tried": most, "steps": steps, "confirmed": outcome.json(),
+        "slots": step.slots, "left_out": step.left_out, "all_loss_percent": step.all_loss_percent(),
+        "trusted": step.trusted, "too_slow": step.too_slow,
+    });
     report::write(&options.load, &text, json)?;
     Ok(if found > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn line(outcome: &Outcome) -> String {
+    let doubts = outcome.doubts();
+    let doubt = doubts.first().map_or_else(String::new, |doubt| format!("; {doubt}"));
+    format!(
+        "{:>6} calls, offered {:>8.1}  {:>8.4} % lost or late  p99 {:>8.0} us  left out {} of {}{doubt}",
+        outcome.plan.calls,
+        outcome.offered_calls(),
+        outcome.useless_percent(),
+        outcome.account.latency.us(99.0),
+        outcome.account.left_out,
+        outcome.account.slots
+    )
 }
 
 /// Calls that are set up, and what sends for them.
@@ -186,16 +207,19 @@ impl Session {
         }
     }
 
-    /// Repeats a run that this program spoiled itself.
+    /// Repeats a run that this program spoiled itself; if all are, the one that is spoiled least counts.
     fn run_trusted(&mut self, calls: u32, duration: Duration) -> anyhow::Result<Outcome> {
-        let mut outcome = self.run(calls, SETTLE, duration)?;
+        let mut best = self.run(calls, SETTLE, duration)?;
         for _ in 0..2 {
-            if outcome.doubts().is_empty() {
+            if !best.is_spoiled() {
                 break;
             }
-            outcome = self.run(calls, SETTLE, duration)?;
+            let again = self.run(calls, SETTLE, duration)?;
+            if !again.is_spoiled() || again.account.left_out_share() < best.account.left_out_share() {
+                best = again;
+            }
         }
-        Ok(outcome)
+        Ok(best)
     }
 
     fn end(&mut self) -> anyhow::Result<()> {

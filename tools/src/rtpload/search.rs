@@ -1,8 +1,14 @@
 //! The largest number of calls that loses less than a bound.
 
+use std::rc::Rc;
+
+use serde_json::{Value, json};
+
+use super::plan::Outcome;
+
 /// What a run with some number of calls said.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     Good,
     /// Too much was lost, in percent, or something was wrong with what came.
     Bad(f64),
@@ -10,16 +16,80 @@ pub(super) enum Verdict {
 
 /// How runs differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(crate) enum Purpose {
     /// One run.
     Look,
     /// Several.
     Confirm,
 }
 
-/// Begins at `guess`, goes up or down until a good and a bad number are known, halves what is between until it is within
+/// What came of the runs with one number of calls.
+#[derive(Clone, Default)]
+pub(super) struct Step {
+    runs: u32,
+    sent: u64,
+    all_lost: u64,
+    seconds: f64,
+    call_seconds: f64,
+    /// The sum over the runs.
+    loss_percent: f64,
+    pub(super) slots: usize,
+    pub(super) left_out: usize,
+    broken: bool,
+    /// This program could not send as many as it should have.
+    pub(super) too_slow: bool,
+    pub(super) trusted: bool,
+    pub(super) last: Option<Rc<Outcome>>,
+}
+
+impl Step {
+    pub(super) fn add(&mut self, outcome: Outcome) {
+        self.trusted = !outcome.is_spoiled() && (self.runs == 0 || self.trusted);
+        self.runs += 1;
+        self.sent += outcome.sent;
+        self.all_lost += outcome.all_lost();
+        self.seconds += outcome.seconds();
+        self.call_seconds += outcome.offered_calls() * outcome.seconds();
+        self.loss_percent += outcome.useless_percent();
+        self.slots += outcome.account.slots;
+        self.left_out += outcome.account.left_out;
+        self.broken |= !outcome.is_intact() || outcome.silent > 0;
+        self.too_slow |= outcome.is_too_slow();
+        self.last = Some(Rc::new(outcome));
+    }
+
+    pub(super) fn is_good(&self, bound_percent: f64) -> bool {
+        !self.broken && self.loss_percent() < bound_percent
+    }
+
+    /// Lost or late, without the slots that are left out.
+    pub(super) fn loss_percent(&self) -> f64 {
+        self.loss_percent / f64::from(self.runs.max(1))
+    }
+
+    /// All that was lost.
+    pub(super) fn all_loss_percent(&self) -> f64 {
+        100.0 * self.all_lost as f64 / (self.sent as f64).max(1.0)
+    }
+
+    /// The calls whose packets were really offered.
+    pub(super) fn offered_calls(&self) -> f64 {
+        self.call_seconds / self.seconds.max(1e-9)
+    }
+
+    pub(super) fn json(&self, calls: u32, good: bool) -> Value {
+        json!({
+            "calls": calls, "offered_calls": self.offered_calls(), "runs": self.runs, "good": good,
+            "loss_percent": self.loss_percent(), "all_loss_percent": self.all_loss_percent(),
+            "slots": self.slots, "left_out": self.left_out, "intact": !self.broken,
+            "too_slow": self.too_slow, "trusted": self.trusted,
+        })
+    }
+}
+
+/// Begins at `guess`, goes up or down by steps that grow until a good and a bad number are known, halves what is between until it is within
 /// `precision` (0.03 is 3 %), and confirms by more runs, stepping down where that fails. 0 if even one call is too much.
-pub(super) fn largest(
+pub(crate) fn largest(
     most: u32,
     guess: u32,
     precision: f64,
@@ -34,14 +104,15 @@ pub(super) fn largest(
         })
     };
     let (mut good, mut bad) = (0, most + 1);
-    let mut next = guess.clamp(1, most);
+    let (mut next, mut stride) = (guess.clamp(1, most), FIRST_STRIDE);
     while bad - good > 1 && f64::from(bad - good) > precision * f64::from(good) {
         if is_good(next, Purpose::Look)? {
             good = next;
         } else {
             bad = next;
         }
-        let step = (f64::from(next) * 0.2).ceil() as u32;
+        let step = (f64::from(next) * stride).ceil() as u32;
+        stride = (2.0 * stride).min(LONGEST_STRIDE);
         next = match (good, bad) {
             (0, bad) => bad.saturating_sub(step).max(1),
             (good, bad) if bad > most => (good + step).min(most),
@@ -60,6 +131,9 @@ pub(super) fn largest(
     Ok(0)
 }
 
+/// What is known from the time before is near; else it is soon far away.
+const FIRST_STRIDE: f64 = 0.08;
+const LONGEST_STRIDE: f64 = 0.32;
 /// A core that is taken away for 50 ms in a run of 0.6 s.
 const SOME_PERCENT: f64 = 10.0;
 const CONFIRMATIONS: usize = 8;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::check::Checker;
 use super::flow::Flow;
 use super::histogram::Histogram;
-use super::plan::{Outcome, Plan};
+use super::plan::{Outcome, Plan, Schedule};
+use super::slots::Slots;
 use super::watch::Watched;
 use crate::callload::clock;
 
@@ -30,30 +31,38 @@ pub(super) fn run(
     watched: &[u32],
     mut progress: impl FnMut(String),
 ) -> Outcome {
-    let mut checker = Checker::new(&flows[..plan.flows as usize], plan.payload_bytes, plan.warm_index());
+    let start_ns = clock::now_ns() + 1_000_000;
+    // Beyond this the rest is given up: the run is bounded.
+    let planned_ns = plan.due_ns(plan.packets());
+    let last_ns = start_ns + planned_ns + planned_ns / 10 + 1_000_000_000;
+    let slots = Slots::new(Slots::bits(last_ns - start_ns));
+    let mut checker =
+        Checker::new(&flows[..plan.flows as usize], plan.payload_bytes, plan.warm_index(), start_ns, slots);
+    let mut schedule = Schedule::new(plan, start_ns);
     transport.own_drops();
     let mut lateness = Histogram::new();
     let (packets, warm) = (plan.packets(), plan.warm_packets());
     let (mut next, mut sent, mut send_errors) = (0, 0, 0);
     let (mut cores, mut begun) = (Watched::new(watched), false);
-    let start_ns = clock::now_ns() + 1_000_000;
-    // Beyond this the rest is given up: the run is bounded.
-    let last_ns = start_ns + plan.due_ns(packets) + 1_000_000_000;
     let (mut second_ns, mut before) = (start_ns + 1_000_000_000, (0, 0));
     while next < packets {
         let now_ns = clock::now_ns();
         if now_ns > last_ns {
             break;
         }
-        let due = if now_ns < start_ns { 0 } else { plan.due_by(now_ns - start_ns) };
-        if next < due {
+        let due = schedule.due(next, now_ns);
+        if due.held_up {
+            checker.slots.hold_up(now_ns - start_ns, due.late_ns);
+        }
+        if next < due.until {
             if next >= warm && !begun {
                 cores.look();
                 begun = true;
             }
-            let (gone, refused) = transport.send(&plan, next, due);
+            let (gone, refused) = transport.send(&plan, next, due.until);
             if next >= warm {
-                lateness.record_n((now_ns - start_ns).saturating_sub(plan.due_ns(next)), gone);
+                lateness.record_n(due.late_ns, gone);
+                checker.slots.send(now_ns - start_ns, gone);
                 sent += gone;
                 send_errors += refused;
             }
@@ -63,7 +72,7 @@ pub(super) fn run(
         if now_ns >= second_ns {
             let now = (sent, checker.received.unique);
             progress(format!(
-                "{:>4} s  sent {}/s  received {}/s  wrong {} stray {} duplicate {} reordered {}  latency p99 {:.0} us  own lateness p99.9 {:.0} us",
+                "{:>4} s  sent {}/s  received {}/s  wrong {} stray {} duplicate {} reordered {}  own lateness p99.9 {:.0} us",
                 (now_ns - start_ns) / 1_000_000_000,
                 now.0 - before.0,
                 now.1 - before.1,
@@ -71,14 +80,13 @@ pub(super) fn run(
                 checker.received.stray,
                 checker.received.duplicate,
                 checker.received.reordered,
-                checker.latency.us(99.0),
                 lateness.us(99.9),
             ));
             before = now;
             second_ns += 1_000_000_000;
         }
         if received == 0 && next < packets {
-            rest_until(start_ns + plan.due_ns(next));
+            rest_until(schedule.at_ns(next));
         }
     }
     cores.look();
@@ -91,8 +99,10 @@ pub(super) fn run(
         own_drops: transport.own_drops(),
         received: checker.received,
         silent: checker.silent(),
-        latency: checker.latency,
+        account: checker.slots.account(),
         lateness,
+        moved_ns: schedule.counted_ns,
+        largest_burst: 0,
         watched_cores: cores.cores(),
     }
 }

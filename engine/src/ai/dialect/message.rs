@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::AudioFormat;
 use crate::command::Digit;
 use crate::time::Duration;
 
@@ -43,6 +44,8 @@ pub enum Outgoing<'a> {
         /// Pause, or go on.
         high: bool,
     },
+    /// The answer to [`Incoming::ReportStatus`].
+    Status(QueueStatus),
     /// Something for the model to read.
     Text {
         /// Who says it.
@@ -56,6 +59,21 @@ pub enum Outgoing<'a> {
     ToolResult(&'a ToolResult),
     /// The call has ended.
     Stop,
+}
+
+/// How full the queue of bot audio is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueStatus {
+    /// What waits to be played.
+    pub queued: Duration,
+    /// [`Outgoing::Pressure`] becomes high at this much.
+    pub high_at: Duration,
+    /// And low again below this much.
+    pub low_at: Duration,
+    /// What it was last.
+    pub high: bool,
+    /// Whether [`Incoming::Pause`] holds.
+    pub paused: bool,
 }
 
 /// Who says a text.
@@ -130,6 +148,8 @@ pub enum Incoming {
         /// What it is part of, for [`ItemPlayed`]: numbers in the order of the items; 0 where the dialect has none.
         item: u32,
     },
+    /// Bot audio from here on is in this format, which [`super::Codec::formats`] tells from now on too.
+    BotFormat(AudioFormat),
     /// No more audio of this utterance comes: its tail need not wait.
     AudioEnd,
     /// Tell when the audio so far has been played.
@@ -142,6 +162,8 @@ pub enum Incoming {
     Continue,
     /// Tell, once, when the queue is empty.
     ReportDrained,
+    /// Tell how full the queue is.
+    ReportStatus,
     /// The backend hears the caller speak, or no longer.
     CallerSpeech {
         /// Begin or end.
@@ -230,6 +252,9 @@ pub enum Ignored {
     TextFrame,
     /// Audio of a response or generation that was cancelled.
     Stale,
+    /// Something that the dialect does not allow here, or a part of it: audio of another kind than it may be, a piece
+    /// of a frame, more marks than may wait. The rest of the message was obeyed.
+    Refused,
 }
 
 /// The kinds of messages of RFC 6455 section 5.6.

@@ -14,6 +14,8 @@ pub struct StreamStart {
     pub call_sid: String,
     /// `AC` and 32 hexadecimal digits.
     pub account_sid: String,
+    /// When the stream started, milliseconds since 1970.
+    pub unix_ms: u64,
     /// The SIP Call-ID.
     pub call_id: String,
     /// The caller's number or user name.
@@ -80,7 +82,15 @@ pub struct Handshake {
     /// Added to the URL's query unless it has the name.
     pub query: Vec<(&'static str, String)>,
     /// The header field and the scheme that carry the configured credential; `Authorization` and `Bearer` if `None`.
+    /// Without a scheme the credential stands alone.
     pub credential: Option<(&'static str, &'static str)>,
+}
+
+impl Handshake {
+    /// A WebSocket that names a subprotocol.
+    pub(super) fn of_subprotocol(name: &'static str) -> Self {
+        Self { subprotocol: Some(name), ..Self::default() }
+    }
 }
 
 /// What carries the messages.

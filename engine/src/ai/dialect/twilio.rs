@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::json::{self, Text};
-use super::{Codec, Decoded, Formats, Ignored, Incoming, Kind, Outbox, Outgoing, StreamStart, base64};
+use super::{Codec, Decoded, Formats, Ignored, Incoming, Kind, Outbox, Outgoing, StreamStart, base64, scan};
 
 #[derive(Debug)]
 pub(super) struct Twilio {
@@ -92,6 +92,19 @@ impl Codec for Twilio {
         if kind == Kind::Binary {
             return Err(Ignored::BinaryFrame);
         }
+        if let Some(media) = scan::media(message, b"streamSid") {
+            decoded.wrong_stream = media.stream.is_some_and(|sid| sid != self.start.stream_sid.as_bytes());
+            let len = base64::append_decoded_bytes(media.payload, &mut decoded.audio)?;
+            decoded.events.push(Incoming::Audio { len, item: 0 });
+            return Ok(());
+        }
+        self.parse(message, decoded)
+    }
+}
+
+impl Twilio {
+    /// Reads any message.
+    fn parse(&self, message: &[u8], decoded: &mut Decoded) -> Result<(), Ignored> {
         let message: Message<'_> = json::object(message).ok_or(Ignored::BadJson)?;
         decoded.wrong_stream = message.stream_sid.as_ref().is_some_and(|sid| sid.0 != self.start.stream_sid);
         let event = match &*message.event.0 {
@@ -110,9 +123,7 @@ impl Codec for Twilio {
         decoded.events.push(event);
         Ok(())
     }
-}
 
-impl Twilio {
     fn write(&mut self, name: &str, event: Outgoing<'_>, text: &mut Vec<u8>) {
         self.sequence_number += 1;
         // Writing to memory does not fail.
@@ -293,6 +304,37 @@ mod tests {
             value in r#"(null|[0-9]{1,20}|"[^"\\]{0,20}"|\{"payload":"[A-Za-z0-9+/=]{0,40}"\}|\{"name":.{0,9}\})"#,
         ) {
             let _ = decode(format!(r#"{{"event":"{event}","{key}":{value}}}"#));
+        }
+
+        #[test]
+        fn the_quick_way_means_what_the_parser_says(
+            parts in proptest::collection::vec(
+                prop_oneof![
+                    Just(r#""event""#), Just(r#""media""#), Just(r#""streamSid""#), Just(r#""payload""#),
+                    Just(r#""MZ18ad3ab5a668481ce02b83e7395059f0""#), Just(r#""MZ0""#), Just("{"), Just("}"), Just(":"),
+                    Just(","), Just(" "), Just("\n"), Just("null"), Just(r#""AAAA""#), Just(r#""\/\/8=""#), Just("\"\u{e9}\""),
+                ],
+                0..24,
+            ),
+            at: prop::sample::Index,
+        ) {
+            // Pieces put together at random, and a good message with pieces put into it.
+            let good = [
+                "{", r#""event""#, ":", r#""media""#, ",", r#""streamSid""#, ":",
+                r#""MZ18ad3ab5a668481ce02b83e7395059f0""#, ",", r#""media""#, ":", "{", r#""payload""#, ":",
+                r#""//////8=""#, "}", "}",
+            ];
+            let cut = at.index(good.len() + 1);
+            let few = &parts[..parts.len().min(3)];
+            let replaced = [&good[..cut.saturating_sub(1)], few, &good[cut..]].concat();
+            for text in [parts.concat(), [&good[..cut], few, &good[cut..]].concat().concat(), replaced.concat()] {
+                let (mut quick, mut parsed) = (Decoded::default(), Decoded::default());
+                let mut codec = twilio();
+                let results =
+                    (codec.decode(Kind::Text, text.as_bytes(), &mut quick), codec.parse(text.as_bytes(), &mut parsed));
+                prop_assert_eq!(&results.0, &results.1, "{}", text);
+                prop_assert_eq!((quick.audio, quick.events, quick.wrong_stream), (parsed.audio, parsed.events, parsed.wrong_stream));
+            }
         }
 
         #[test]

@@ -11,7 +11,7 @@ mod tests;
 mod uri;
 
 pub(crate) use body::{Content, session_description};
-pub(crate) use list::{Params, parse_params, split_list, split_quoted};
+pub(crate) use list::{Params, parse_params, split_list, split_quoted, unquote};
 pub(crate) use parse::{Frame, Malformed, Unparsable, frame, head_end, parse};
 pub(crate) use uri::{NameAddr, Uri, Via, bracketed, host_and_port};
 

@@ -3,8 +3,10 @@
 
 use xdp::bpf::{Assembler, Code, Condition, Error, Helper, Register, Size, Verdict};
 
-use super::emit;
-use super::layout::{FRACTION_BITS, Maps, control, entry, fixed_digits, frame, frame_bytes, udp_bytes};
+use super::emit::{self, Alive};
+use super::layout::{
+    BURST_NS, FRACTION_BITS, LATE_NS, Maps, control, entry, fixed_digits, frame, frame_bytes, slot, udp_bytes,
+};
 use crate::rtpload::link::ip_start;
 use crate::rtpload::packet::{INDEX_FACTOR, SENT_FACTOR, STAMP_BYTES};
 
@@ -27,32 +29,40 @@ pub(super) fn program<'m>(
     code.load(Size::Double, R1, R8, control(control::NUMBER));
     code.load(Size::Double, R2, R8, control(control::TOTAL));
     code.branch(Condition::GreaterOrEqual, R1, R2, drop);
-    // R7: when it is due; R6: now.
-    let [look, due] = std::array::from_fn(|_| code.label());
-    code.load(Size::Double, R7, R8, control(control::DUE)).shr(R7, FRACTION_BITS as i32);
+    // R7: when it may leave; R6: now.
+    let [on_time, look, looked, due] = std::array::from_fn(|_| code.label());
+    code.load(Size::Double, R7, R8, control(control::DUE)).load(
+        Size::Double,
+        R1,
+        R8,
+        control(control::SOONEST),
+    );
+    code.branch(Condition::LessOrEqual, R1, R7, on_time).mov(R7, R1);
+    code.bind(on_time).shr(R7, FRACTION_BITS as i32);
     code.store(Size::Double, R10, LOOKS, 0);
-    code.bind(look).call(Helper::Time).mov(R6, R0).branch(Condition::GreaterOrEqual, R6, R7, due);
+    code.bind(look).call(Helper::Time).mov(R6, R0).branch(Condition::GreaterOrEqual, R6, R7, looked);
     code.load(Size::Double, R1, R10, LOOKS).add(R1, 1).store(Size::Double, R10, LOOKS, R1);
-    code.branch(Condition::Less, R1, MOST_LOOKS, look).jump(drop);
+    code.branch(Condition::Less, R1, MOST_LOOKS, look);
+    code.bind(looked);
+    emit::alive(&mut code, maps, Alive::Generator, R6, [KEY, GAP]);
+    code.branch(Condition::GreaterOrEqual, R6, R7, due).jump(drop);
     code.bind(due).load(Size::Double, R1, R8, control(control::LAST));
     code.branch(Condition::Greater, R6, R1, drop);
-
-    // The next one's number and time.
-    for (word, by) in [(control::NUMBER, None), (control::DUE, Some(control::STEP))] {
-        code.mov(R2, 1).load(Size::Double, R1, R8, control(word));
-        if let Some(by) = by {
-            code.load(Size::Double, R2, R8, control(by));
-        }
-        code.add(R1, R2).store(Size::Double, R8, control(word), R1);
-    }
-    code.load(Size::Double, R5, R8, control(control::INDEX));
-    code.store(Size::Double, R10, INDEX, R5);
+    // R7: when it was due.
+    code.load(Size::Double, R7, R8, control(control::DUE)).shr(R7, FRACTION_BITS as i32);
+    schedule(&mut code);
     let cold = code.label();
-    code.load(Size::Double, R1, R8, control(control::WARM)).branch(Condition::Less, R5, R1, cold);
+    code.load(Size::Double, R1, R8, control(control::WARM));
+    code.load(Size::Double, R5, R10, INDEX).branch(Condition::Less, R5, R1, cold);
     let short = code.label();
     code.mov(R1, R6).sub(R1, R7).load_number(R2, u64::from(u32::MAX));
     code.branch(Condition::LessOrEqual, R1, R2, short).mov(R1, R2).bind(short);
-    emit::record(&mut code, &maps.lateness);
+    code.load_map_value(R5, &maps.lateness, 0);
+    emit::record(&mut code, 0);
+    code.mov(R1, R6);
+    emit::slot(&mut code, maps, KEY);
+    code.branch(Condition::Equal, R0, 0, cold);
+    code.load(Size::Double, R1, R0, slot::SENT).add(R1, 1).store(Size::Double, R0, slot::SENT, R1);
     code.bind(cold);
 
     // R7: the flow.
@@ -120,10 +130,49 @@ pub(super) fn program<'m>(
     Ok(code.build()?)
 }
 
+/// Moves on to the next packet's number and time, and counts bursts. The index of this one goes to the stack. Who is late by more than
+/// [`LATE_NS`] does not catch up: the schedule begins anew, now. `R6` is now, `R7` when it was due, `R8` our state; `R1` to `R5` are lost.
+fn schedule(code: &mut Assembler<'_>) {
+    use Register::{R1, R2, R3, R5, R6, R7, R8, R10};
+    let control = |word: usize| (word * 8) as i16;
+    for (word, by) in [(control::NUMBER, None), (control::DUE, Some(control::STEP))] {
+        code.mov(R2, 1).load(Size::Double, R1, R8, control(word));
+        if let Some(by) = by {
+            code.load(Size::Double, R2, R8, control(by));
+        }
+        code.add(R1, R2).store(Size::Double, R8, control(word), R1);
+    }
+    code.load(Size::Double, R5, R8, control(control::INDEX));
+    code.store(Size::Double, R10, INDEX, R5);
+
+    code.load(Size::Double, R1, R8, control(control::LEAST_STEP));
+    code.mov(R2, R6).shl(R2, FRACTION_BITS as i32).add(R2, R1);
+    code.store(Size::Double, R8, control(control::SOONEST), R2);
+
+    let [punctual, burst, counted, fewer] = std::array::from_fn(|_| code.label());
+    code.mov(R1, R6).sub(R1, R7).branch(Condition::LessOrEqual, R1, LATE_NS as i32, punctual);
+    code.mov(R2, R1).shl(R2, FRACTION_BITS as i32);
+    code.load(Size::Double, R3, R8, control(control::DUE)).add(R3, R2);
+    code.store(Size::Double, R8, control(control::DUE), R3);
+    code.load(Size::Double, R2, R8, control(control::WARM)).branch(Condition::Less, R5, R2, punctual);
+    code.load(Size::Double, R2, R8, control(control::MOVED)).add(R2, R1);
+    code.store(Size::Double, R8, control(control::MOVED), R2);
+
+    code.bind(punctual).mov(R3, 0).load(Size::Double, R1, R8, control(control::BURST_BEGUN));
+    code.mov(R2, R6).sub(R2, R1).branch(Condition::Less, R2, BURST_NS as i32, burst);
+    code.store(Size::Double, R8, control(control::BURST_BEGUN), R6).jump(counted);
+    code.bind(burst).load(Size::Double, R3, R8, control(control::BURST));
+    code.bind(counted).add(R3, 1).store(Size::Double, R8, control(control::BURST), R3);
+    code.load(Size::Double, R1, R8, control(control::BURST_MOST));
+    code.branch(Condition::LessOrEqual, R3, R1, fewer);
+    code.store(Size::Double, R8, control(control::BURST_MOST), R3).bind(fewer);
+}
+
 /// Places on the stack.
 const KEY: i16 = -8;
 const INDEX: i16 = -16;
 const LOOKS: i16 = -24;
+const GAP: i16 = -32;
 
 /// How often the clock is looked at before the frame is given up: some 4 us, in which the receiver cannot run.
 const MOST_LOOKS: i32 = 100;

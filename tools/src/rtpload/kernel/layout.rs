@@ -7,11 +7,12 @@ use xdp::bpf::SharedArray;
 
 use crate::callload::g711::Law;
 use crate::rtpload::flow::Flow;
-use crate::rtpload::histogram::Histogram;
+use crate::rtpload::histogram::{BUCKETS, Histogram, middle};
 use crate::rtpload::link::{PROTOCOL_UDP, addresses, fold, ip_start, ports, sum, v4};
 use crate::rtpload::packet::{
     FLOW_FACTOR, STAMP_BYTES, first_sequence_number, first_timestamp, fixed_part, letters, spread, ssrc,
 };
+use crate::rtpload::slots::{self, Slot, Slots};
 
 /// Where things are in a frame: Ethernet, IPv4 without options, UDP, RTP, payload.
 pub(super) mod frame {
@@ -68,7 +69,7 @@ pub(super) mod entry {
 
 /// The generator's state: one entry of words.
 pub(super) mod control {
-    pub(in super::super) const WORDS: usize = 16;
+    pub(in super::super) const WORDS: usize = 24;
     /// Packets sent.
     pub(in super::super) const NUMBER: usize = 0;
     /// Packets to send.
@@ -84,6 +85,33 @@ pub(super) mod control {
     pub(in super::super) const WARM: usize = 7;
     /// When to give up, in ns.
     pub(in super::super) const LAST: usize = 8;
+    /// When the first packet is due, in ns; slots begin here.
+    pub(in super::super) const START: usize = 9;
+    /// A slot is two to the power of this long, in ns.
+    pub(in super::super) const SLOT_BITS: usize = 10;
+    /// So many ns the schedule of what counts was moved on by, because the generator was late.
+    pub(in super::super) const MOVED: usize = 11;
+    /// The most packets within [`super::BURST_NS`]; when the current ones began, and how many they are.
+    pub(in super::super) const BURST_MOST: usize = 12;
+    pub(in super::super) const BURST_BEGUN: usize = 13;
+    pub(in super::super) const BURST: usize = 14;
+    /// The next packet leaves no earlier, whatever is due; in the unit of [`DUE`].
+    pub(in super::super) const SOONEST: usize = 15;
+    /// The least time between packets, for who catches up; in the same unit.
+    pub(in super::super) const LEAST_STEP: usize = 16;
+}
+
+/// A slot: a few words and a histogram of latency.
+pub(super) mod slot {
+    use crate::rtpload::histogram::BUCKETS;
+
+    pub(in super::super) const WORDS: usize = 8 + BUCKETS;
+    pub(in super::super) const SENT: i16 = 0;
+    pub(in super::super) const RECEIVED: i16 = 8;
+    /// The longest hold-up that ended here, in ns, and all of them.
+    pub(in super::super) const HELD: i16 = 16;
+    pub(in super::super) const HELD_TOTAL: i16 = 24;
+    pub(in super::super) const LATENCIES: i16 = 64;
 }
 
 /// What the receiver counts: one entry of words.
@@ -104,8 +132,10 @@ pub(super) struct Maps {
     pub(super) flows: SharedArray<{ entry::WORDS }>,
     pub(super) control: SharedArray<{ control::WORDS }>,
     pub(super) counts: SharedArray<{ counts::WORDS }>,
-    pub(super) latency: SharedArray<BUCKETS>,
     pub(super) lateness: SharedArray<BUCKETS>,
+    pub(super) slots: SharedArray<{ slot::WORDS }>,
+    /// The last sign of life by core, in ns.
+    pub(super) alive: SharedArray<CORES>,
 }
 
 impl Maps {
@@ -114,8 +144,9 @@ impl Maps {
             flows: SharedArray::new("rtpload_flows", flows.len() as u32)?,
             control: SharedArray::new("rtpload_control", 1)?,
             counts: SharedArray::new("rtpload_counts", 1)?,
-            latency: SharedArray::new("rtpload_latency", 1)?,
             lateness: SharedArray::new("rtpload_lateness", 1)?,
+            slots: SharedArray::new("rtpload_slots", slots::MOST as u32)?,
+            alive: SharedArray::new("rtpload_alive", 1)?,
         };
         for (id, flow) in flows.iter().enumerate() {
             let words = words_of(flow, id as u32, payload_bytes)?;
@@ -127,7 +158,7 @@ impl Maps {
 
     /// Forgets what was received.
     pub(super) fn clear(&self) {
-        for map in [self.counts.words(), self.latency.words(), self.lateness.words()] {
+        for map in [self.counts.words(), self.lateness.words(), self.slots.words(), self.alive.words()] {
             map.iter().for_each(|word| word.store(0, Relaxed));
         }
         for entry in self.flows.words().chunks_exact(entry::WORDS) {
@@ -150,6 +181,24 @@ impl Maps {
         self.control.words()[word].store(value, Relaxed);
     }
 
+    /// What was counted of the slots, each 2^`bits` ns long.
+    pub(super) fn slots(&self, bits: u32) -> Slots {
+        let slots = self.slots.words().chunks_exact(slot::WORDS).map(|words| {
+            let word = |at: i16| words[at as usize / 8].load(Relaxed);
+            let received = word(slot::RECEIVED);
+            let latencies = &words[slot::LATENCIES as usize / 8..];
+            let latencies = if received == 0 { &[] } else { latencies };
+            Slot {
+                sent: word(slot::SENT),
+                received,
+                held_ns: word(slot::HELD),
+                held_total_ns: word(slot::HELD_TOTAL),
+                latencies: latencies.iter().map(|count| count.load(Relaxed)).collect(),
+            }
+        });
+        Slots::of(bits, slots.collect())
+    }
+
     pub(super) fn count(&self, word: usize) -> u64 {
         self.counts.words()[word].load(Relaxed)
     }
@@ -165,17 +214,6 @@ pub(super) fn histogram(map: &SharedArray<BUCKETS>) -> Histogram {
         }
     }
     histogram
-}
-
-/// Bucket n is value n up to 31; then 32 buckets for each power of two.
-fn middle(bucket: u64) -> u64 {
-    match bucket / 32 {
-        0 => bucket,
-        power => {
-            let shift = power - 1;
-            ((32 + bucket % 32) << shift) + (1 << shift) / 2
-        }
-    }
 }
 
 fn words_of(flow: &Flow, id: u32, payload_bytes: usize) -> anyhow::Result<[u64; entry::WORDS]> {
@@ -237,26 +275,10 @@ pub(super) fn fixed_digits(payload_bytes: usize) -> Vec<u64> {
     words.map(|bytes| u64::from_ne_bytes(*bytes) ^ letters(Law::Pcmu)).collect()
 }
 
-pub(super) const BUCKETS: usize = 1_024;
 pub(super) const FRACTION_BITS: u32 = 12;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn buckets_are_three_per_cent_wide() {
-        let bucket = |value: u64| -> u64 {
-            if value < 32 {
-                return value;
-            }
-            let shift = u64::from(value.ilog2()) - 5;
-            shift * 32 + (value >> shift)
-        };
-        for value in [0, 5, 31, 32, 33, 100, 1_000, 12_345, 4_000_000_000] {
-            let middle = middle(bucket(value));
-            assert!(middle.abs_diff(value) <= value / 60 + 1, "{value} {middle}");
-            assert!(bucket(value) < BUCKETS as u64);
-        }
-    }
-}
+/// A power of two; what has a higher number shares.
+pub(super) const CORES: usize = 256;
+/// A generator that is later than this goes on at its rate; what is less, which is what the receiver takes of their core, it catches up.
+pub(super) const LATE_NS: u64 = 500_000;
+/// Within so many ns packets are counted for the largest burst.
+pub(super) const BURST_NS: u64 = 100_000;

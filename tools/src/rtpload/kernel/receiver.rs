@@ -2,8 +2,8 @@
 
 use xdp::bpf::{Assembler, Code, Condition, Error, Helper, Register, Size, Verdict};
 
-use super::emit;
-use super::layout::{Maps, control, counts, entry, fixed_digits, frame, frame_bytes, udp_bytes};
+use super::emit::{self, Alive};
+use super::layout::{Maps, control, counts, entry, fixed_digits, frame, frame_bytes, slot, udp_bytes};
 use crate::callload::g711::Law;
 use crate::rtpload::link::PROTOCOL_UDP;
 use crate::rtpload::packet::{FLOW_FACTOR, INDEX_FACTOR, SENT_FACTOR, STAMP_BYTES, letters};
@@ -31,7 +31,8 @@ pub(super) fn program(maps: &Maps, ports: (u16, u16), payload_bytes: usize) -> R
     code.load(Size::Half, R2, R9, frame::REMOTE_PORT).big_endian(R2, 16);
     code.branch(Condition::Less, R2, i32::from(ports.0), pass);
     code.branch(Condition::Greater, R2, i32::from(ports.1), pass);
-    code.call(Helper::Time).store(Size::Double, R10, NOW, R0);
+    code.call(Helper::Time).store(Size::Double, R10, NOW, R0).mov(R6, R0);
+    emit::alive(&mut code, maps, Alive::Receiver, R6, [KEY, LATENCY]);
 
     // From here on it is ours. Its length, exactly.
     code.mov(R2, R9).add(R2, length).branch(Condition::Greater, R2, R8, odd);
@@ -105,7 +106,7 @@ pub(super) fn program(maps: &Maps, ports: (u16, u16), payload_bytes: usize) -> R
     code.bind(placed);
     code.load_map_value(R1, &maps.control, control::WARM as u32 * 8).load(Size::Double, R1, R1, 0);
     code.branch(Condition::Less, R3, R1, drop);
-    let [unique, counted, in_time] = std::array::from_fn(|_| code.label());
+    let unique = code.label();
     code.branch(Condition::Equal, R8, counts::UNIQUE as i32, unique);
     let late = code.label();
     code.branch(Condition::Equal, R8, counts::REORDERED as i32, late);
@@ -116,14 +117,19 @@ pub(super) fn program(maps: &Maps, ports: (u16, u16), payload_bytes: usize) -> R
     code.bind(unique);
     emit::count(&mut code, &maps.counts, counts::UNIQUE);
 
-    // Latency, modulo 2^32.
+    // Latency, modulo 2^32, in the slot of the time of sending.
+    let untimed = code.label();
     code.load(Size::Double, R1, R10, NOW).load(Size::Double, R2, R10, SENT).sub32(R1, R2);
-    code.load_number(R2, LONGEST_NS).branch(Condition::LessOrEqual, R1, R2, in_time);
+    code.load_number(R2, LONGEST_NS).branch(Condition::Greater, R1, R2, untimed);
+    code.store(Size::Double, R10, LATENCY, R1).load(Size::Double, R2, R10, NOW).sub(R2, R1).mov(R1, R2);
+    emit::slot(&mut code, maps, KEY);
+    code.branch(Condition::Equal, R0, 0, untimed);
+    code.load(Size::Double, R1, R0, slot::RECEIVED).add(R1, 1).store(Size::Double, R0, slot::RECEIVED, R1);
+    code.load(Size::Double, R1, R10, LATENCY).mov(R5, R0);
+    emit::record(&mut code, slot::LATENCIES);
+    code.jump(drop).bind(untimed);
     emit::count(&mut code, &maps.counts, counts::UNTIMED);
-    code.jump(counted);
-    code.bind(in_time);
-    emit::record(&mut code, &maps.latency);
-    code.bind(counted).jump(drop);
+    code.jump(drop);
 
     // RTCP (RFC 5761 section 4), or something that is not ours at all.
     let rtcp = code.label();
@@ -179,3 +185,4 @@ const INDEX: i16 = -24;
 const SENT: i16 = -32;
 const CHECK: i16 = -40;
 const KEY: i16 = -48;
+const LATENCY: i16 = -56;

@@ -1,0 +1,261 @@
+//! One registration's rules: no socket, no clock.
+
+use std::time::{Duration, Instant};
+
+use super::{Account, RegistrationState};
+use crate::sip::digest::Challenge;
+use crate::sip::message::{Message, NameAddr, Uri, bracketed, decimal, one_line};
+
+/// Says what to send and when, and what the answers mean.
+#[derive(Debug)]
+pub(super) struct Machine {
+    account: Account,
+    /// `sip:host[:port]`, the Request-URI.
+    server: String,
+    call_id: String,
+    local_tag: String,
+    cseq: u32,
+    challenge: Option<Challenge>,
+    /// Requests answered with the challenge's nonce.
+    nonce_count: u32,
+    /// Answers in a row that were refused without the nonce being stale.
+    refused: bool,
+    expires: Duration,
+    failures: u32,
+    pub(super) state: RegistrationState,
+    pub(super) cause: Option<String>,
+    pub(super) granted: Option<Duration>,
+    /// Until when the server's last yes holds.
+    holds_until: Option<Instant>,
+    next: Instant,
+}
+
+/// What [`Machine::handle_response`] wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    /// Another request at once.
+    Send,
+    /// Nothing until [`Machine::next`].
+    Wait,
+}
+
+impl Machine {
+    pub(super) fn new(account: Account, now: Instant, call_id: String, local_tag: String) -> Self {
+        let port = account.port.map(|port| format!(":{port}")).unwrap_or_default();
+        let transport = match account.transport {
+            super::Transport::Udp => "",
+            super::Transport::Tcp => ";transport=tcp",
+        };
+        Self {
+            server: format!("sip:{}{port}{transport}", bracketed(&account.server)),
+            expires: account.expires.clamp(SHORTEST, LONGEST),
+            account,
+            call_id,
+            local_tag,
+            cseq: 0,
+            challenge: None,
+            nonce_count: 0,
+            refused: false,
+            failures: 0,
+            state: RegistrationState::Unregistered,
+            cause: None,
+            granted: None,
+            holds_until: None,
+            next: now,
+        }
+    }
+
+    /// When to send the next request.
+    pub(super) fn next(&self) -> Instant {
+        self.next
+    }
+
+    /// Where it goes.
+    pub(super) fn server(&self) -> Option<Uri> {
+        Uri::parse(&self.server)
+    }
+
+    pub(super) fn user(&self) -> &str {
+        &self.account.user
+    }
+
+    /// A REGISTER, complete but for Via and Contact. `cnonce` is a fresh random word.
+    pub(super) fn request(&mut self, cnonce: &str) -> Message {
+        if self.state != RegistrationState::Registered {
+            self.state = RegistrationState::Trying;
+        }
+        self.register(self.expires, cnonce)
+    }
+
+    /// The REGISTER that takes the registration back, if there is one.
+    pub(super) fn goodbye(&mut self, cnonce: &str) -> Option<Message> {
+        self.granted?;
+        self.state = RegistrationState::Unregistered;
+        Some(self.register(Duration::ZERO, cnonce))
+    }
+
+    fn register(&mut self, expires: Duration, cnonce: &str) -> Message {
+        self.cseq += 1;
+        let mut request = Message::request("REGISTER", &self.server);
+        let host = bracketed(&self.account.server);
+        // The address of record has no port (RFC 3261 10.2).
+        let record = format!("<sip:{}@{host}>", self.account.user);
+        let display = self.account.display_name.as_deref().map(display).unwrap_or_default();
+        request.push("Max-Forwards", "70");
+        request.push("From", format!("{display}{record};tag={}", self.local_tag));
+        request.push("To", format!("{display}{record}"));
+        request.push("Call-ID", &self.call_id);
+        request.push("CSeq", format!("{} REGISTER", self.cseq));
+        request.push("Expires", expires.as_secs().to_string());
+        if let (Some(challenge), Some(credentials)) = (&self.challenge, &self.account.credentials) {
+            self.nonce_count += 1;
+            let (name, value) =
+                challenge.answer(credentials, "REGISTER", &self.server, self.nonce_count, cnonce);
+            request.push(name, value);
+        }
+        request
+    }
+
+    /// Reads a final response. `spread`, 0 to 1, keeps many accounts from asking all at once.
+    pub(super) fn handle_response(
+        &mut self,
+        now: Instant,
+        response: &Message,
+        contact: &str,
+        spread: f64,
+    ) -> Then {
+        match response.status() {
+            200..300 => {
+                self.registered(now, response, contact, spread);
+                Then::Wait
+            }
+            401 | 407 => self.challenged(now, response, spread),
+            423 => {
+                // RFC 3261 10.2.8.
+                let least = response.header("Min-Expires").and_then(decimal).map(Duration::from_secs);
+                match least.filter(|least| *least > self.expires && *least <= LONGEST) {
+                    Some(least) => {
+                        self.expires = least;
+                        Then::Send
+                    }
+                    None => self.failed(now, response, None, spread),
+                }
+            }
+            _ => self.failed(now, response, None, spread),
+        }
+    }
+
+    /// There is no way to the server.
+    pub(super) fn unreachable(&mut self, now: Instant, spread: f64) {
+        let cause =
+            format!("{} cannot be reached; is the name right, and the server up?", self.account.server);
+        self.fail(now, cause, None, spread);
+    }
+
+    fn registered(&mut self, now: Instant, response: &Message, contact: &str, spread: f64) {
+        let granted = granted(response, contact).unwrap_or(self.expires).min(LONGEST);
+        if granted.is_zero() {
+            self.fail(now, "the server's yes holds for 0 s".to_owned(), None, spread);
+            return;
+        }
+        self.state = RegistrationState::Registered;
+        (self.cause, self.failures, self.refused) = (None, 0, false);
+        self.granted = Some(granted);
+        self.holds_until = Some(now + granted);
+        // Early enough for some repetitions of a lost request, at 64 * T1 = 32 s the whole of them.
+        let margin = (granted / 10).max(Duration::from_secs(32)).min(granted / 2);
+        self.next = now + (granted - margin).mul_f64(1.0 - 0.1 * spread);
+    }
+
+    fn challenged(&mut self, now: Instant, response: &Message, spread: f64) -> Then {
+        let Some(challenge) = Challenge::of(response) else {
+            return self.failed(
+                now,
+                response,
+                Some("asks in a way that is not understood".to_owned()),
+                spread,
+            );
+        };
+        let Some(credentials) = &self.account.credentials else {
+            let cause = "asks for a password and none is configured; set AUTH_PASSWORD".to_owned();
+            return self.failed(now, response, Some(cause), spread);
+        };
+        if let Some(realm) = credentials.realm.as_ref().filter(|realm| **realm != challenge.realm) {
+            let cause = format!(
+                "asks for realm \"{}\", the configured one is \"{realm}\"; set AUTH_REALM",
+                one_line(&challenge.realm)
+            );
+            return self.failed(now, response, Some(cause), spread);
+        }
+        // A second no to the same password is final, unless only the nonce was too old.
+        if self.refused && !challenge.stale {
+            self.challenge = None;
+            let cause = "did not accept the password; check AUTH_USER and AUTH_PASSWORD".to_owned();
+            return self.failed(now, response, Some(cause), spread);
+        }
+        self.refused = true;
+        self.challenge = Some(challenge);
+        self.nonce_count = 0;
+        Then::Send
+    }
+
+    fn failed(&mut self, now: Instant, response: &Message, cause: Option<String>, spread: f64) -> Then {
+        let cause = cause.map_or_else(
+            || format!("{} {}", response.status(), one_line(response.reason())),
+            |cause| format!("{} {cause}", self.account.server),
+        );
+        let asked =
+            response.header("Retry-After").and_then(|value| decimal(value.split([';', '(', ' ']).next()?));
+        self.fail(now, cause, asked.map(Duration::from_secs), spread);
+        Then::Wait
+    }
+
+    fn fail(&mut self, now: Instant, cause: String, asked: Option<Duration>, spread: f64) {
+        self.refused = false;
+        let still = self.holds_until.is_some_and(|until| until > now);
+        if !still {
+            self.state = match self.holds_until.take() {
+                Some(_) => RegistrationState::Expired,
+                None => RegistrationState::FailWait,
+            };
+            self.granted = None;
+        }
+        self.cause = Some(cause);
+        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
+        self.failures = self.failures.saturating_add(1);
+        let pause = asked.map_or(pause, |asked| asked.clamp(FIRST_PAUSE, LONGEST_PAUSE));
+        self.next = now + pause.mul_f64(1.0 + 0.5 * spread);
+    }
+}
+
+/// How long the server lets `contact` hold (RFC 3261 10.2.4).
+fn granted(response: &Message, contact: &str) -> Option<Duration> {
+    let ours = NameAddr::parse(contact).and_then(|contact| Uri::parse(&contact.uri))?;
+    let same = |uri: &Uri| {
+        uri.user == ours.user && uri.host.eq_ignore_ascii_case(&ours.host) && uri.port == ours.port
+    };
+    let bindings: Vec<NameAddr> = response.list("Contact").filter_map(NameAddr::parse).collect();
+    let found = bindings.iter().find(|binding| Uri::parse(&binding.uri).is_some_and(|uri| same(&uri)));
+    // A server may have written our address as it sees it.
+    let binding = found.or_else(|| bindings.first().filter(|_| bindings.len() == 1));
+    let of_binding = binding.and_then(|binding| {
+        let (_, value) = binding.params.iter().find(|(name, _)| name.eq_ignore_ascii_case("expires"))?;
+        decimal(value.as_deref()?)
+    });
+    of_binding.or_else(|| response.header("Expires").and_then(decimal)).map(Duration::from_secs)
+}
+
+/// A display name in front of an address.
+fn display(name: &str) -> String {
+    let name: String = name.chars().filter(|c| !c.is_control()).collect();
+    format!("\"{}\" ", name.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+const SHORTEST: Duration = Duration::from_secs(30);
+const LONGEST: Duration = Duration::from_secs(86_400);
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

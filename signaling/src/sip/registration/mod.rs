@@ -1,0 +1,108 @@
+//! Registration with a SIP server (RFC 3261 10.2): told where to send our calls, over and over.
+
+mod machine;
+mod task;
+
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub use super::digest::Credentials;
+use super::incoming::Transport;
+
+/// An account at a SIP server.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// The server's host name or address.
+    pub server: String,
+    /// Its port, if not 5060.
+    pub port: Option<u16>,
+    /// How it is reached.
+    pub transport: Transport,
+    /// The user part of the address of record, and of our Contact.
+    pub user: String,
+    /// The name that is shown.
+    pub display_name: Option<String>,
+    /// What to answer when the server asks who we are.
+    pub credentials: Option<Credentials>,
+    /// How long a registration is asked to hold.
+    pub expires: Duration,
+}
+
+/// How a registration stands, in the words that operators of switches know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RegistrationState {
+    /// UNREGED: nothing was tried, or it was taken back.
+    Unregistered,
+    /// TRYING: a request is on its way.
+    Trying,
+    /// REGED: calls come to us.
+    Registered,
+    /// FAIL_WAIT: it failed and will be tried again.
+    FailWait,
+    /// EXPIRED: it held, and could not be renewed in time.
+    Expired,
+}
+
+impl RegistrationState {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Unregistered, Self::Trying, Self::Registered, Self::FailWait, Self::Expired];
+
+    /// The familiar word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unregistered => "UNREGED",
+            Self::Trying => "TRYING",
+            Self::Registered => "REGED",
+            Self::FailWait => "FAIL_WAIT",
+            Self::Expired => "EXPIRED",
+        }
+    }
+}
+
+/// How a registration stands, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegistrationStatus {
+    /// How it stands.
+    pub state: RegistrationState,
+    /// Why it failed last, until it succeeds.
+    pub cause: Option<String>,
+    /// Since when it stands so.
+    pub since: SystemTime,
+    /// How long the server lets it hold.
+    pub expires: Option<Duration>,
+}
+
+/// A running registration. Dropping it ends the renewals; [`Registration::end`] takes it back, too.
+#[derive(Debug)]
+pub struct Registration {
+    status: watch::Receiver<RegistrationStatus>,
+    ending: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Registration {
+    /// How it stands now, and each change.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<RegistrationStatus> {
+        self.status.clone()
+    }
+
+    /// Takes the registration back and waits for the server's answer, at most 2 s.
+    pub async fn end(mut self) {
+        self.ending.cancel();
+        // A server that does not answer forgets us by itself.
+        let _ = tokio::time::timeout(GOODBYE, &mut self.task).await;
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.ending.cancel();
+    }
+}
+
+const GOODBYE: Duration = Duration::from_secs(2);
