@@ -321,7 +321,11 @@ impl Backend {
                 FromWorker::Interrupted { at, speech_at: speech.at, speech: speech.timestamp, report }
             }
             What::Unheard { .. } => return self.poll(),
-            What::Began => FromWorker::Began { at, report },
+            What::Began => {
+                // The first sample of the spurt, behind whatever was left out before it.
+                report.position = self.positions.of(position);
+                FromWorker::Began { at, report }
+            }
             What::Empty => {
                 report.complete = true;
                 if self.is_speaking() {

@@ -1,7 +1,8 @@
 //! Whether the caller speaks, and whether that interrupts the bot.
 //!
-//! Speech is what the energy detector takes for it and what is louder than -46 dBov besides: the noise of a line
-//! and the bot's own echo are below that as a rule. A spurt of speech ends 300 ms after its last such frame.
+//! Speech is what the energy detector takes for it and what is louder than -40 dBov besides. Callers speak at -20 to
+//! -35; the noise of a line and what comes back of the bot's own voice are lower, and a voice whose active level
+//! is -50 dBov has no frame above -41. A spurt of speech ends 300 ms after its last such frame.
 //!
 //! Speech that begins while the bot speaks interrupts as soon as it has lasted long enough, which may be at once.
 //! Speech that was there before interrupts when it goes on for 300 ms more: a bot that answers early is heard
@@ -103,8 +104,8 @@ impl Speech {
     }
 }
 
-/// The mean square of a sample at -46 dBov.
-const LEAST_POWER: u64 = 26_971;
+/// The mean square of a sample at -40 dBov.
+const LEAST_POWER: u64 = 107_368;
 /// Longer than the closure of a plosive, and than most pauses between words.
 const HANG: Duration = Duration::from_millis(300);
 const GOING_ON: Duration = Duration::from_millis(300);
