@@ -59,6 +59,15 @@ impl Digit {
 
 const DIGITS: &[u8; 16] = b"0123456789*#ABCD";
 
+/// A call that has listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tapped {
+    /// With an app.
+    Stream(StreamId),
+    /// Of two parties.
+    Relay(RelayId),
+}
+
 /// One request to a worker. The worker takes a bounded number per loop, in order.
 #[derive(Debug)]
 pub enum Command {
@@ -143,6 +152,20 @@ pub enum Command {
         /// Which relay.
         id: RelayId,
     },
+    /// Adds a listener to a call. Answered by `TapDetached` if the call is gone or has as many as it may.
+    AddTap {
+        /// Which call.
+        call: Tapped,
+        /// The listener's end.
+        tap: Box<crate::ai::tap::TapPort>,
+    },
+    /// Takes a listener out of a call. Answered by `TapDetached` if it was there.
+    RemoveTap {
+        /// Which call.
+        call: Tapped,
+        /// Which listener.
+        tap: crate::ai::tap::TapId,
+    },
     /// Ends the worker's loop; streams and relays still there are removed first.
     Shutdown,
 }
@@ -163,6 +186,10 @@ impl Command {
             | Self::UpdateRelay { id, .. }
             | Self::QueryRelay { id, .. }
             | Self::RemoveRelay { id } => Some(id.worker),
+            Self::AddTap { call, .. } | Self::RemoveTap { call, .. } => Some(match call {
+                Tapped::Stream(id) => id.worker,
+                Tapped::Relay(id) => id.worker,
+            }),
             Self::Shutdown => None,
         }
     }

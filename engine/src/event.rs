@@ -139,6 +139,13 @@ pub enum Event {
         /// The memory.
         relay: Box<Relay>,
     },
+    /// A listener that is no part of the call any more, or never became one, for its owner to free.
+    TapDetached {
+        /// Which call.
+        call: crate::command::Tapped,
+        /// The listener's end.
+        tap: Box<crate::ai::tap::TapPort>,
+    },
     /// The relay's code panicked. Only this relay ended; a bug to report.
     RelayPanicked {
         /// Which relay.

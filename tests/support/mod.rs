@@ -5,6 +5,7 @@ pub(crate) mod agent;
 pub(crate) mod audio;
 pub(crate) mod baresip;
 pub(crate) mod bystander;
+pub(crate) mod kamailio;
 pub(crate) mod ng;
 pub(crate) mod pcap;
 pub(crate) mod phone;

@@ -158,6 +158,23 @@ impl AiRuntime {
         wait.await.unwrap_or(Err(ConnectError::Shutdown))
     }
 
+    /// Runs a task on the least busy thread, where it counts as a stream.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Result<(), ConnectError> {
+        let load = |thread: &&AiThread| thread.streams.load.load(Ordering::Relaxed);
+        let thread = self.threads.iter().min_by_key(load).ok_or(ConnectError::Shutdown)?;
+        let place = Place::take(&thread.streams);
+        thread.handle.spawn(async move {
+            task.await;
+            drop(place);
+        });
+        Ok(())
+    }
+
+    /// TLS with the public authorities.
+    pub(super) fn public_tls(&self) -> Arc<rustls::ClientConfig> {
+        Arc::clone(&self.public_tls)
+    }
+
     /// The doorbells of the threads, in the order of [`AiPort::thread`]. A worker rings one after it pushed
     /// to, or pulled from, a port of that thread.
     #[must_use]
@@ -302,6 +319,9 @@ impl Opening {
             cushion: self.config.cushion,
             cushion_limit: self.config.cushion_limit,
             max_queue: self.config.max_queue.max(MIN_QUEUE),
+            line: self.config.line,
+            barge_in: self.config.barge_in,
+            latency: self.config.latency,
             ..self.port.clone()
         };
         let (port, backend): (AiPort, Backend) =
@@ -341,7 +361,7 @@ impl Opening {
 
 /// `CA` and 32 hexadecimal digits that depend on the Call-ID alone, so that logs of both sides can be
 /// joined.
-fn call_sid(call_id: &str) -> String {
+pub(super) fn call_sid(call_id: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, call_id.as_bytes());
     format!("CA{}", hex(digest.as_ref().get(..16).unwrap_or_default()))
 }
@@ -352,7 +372,7 @@ fn unix_ms() -> u64 {
     now.tv_sec.unsigned_abs() * 1000 + now.tv_nsec.unsigned_abs() / 1_000_000
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

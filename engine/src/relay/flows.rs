@@ -80,7 +80,7 @@ impl Relay {
         if !parameters.in_kernel
             || self.silence_reported
             || self.parties[side.index()].beside >= Party::MOST_BESIDE
-            || parameters.taps.inband_dtmf
+            || self.hears_audio()
             || !Side::BOTH.into_iter().all(is_settled)
             || !Side::BOTH.into_iter().all(|side| parameters.legs[side.index()].direction.sends())
         {

@@ -26,6 +26,7 @@ mod taps;
 
 use std::net::SocketAddr;
 
+use crate::ai::tap::Taps;
 use crate::command::Digit;
 use crate::rtp::{self, Header, Packet};
 use crate::source::{Address, Permission, Verdict};
@@ -121,6 +122,7 @@ pub struct Relay {
     parameters: RelayParameters,
     parties: [Party; 2],
     ears: Option<Box<RelayEars>>,
+    listeners: Taps,
     events: Events,
     now: Instant,
     /// When somebody was heard last, as far as packets on the short way have not moved it on.
@@ -177,6 +179,7 @@ impl Relay {
             directions: [direction(a), direction(b)],
             parties: [Party::new(a, options.silent_peer_limit), Party::new(b, options.silent_peer_limit)],
             ears: parameters.taps.inband_dtmf.then(RelayEars::new),
+            listeners: Taps::default(),
             parameters,
             events: Events::default(),
             now: Instant::ZERO,
@@ -491,7 +494,10 @@ impl Relay {
 
     /// Lets the taps hear a packet.
     fn listen(&mut self, now: Instant, side: Side, header: &Header, known: Known, payload: &[u8]) {
-        let Self { parties, events, ears, parameters, directions, .. } = self;
+        let Self { parties, events, ears, parameters, directions, listeners, .. } = self;
+        if let Some(law) = known.law {
+            listeners.hear_packet(side.track(), now, law, header.timestamp, payload);
+        }
         let keys = &mut parties[side.index()].keys;
         if known.action == Action::Event {
             if parameters.taps.telephone_events {
@@ -518,7 +524,7 @@ impl Relay {
 
     /// Copies what the usual packet needs to where it looks.
     fn refresh(&mut self) {
-        let is_quiet = !self.silence_reported && !self.parameters.taps.inband_dtmf;
+        let is_quiet = !self.silence_reported && !self.hears_audio();
         for side in Side::BOTH {
             let (leg, party) = (&self.parameters.legs[side.index()], &self.parties[side.index()]);
             let destination = self.destination(self.now, side.other()).ok();

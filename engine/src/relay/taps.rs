@@ -1,6 +1,7 @@
 //! Who listens to what a party sends: keys as telephone-events, and keys as tones.
 
-use super::{RelayEvent, Side};
+use super::{Relay, RelayEvent, Side};
+use crate::ai::tap::{TapId, TapPort, TapTrack};
 use crate::codec::Law;
 use crate::command::Digit;
 use crate::dtmf::inband::{InbandDetector, InbandEvent};
@@ -77,6 +78,41 @@ impl Keys {
         self.told += 1;
         self.told_inband += u64::from(inband);
         events.push(RelayEvent::Dtmf { side, digit, duration, inband });
+    }
+}
+
+impl Relay {
+    /// Adds a listener, or gives it back if there is no room.
+    #[must_use]
+    pub fn add_tap(&mut self, now: Instant, tap: Box<TapPort>) -> Option<Box<TapPort>> {
+        self.now = now;
+        let back = self.listeners.add(tap);
+        self.refresh();
+        back
+    }
+
+    /// Takes a listener out.
+    #[must_use]
+    pub fn remove_tap(&mut self, now: Instant, id: TapId) -> Option<Box<TapPort>> {
+        self.now = now;
+        let tap = self.listeners.remove(id);
+        self.refresh();
+        tap
+    }
+
+    /// Whether somebody has to hear every packet of audio.
+    pub(super) fn hears_audio(&self) -> bool {
+        self.parameters.taps.inband_dtmf || !self.listeners.is_empty()
+    }
+}
+
+impl Side {
+    /// What its party sends, as telephony platforms name it.
+    pub(super) fn track(self) -> TapTrack {
+        match self {
+            Self::A => TapTrack::Inbound,
+            Self::B => TapTrack::Outbound,
+        }
     }
 }
 

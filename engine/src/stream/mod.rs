@@ -19,6 +19,7 @@ mod receive;
 mod refusal;
 mod report;
 mod send;
+mod taps;
 
 use std::net::SocketAddr;
 
@@ -81,7 +82,9 @@ pub enum App {
 pub struct PlayoutReport {
     /// Samples handed to RTP.
     pub played_samples: u64,
-    /// The RTP timestamp after the last of them.
+    /// Where in all that was queued the playout stood. More than what was played, if some was left out.
+    pub position: u64,
+    /// The RTP timestamp of the moment: that of the sample at `position`, had it been played now.
     pub rtp_timestamp: u32,
     /// Whether everything was played.
     pub complete: bool,
@@ -188,6 +191,7 @@ pub struct Stream {
     rtcp_source: Option<SocketAddr>,
     app: App,
     ear: AiEar,
+    taps: crate::ai::tap::Taps,
     player_reported: bool,
     ai_wakeup: Option<u8>,
     events: Events,
@@ -237,6 +241,7 @@ impl Stream {
             rtcp_source: None,
             app: App::Silence,
             ear: AiEar::new(),
+            taps: Default::default(),
             player_reported: false,
             ai_wakeup: None,
             events: Events::default(),

@@ -8,6 +8,7 @@ use xdp::{Datagram, Device, Flow, FlowCounters, Outgoing, Path, PayloadTypes, Po
 use super::demux::Owner;
 use super::outbox::Outbox;
 use super::streams::{Streams, guard, rtcp_address};
+use crate::ai::tap::{TapId, TapPort};
 use crate::command::RelayId;
 use crate::event::{Event, RelayMemory};
 use crate::relay::{
@@ -184,6 +185,39 @@ impl Streams {
         let kernel = active.kernel(device.as_ref());
         *report = active.with_relay(|relay| relay.statistics(now, kernel));
         self.outbox.answer(Event::RelayReport { id, report });
+    }
+
+    /// Adds a listener, or gives it back.
+    pub(super) fn add_relay_tap(
+        &mut self,
+        now: Instant,
+        id: RelayId,
+        tap: Box<TapPort>,
+    ) -> Option<Box<TapPort>> {
+        let Some(active) = self.relays.active(id) else {
+            self.counters.commands_unknown_stream.increment();
+            return Some(tap);
+        };
+        let mut tap = Some(tap);
+        let added = guard(|| {
+            active.with_relay(|relay| tap = tap.take().and_then(|tap| relay.add_tap(now, tap)));
+        });
+        active.panicked |= added.is_none();
+        // What the kernel forwards nobody hears: it is taken back.
+        self.settle_relay(id.slot);
+        tap
+    }
+
+    /// Takes a listener out.
+    pub(super) fn remove_relay_tap(&mut self, now: Instant, id: RelayId, tap: TapId) -> Option<Box<TapPort>> {
+        let Some(active) = self.relays.active(id) else {
+            self.counters.commands_unknown_stream.increment();
+            return None;
+        };
+        let removed = guard(|| active.with_relay(|relay| relay.remove_tap(now, tap)));
+        active.panicked |= removed.is_none();
+        self.settle_relay(id.slot);
+        removed.flatten()
     }
 
     pub(super) fn remove_relay(&mut self, now: Instant, id: RelayId) {

@@ -14,7 +14,7 @@ use super::demux::{Demux, Owner};
 use super::outbox::Outbox;
 use super::relays::Relays;
 use super::wheel::Wheel;
-use crate::command::{Command, StreamId};
+use crate::command::{Command, StreamId, Tapped};
 use crate::event::Event;
 use crate::stream::{Component, Stream, StreamEvent};
 use crate::time::{Duration, Instant};
@@ -131,6 +131,28 @@ impl Streams {
             Command::UpdateRelay { id, update } => self.update_relay(now, id, update),
             Command::QueryRelay { id, report } => self.query_relay(now, id, report),
             Command::RemoveRelay { id } => self.remove_relay(now, id),
+            Command::AddTap { call, tap } => {
+                // Its memory goes back whatever happens to it here.
+                let mut tap = Some(tap);
+                match call {
+                    Tapped::Stream(id) => {
+                        self.with_stream(id, |stream| tap = tap.take().and_then(|tap| stream.add_tap(tap)));
+                    }
+                    Tapped::Relay(id) => tap = tap.and_then(|tap| self.add_relay_tap(now, id, tap)),
+                }
+                if let Some(tap) = tap {
+                    self.outbox.answer(Event::TapDetached { call, tap });
+                }
+            }
+            Command::RemoveTap { call, tap } => {
+                let tap = match call {
+                    Tapped::Stream(id) => self.with_stream(id, |stream| stream.remove_tap(tap)).flatten(),
+                    Tapped::Relay(id) => self.remove_relay_tap(now, id, tap),
+                };
+                if let Some(tap) = tap {
+                    self.outbox.answer(Event::TapDetached { call, tap });
+                }
+            }
             Command::Shutdown => return false,
         }
         true

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::AudioFormat;
 use crate::command::Digit;
 use crate::time::Duration;
 
@@ -147,6 +148,8 @@ pub enum Incoming {
         /// What it is part of, for [`ItemPlayed`]: numbers in the order of the items; 0 where the dialect has none.
         item: u32,
     },
+    /// Bot audio from here on is in this format, which [`super::Codec::formats`] tells from now on too.
+    BotFormat(AudioFormat),
     /// No more audio of this utterance comes: its tail need not wait.
     AudioEnd,
     /// Tell when the audio so far has been played.

@@ -3,18 +3,26 @@
 
 mod asterisk;
 mod audio_stream;
+mod audiosocket;
 mod base64;
 mod clip;
+mod deepgram;
+mod details;
+mod elevenlabs;
 mod exotel;
 mod format;
+mod gemini;
 mod jambonz;
 mod json;
+mod keypad;
 mod message;
+mod overlay;
 mod plivo;
 mod raw;
 mod realtime;
 mod scan;
 mod settings;
+mod tap;
 mod telephony;
 #[cfg(test)]
 mod telephony_tests;
@@ -28,6 +36,8 @@ pub use message::{
     ToolResult,
 };
 pub use settings::{AgentSettings, Carrier, Handshake, StreamStart, Tool};
+pub(in crate::ai) use tap::TapWire;
+pub use tap::{TapDialect, TapTracks};
 
 /// The language of an AI backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -59,9 +69,34 @@ pub enum Dialect {
     AudioStream,
     /// Audio in binary messages and nothing else.
     Raw,
+    /// Deepgram Voice Agent.
+    Deepgram,
+    /// ElevenLabs Agents.
+    ElevenLabs,
+    /// Gemini Live.
+    Gemini,
+    /// Asterisk's AudioSocket over TCP; we act as Asterisk.
+    AudioSocket,
 }
 
 impl Dialect {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[
+        Self::Twilio,
+        Self::OpenAi,
+        Self::VoiceLive,
+        Self::Telnyx,
+        Self::Plivo,
+        Self::Vonage,
+        Self::Exotel,
+        Self::Asterisk,
+        Self::AsteriskApp,
+        Self::Jambonz,
+        Self::AudioFork,
+        Self::AudioStream,
+        Self::Raw,
+    ];
+
     /// How a connection begins, besides what the configuration says.
     #[must_use]
     pub fn handshake(self, settings: &AgentSettings) -> Handshake {
@@ -78,6 +113,10 @@ impl Dialect {
             Self::Asterisk | Self::AsteriskApp => Handshake::of_subprotocol("media"),
             Self::Jambonz => Handshake::of_subprotocol("audio.jambonz.org"),
             Self::AudioFork => Handshake::of_subprotocol("audio.drachtio.org"),
+            Self::Deepgram => deepgram::Deepgram::handshake(),
+            Self::ElevenLabs => elevenlabs::ElevenLabs::handshake(settings),
+            Self::Gemini => gemini::Gemini::handshake(settings),
+            Self::AudioSocket => audiosocket::AudioSocket::handshake(),
         }
     }
 
@@ -98,6 +137,10 @@ impl Dialect {
             Self::AudioFork => Box::new(jambonz::Listen::audio_fork(start)),
             Self::AudioStream => Box::new(audio_stream::AudioStream::new(start)),
             Self::Raw => Box::new(raw::Raw::new(start)),
+            Self::Deepgram => Box::new(deepgram::Deepgram::new(&start)),
+            Self::ElevenLabs => Box::new(elevenlabs::ElevenLabs::new(start)),
+            Self::Gemini => Box::new(gemini::Gemini::new(start)),
+            Self::AudioSocket => Box::new(audiosocket::AudioSocket::new(&start)),
         }
     }
 }

@@ -82,6 +82,7 @@ pub struct Handshake {
     /// Added to the URL's query unless it has the name.
     pub query: Vec<(&'static str, String)>,
     /// The header field and the scheme that carry the configured credential; `Authorization` and `Bearer` if `None`.
+    /// Without a scheme the credential stands alone.
     pub credential: Option<(&'static str, &'static str)>,
 }
 
