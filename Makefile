@@ -71,4 +71,4 @@ setup-bench:
 
 clean:
 	cargo clean
-	rm -rf benches/kernels/target benches/websocket/target tests/fuzz/target tests/simd/target tests/fuzz/artifacts tests/fuzz/corpus .venv sidetone-data
+	rm -rf benches/kernels/target benches/websocket/target tests/fuzz/target tests/simd/target tests/fuzz/artifacts tests/fuzz/corpus .venv .venv-vendors sidetone-data

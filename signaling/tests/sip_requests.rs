@@ -14,7 +14,7 @@ async fn options_tells_what_we_can_and_whether_we_drain() {
     let mut peer = Peer::new(address).await;
     let ok = peer.ask("OPTIONS", "", "").await;
     assert_eq!(ok.status(), 200);
-    assert_eq!(ok.header("Allow"), Some("INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, INFO"));
+    assert_eq!(ok.header("Allow"), Some("INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, INFO, NOTIFY"));
     assert!(ok.header("Accept").unwrap().contains("application/sdp"));
     assert_eq!((ok.header("Accept-Encoding"), ok.header("Accept-Language")), (Some("identity"), Some("en")));
     assert_eq!(ok.header("Supported"), Some("100rel, timer"));

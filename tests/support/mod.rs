@@ -5,6 +5,7 @@ pub(crate) mod agent;
 pub(crate) mod audio;
 pub(crate) mod baresip;
 pub(crate) mod bystander;
+pub(crate) mod kamailio;
 pub(crate) mod ng;
 pub(crate) mod pcap;
 pub(crate) mod phone;
@@ -14,6 +15,7 @@ pub(crate) mod rtp;
 pub(crate) mod server;
 pub(crate) mod sip;
 pub(crate) mod sipp;
+pub(crate) mod vendors;
 pub(crate) mod wav;
 
 use std::io::Write as _;

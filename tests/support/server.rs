@@ -22,12 +22,20 @@ pub(crate) struct Setup {
     pub(crate) media_ports: u16,
     /// Further flags.
     pub(crate) flags: Vec<String>,
+    /// Further environment variables.
+    pub(crate) environment: Vec<(String, String)>,
 }
 
 impl Setup {
     pub(crate) fn new(config: &str) -> Self {
         let sip_ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        Self { config: config.to_owned(), sip_ip, media_ports: 200, flags: Vec::new() }
+        Self {
+            config: config.to_owned(),
+            sip_ip,
+            media_ports: 200,
+            flags: Vec::new(),
+            environment: Vec::new(),
+        }
     }
 }
 
@@ -67,6 +75,7 @@ impl Server {
             .args(["--media-ports", &format!("{}-{}", media_ports.0, media_ports.1)])
             .args(&setup.flags)
             .env_remove("SIDETONE_CONFIG")
+            .envs(setup.environment.iter().map(|(name, value)| (name, value)))
             .args(["--ng-bind", &ng.to_string()])
             .current_dir(folder.path())
             .stdin(Stdio::null())

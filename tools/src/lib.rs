@@ -3,5 +3,6 @@
 #![warn(missing_docs)]
 
 pub mod callload;
+mod figures;
 pub mod relaybench;
 pub mod rtpload;

@@ -1,92 +1,70 @@
-//! The AI thread's end of an AI stream: keeps what does not fit the ring, remembers the names of marks.
+//! The AI thread's end of an AI stream: keeps what does not fit the ring, remembers the names of marks, and says what
+//! of the bot's audio the caller was sent.
 
-use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rtrb::{Consumer, Producer};
 
+use super::budget::Budget;
 use super::counters::AiCounters;
-use super::shared::{QueuedMark, Shared, Upstream};
-use crate::command::Digit;
+use super::dialect::AudioFormat;
+use super::line::Line;
+use super::playout::{Backlog, Marks, Positions};
+use super::port::PortConfig;
+use super::report::{AudioBlock, FromWorker};
+use super::shared::{QueuedMark, Report, Shared, Upstream, What};
 use crate::stream::PlayoutReport;
 use crate::time::{Duration, Instant};
 
 /// The end that faces the AI backend. Call [`Backend::top_up`] about every frame.
+///
+/// Every sample of bot audio that is accepted has a position, counted from the stream's start; what is refused has
+/// none. So an item of the bot's that was queued while [`Backend::position`] went from `a` to `b` is the span `a..b`,
+/// and [`Backend::played`] says how much of it the caller was sent, whatever was left out of it and why: exact at
+/// the moment of the last report that [`Backend::poll`] gave.
 #[derive(Debug)]
 pub struct Backend {
     upstream: Consumer<Upstream>,
     audio: Producer<u8>,
-    marks: Producer<QueuedMark>,
     pub(super) shared: Arc<Shared>,
     counters: Arc<AiCounters>,
-    /// Bot audio that does not fit the ring yet. Grows on demand.
-    backlog: VecDeque<u8>,
-    /// Marks whose audio is not in the ring yet, or that found the mark ring full.
-    waiting: VecDeque<QueuedMark>,
-    /// The names of all marks not answered yet, oldest first.
-    names: VecDeque<(u64, String)>,
-    name_bytes: usize,
-    /// The position after the last byte in the ring.
+    line: Line,
+    /// Bot audio that does not fit the ring yet.
+    backlog: Backlog,
+    marks: Marks,
+    positions: Positions,
+    budget: Budget,
+    /// Samples handed to the ring.
     written: u64,
+    /// Where in the ring the last utterance that is known to be whole ends.
+    utterance_end: u64,
+    ring_bytes: usize,
     max_queue_bytes: usize,
-    next_mark: u64,
+    /// The worker's clock, as of the last report.
+    now: Instant,
+    /// The caller has interrupted, and the last audio of what they interrupted came then.
+    cut_off: Option<Instant>,
+    drained_wanted: bool,
+    tally: Tally,
 }
 
-/// What the worker has reported.
-#[derive(Debug, PartialEq, Eq)]
-pub enum FromWorker {
-    /// Caller audio.
-    Audio {
-        /// When the worker queued it.
-        at: Instant,
-        /// Samples since the stream's start on the RTP timeline.
-        timestamp: u64,
-        /// PCMU, at most 20 ms.
-        audio: AudioBlock,
-    },
-    /// The caller pressed and released a key.
-    Digit {
-        /// Samples since the stream's start on the RTP timeline.
-        timestamp: u64,
-        /// The key.
-        digit: Digit,
-        /// How long it was down.
-        duration: Duration,
-    },
-    /// The audio before a mark was played, or cleared.
-    MarkPlayed {
-        /// The mark's name.
-        name: String,
-        /// How far the playout was.
-        report: PlayoutReport,
-    },
-    /// A clear has taken effect.
-    Cleared {
-        /// How far the playout was.
-        report: PlayoutReport,
-    },
-}
-
-/// At most 20 ms of PCMU.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct AudioBlock {
-    len: u8,
-    bytes: [u8; super::shared::BLOCK_BYTES],
-}
-
-impl std::ops::Deref for AudioBlock {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        self.bytes.get(..usize::from(self.len)).unwrap_or(&self.bytes)
-    }
-}
-
-impl std::fmt::Debug for AudioBlock {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "AudioBlock({} bytes)", self.len)
-    }
+/// What one stream has lost, so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Times that the latency budget was exceeded.
+    pub budget_exceeded: u64,
+    /// Bot audio refused or left out because too much was queued.
+    pub bot_samples_dropped: u64,
+    /// Times that the engine's detector made the bot be silent.
+    pub interruptions: u64,
+    /// Bot audio that came after that and belonged to what was interrupted.
+    pub bot_samples_cut_off: u64,
+    /// Gaps inside spurts of bot audio.
+    pub underruns: u64,
+    /// Caller audio that the AI thread was too slow for.
+    pub caller_samples_dropped: u64,
 }
 
 impl Backend {
@@ -96,118 +74,162 @@ impl Backend {
         marks: Producer<QueuedMark>,
         shared: Arc<Shared>,
         counters: Arc<AiCounters>,
-        max_queue_bytes: usize,
+        config: &PortConfig,
     ) -> Self {
+        let line = Line::new(config.line);
+        let ring_bytes = audio.buffer().capacity();
+        let budget = Budget::new(config.latency, line);
         Self {
             upstream,
             audio,
-            marks,
             shared,
+            marks: Marks::new(marks, Arc::clone(&counters)),
             counters,
-            backlog: VecDeque::new(),
-            waiting: VecDeque::new(),
-            names: VecDeque::new(),
-            name_bytes: 0,
+            line,
+            backlog: Backlog::new(line),
+            positions: Positions::default(),
+            ring_bytes: line.bytes(budget.ring(line.samples(ring_bytes))),
+            budget,
             written: 0,
-            max_queue_bytes,
-            next_mark: 0,
+            utterance_end: 0,
+            max_queue_bytes: config.line.bytes(config.max_queue).max(ring_bytes),
+            now: Instant::ZERO,
+            cut_off: None,
+            drained_wanted: false,
+            tally: Tally::default(),
         }
     }
 
-    /// Queues bot audio (PCMU, any length). Returns how many bytes did not fit and were dropped: the newest.
+    /// Queues bot audio: whole samples as the line has them, any length. Returns how many bytes did not fit and
+    /// were dropped: the newest.
+    ///
+    /// After an interruption by the engine, audio is taken for the rest of what was interrupted, and left out, until
+    /// [`Backend::begin_utterance`] or [`Backend::clear`], the end of the caller's speech, or 200 ms without audio.
     pub fn queue_audio(&mut self, audio: &[u8]) -> usize {
-        let room = self.max_queue_bytes.saturating_sub(self.queued());
-        let (fits, excess) = audio.split_at(room.min(audio.len()));
         self.counters.bot_audio_bytes.add(audio.len() as u64);
-        self.counters.bot_audio_overflow_bytes.add(excess.len() as u64);
-        self.top_up();
-        if self.backlog.is_empty() {
-            let (sent, rest) = self.audio.push_partial_slice(fits);
-            self.written += sent.len() as u64;
-            self.backlog.extend(rest);
-        } else {
-            self.backlog.extend(fits);
+        if self.is_cut_off() {
+            self.tally.bot_samples_cut_off += self.line.samples(audio.len());
+            self.counters.bot_audio_cut_off_bytes.add(audio.len() as u64);
+            return 0;
         }
+        let queued = self.queued();
+        let budget = self.budget.room(self.line.samples(queued)).min(self.line.samples(usize::MAX));
+        let (full, budget) = (self.max_queue_bytes.saturating_sub(queued), self.line.bytes(budget));
+        let (fits, excess) = audio.split_at(full.min(budget).min(audio.len()));
+        if budget < full {
+            self.counters.budget_refused_bytes.add(excess.len() as u64);
+        } else {
+            self.counters.bot_audio_overflow_bytes.add(excess.len() as u64);
+        }
+        self.tally.bot_samples_dropped += self.line.samples(excess.len());
+        self.top_up();
+        let now = if self.backlog.is_empty() { fits.len().min(self.ring_room()) } else { 0 };
+        let (now, later) = fits.split_at(now);
+        self.written += self.line.samples(self.audio.push_partial_slice(now).0.len());
+        self.backlog.push(later);
+        self.keep_budget(excess.len());
         excess.len()
+    }
+
+    /// What is queued from now on does not belong to what the caller has interrupted.
+    pub fn begin_utterance(&mut self) {
+        self.cut_off = None;
+    }
+
+    /// No more audio of this utterance comes: its tail is played at once, and the gap behind it is no underrun.
+    pub fn end_utterance(&mut self) {
+        self.utterance_end = self.end();
+        self.top_up();
     }
 
     /// Queues a mark behind the audio queued so far. With nothing queued it comes back at once as the
     /// result, to be answered; otherwise [`Backend::poll`] tells when it was passed.
     pub fn queue_mark(&mut self, name: String) -> Option<String> {
         self.counters.marks_received.increment();
-        if self.names.is_empty() && !self.is_speaking() {
+        if self.marks.is_empty() && !self.is_speaking() {
             return Some(name);
         }
-        if self.names.len() >= MAX_MARKS || self.name_bytes.saturating_add(name.len()) > MAX_NAME_BYTES {
-            self.counters.marks_overflow.increment();
-            return None;
-        }
-        let id = self.next_mark;
-        self.next_mark += 1;
-        self.waiting.push_back(QueuedMark { position: self.written + self.backlog.len() as u64, id });
-        self.name_bytes += name.len();
-        self.names.push_back((id, name));
+        self.marks.push(name, self.end());
         self.top_up();
         None
     }
 
-    /// Drops all queued bot audio; it takes effect before the next byte the worker pulls. Marks that wait
-    /// are reported by [`Backend::poll`].
+    /// Drops all queued bot audio; it takes effect before the next frame. [`Backend::poll`] tells of it and of the
+    /// marks that waited.
     pub fn clear(&mut self) {
         self.counters.clears.increment();
         if !self.is_speaking() {
             self.counters.clear_of_empty_queue.increment();
         }
-        self.backlog.clear();
-        self.backlog.shrink_to(KEPT_BACKLOG_BYTES);
-        for mark in &mut self.waiting {
-            mark.position = self.written;
-        }
+        self.cut_off = None;
+        self.drop_backlog();
         self.shared.clear_to.store(self.written, Ordering::Release);
         self.shared.clears.fetch_add(1, Ordering::Release);
         self.top_up();
     }
 
+    /// Keeps queued audio and plays none, from the next frame on. Clears and interruptions work as ever.
+    pub fn pause(&mut self) {
+        self.shared.is_paused.store(true, Ordering::Release);
+    }
+
+    /// Plays on.
+    pub fn resume(&mut self) {
+        self.shared.is_paused.store(false, Ordering::Release);
+    }
+
+    /// Wants [`FromWorker::Drained`], once, when nothing is queued: at the next [`Backend::poll`] if that is so now.
+    pub fn report_drained(&mut self) {
+        self.drained_wanted = true;
+    }
+
     /// Moves what fits from the backlog to the worker.
     pub fn top_up(&mut self) {
         if !self.backlog.is_empty() {
+            let room = self.ring_room();
             let (first, second) = self.backlog.as_slices();
+            let first = first.get(..room).unwrap_or(first);
+            let second = second.get(..room - first.len()).unwrap_or(second);
             let mut moved = self.audio.push_partial_slice(first).0.len();
             if moved == first.len() {
                 moved += self.audio.push_partial_slice(second).0.len();
             }
-            self.written += moved as u64;
-            self.backlog.drain(..moved);
-            if self.backlog.is_empty() {
-                self.backlog.shrink_to(KEPT_BACKLOG_BYTES);
-            }
+            self.written += self.line.samples(moved);
+            self.backlog.advance(moved);
         }
-        while let Some(&mark) = self.waiting.front() {
-            if mark.position > self.written || self.marks.push(mark).is_err() {
-                return;
-            }
-            self.waiting.pop_front();
+        if self.utterance_end <= self.written {
+            self.shared.utterance_end.store(self.utterance_end, Ordering::Release);
         }
+        self.marks.top_up(self.written);
     }
 
-    /// The next thing that the worker reported.
+    /// The next thing that happened.
     pub fn poll(&mut self) -> Option<FromWorker> {
-        Some(match self.upstream.pop().ok()? {
-            Upstream::Audio { at, timestamp, len, bytes } => {
-                FromWorker::Audio { at, timestamp, audio: AudioBlock { len, bytes } }
+        let report = match self.upstream.pop() {
+            Ok(Upstream::Audio { at, timestamp, len, bytes }) => {
+                self.now = at;
+                return Some(FromWorker::Audio { at, timestamp, audio: AudioBlock { len, bytes } });
             }
-            Upstream::Digit { timestamp, digit, duration } => {
-                FromWorker::Digit { timestamp, digit, duration }
+            Ok(Upstream::Digit { timestamp, digit, duration }) => {
+                return Some(FromWorker::Digit { timestamp, digit, duration });
             }
-            Upstream::Cleared { report } => FromWorker::Cleared { report },
-            Upstream::MarkPlayed { id, report } => {
-                // The ring keeps the order, so this is always the oldest.
-                let (oldest, name) = self.names.pop_front()?;
-                debug_assert_eq!(oldest, id, "marks are answered in order");
-                self.name_bytes -= name.len();
-                FromWorker::MarkPlayed { name, report }
-            }
-        })
+            Ok(Upstream::Report(report)) => report,
+            Err(_) => return self.poll_queue(),
+        };
+        self.now = report.at;
+        self.take(report)
+    }
+
+    /// The position of the next sample to be queued.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.positions.of(self.end())
+    }
+
+    /// How many samples of a span of positions were handed to RTP for the caller, at the moment of the last report.
+    #[must_use]
+    pub fn played(&self, span: Range<u64>) -> u64 {
+        self.positions.played(span)
     }
 
     /// Whether bot audio still waits to be played.
@@ -219,7 +241,29 @@ impl Backend {
     /// Bytes of bot audio that wait to be played.
     #[must_use]
     pub fn queued(&self) -> usize {
-        self.backlog.len() + (super::port::AUDIO_RING_BYTES - self.audio.slots())
+        self.backlog.len() + self.in_ring()
+    }
+
+    /// How long they last.
+    #[must_use]
+    pub fn queued_for(&self) -> Duration {
+        self.line.format().duration(self.queued() as u64)
+    }
+
+    /// What the line has.
+    #[must_use]
+    pub fn line(&self) -> AudioFormat {
+        self.line.format()
+    }
+
+    /// What was lost so far.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        Tally {
+            underruns: self.shared.underruns.load(Ordering::Relaxed),
+            caller_samples_dropped: self.shared.caller_samples_dropped.load(Ordering::Relaxed),
+            ..self.tally
+        }
     }
 
     /// Bytes of memory that the backlog holds.
@@ -233,13 +277,121 @@ impl Backend {
     pub fn is_ended(&self) -> bool {
         self.shared.ended.load(Ordering::Acquire) || self.audio.is_abandoned()
     }
+
+    /// What the worker does not tell.
+    fn poll_queue(&mut self) -> Option<FromWorker> {
+        let queued = self.line.samples(self.queued());
+        self.budget.observe(queued);
+        if let Some(high) = self.budget.pressure(queued) {
+            return Some(FromWorker::Pressure { high });
+        }
+        let drained = self.drained_wanted && queued == 0;
+        self.drained_wanted &= !drained;
+        drained.then_some(FromWorker::Drained)
+    }
+
+    fn take(&mut self, Report { at, rtp_timestamp, position, played, what }: Report) -> Option<FromWorker> {
+        if let What::Unheard { from } = what {
+            self.positions.skip_ring(from..position);
+        }
+        let mut report = PlayoutReport {
+            played_samples: played,
+            position: self.positions.reach(position),
+            rtp_timestamp,
+            complete: false,
+        };
+        Some(match what {
+            What::Mark { id, complete } => {
+                report.complete = complete;
+                FromWorker::MarkPlayed { at, name: self.marks.pop(id)?, report }
+            }
+            What::Cleared { to } => {
+                self.positions.skip_ring(position..to);
+                FromWorker::Cleared { at, report }
+            }
+            What::Interrupted { number, speech } => {
+                self.drop_backlog();
+                // What has come to the ring since belongs to it, too.
+                self.positions.skip_ring(position..self.written);
+                self.cut_off = Some(at);
+                self.tally.interruptions += 1;
+                self.shared.interrupted_to.store(self.written, Ordering::Release);
+                self.shared.interrupts_seen.store(number, Ordering::Release);
+                self.top_up();
+                FromWorker::Interrupted { at, speech_at: speech.at, speech: speech.timestamp, report }
+            }
+            What::Unheard { .. } => return self.poll(),
+            What::Began => FromWorker::Began { at, report },
+            What::Empty => {
+                report.complete = true;
+                if self.is_speaking() {
+                    return self.poll();
+                }
+                FromWorker::Finished { at, report }
+            }
+            What::Speech { moment, speaking } => {
+                if !speaking {
+                    self.cut_off = None;
+                }
+                FromWorker::Speech { at: moment.at, timestamp: moment.timestamp, speaking }
+            }
+            What::Ended => FromWorker::Ended { at, report },
+        })
+    }
+
+    /// Whether what comes belongs to what the caller has interrupted.
+    fn is_cut_off(&mut self) -> bool {
+        let Some(last) = self.cut_off else { return false };
+        self.cut_off = (self.now.saturating_duration_since(last) < NEW_UTTERANCE).then_some(self.now);
+        self.cut_off.is_some()
+    }
+
+    /// Leaves out what the budget does not allow, if it says so.
+    fn keep_budget(&mut self, refused: usize) {
+        let queued = self.line.samples(self.queued());
+        let excess = self.line.bytes(self.budget.excess(queued));
+        if self.budget.observe(queued + self.line.samples(refused)) {
+            self.tally.budget_exceeded += 1;
+            self.counters.budget_exceeded.increment();
+        }
+        if excess == 0 {
+            return;
+        }
+        let Self { backlog, positions, marks, line, written, utterance_end, tally, counters, .. } = self;
+        backlog.shorten(excess, |at, len| {
+            let (at, samples) = (*written + line.samples(at), line.samples(len));
+            positions.leave_out(at, samples);
+            marks.leave_out(at, samples);
+            *utterance_end -= utterance_end.saturating_sub(at).min(samples);
+            tally.bot_samples_dropped += samples;
+            counters.budget_left_out_bytes.add(len as u64);
+        });
+    }
+
+    fn drop_backlog(&mut self) {
+        let samples = self.line.samples(self.backlog.len());
+        self.positions.leave_out(self.written, samples);
+        self.marks.leave_out(self.written, samples);
+        self.utterance_end = self.utterance_end.min(self.written);
+        self.backlog.clear();
+    }
+
+    /// The position in the ring after all that is queued.
+    fn end(&self) -> u64 {
+        self.written + self.line.samples(self.backlog.len())
+    }
+
+    fn in_ring(&self) -> usize {
+        self.audio.buffer().capacity() - self.audio.slots()
+    }
+
+    fn ring_room(&self) -> usize {
+        self.ring_bytes.saturating_sub(self.in_ring())
+    }
 }
 
-/// Marks that may wait at one time, and the bytes of their names.
-const MAX_MARKS: usize = 4096;
-const MAX_NAME_BYTES: usize = 256 * 1024;
-/// Backlog memory that a stream keeps once it is empty.
-const KEPT_BACKLOG_BYTES: usize = 16 * 1024;
+/// Audio that comes after such a pause is a new utterance.
+const NEW_UTTERANCE: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 #[path = "rings_tests.rs"]

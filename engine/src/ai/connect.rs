@@ -295,9 +295,12 @@ fn client_config(roots: RootCertStore) -> Result<ClientConfig, ConnectError> {
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
+/// The upgrade as the configuration and the dialect want it.
 fn upgrade_request(config: &AiConfig) -> Result<Request, ConnectError> {
+    let handshake = config.dialect.handshake(&config.settings);
+    let url = with_query(&config.url, &handshake.query)?;
     let mut request =
-        config.url.as_str().into_client_request().map_err(|error| ConnectError::Config(error.to_string()))?;
+        url.as_str().into_client_request().map_err(|error| ConnectError::Config(error.to_string()))?;
     let mut set = |name: &str, value: &str, secret: bool| {
         let bad =
             |what| ConnectError::Config(format!("the {what} of the header field {name:?} is not allowed"));
@@ -313,14 +316,36 @@ fn upgrade_request(config: &AiConfig) -> Result<Request, ConnectError> {
     let read = |secret: &Secret| secret.read().map_err(ConnectError::Config);
     if let Some(secret) = &config.authorization {
         let secret = read(secret)?;
-        // A token alone is a bearer token (RFC 6750 section 2.1).
-        let value = if secret.contains(' ') { secret } else { format!("Bearer {secret}") };
-        set("Authorization", &value, true)?;
+        let (name, value) = match handshake.credential {
+            // With a scheme of its own it is meant for this field.
+            _ if secret.contains(' ') => ("Authorization", secret),
+            // A token alone is a bearer token (RFC 6750 section 2.1).
+            None => ("Authorization", format!("Bearer {secret}")),
+            Some((name, "")) => (name, secret),
+            Some((name, scheme)) => (name, format!("{scheme} {secret}")),
+        };
+        set(name, &value, true)?;
+    }
+    if let Some(subprotocol) = handshake.subprotocol {
+        set("Sec-WebSocket-Protocol", subprotocol, false)?;
     }
     if let Some(secret) = &config.auth_token {
-        set("X-Twilio-Signature", &twilio_signature(&read(secret)?, &config.url), true)?;
+        set("X-Twilio-Signature", &twilio_signature(&read(secret)?, &url), true)?;
     }
     Ok(request)
+}
+
+/// Adds to a URL's query what is not in it.
+fn with_query(url: &str, query: &[(&'static str, String)]) -> Result<String, ConnectError> {
+    if query.is_empty() {
+        return Ok(url.to_owned());
+    }
+    let mut url = Url::parse(url).map_err(|error| ConnectError::Config(error.to_string()))?;
+    let known: Vec<String> = url.query_pairs().map(|(name, _)| name.into_owned()).collect();
+    for (name, value) in query.iter().filter(|(name, _)| !known.iter().any(|known| known == name)) {
+        url.query_pairs_mut().append_pair(name, value);
+    }
+    Ok(url.into())
 }
 
 /// The base64 of the HMAC-SHA1 of the URL.
@@ -334,6 +359,7 @@ const SEND_BUFFER_BYTES: u32 = 32 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ai::dialect::Dialect;
 
     fn target(config: &AiConfig) -> Result<Target, ConnectError> {
         Target::new(config, &Arc::new(public_tls()?))
@@ -376,6 +402,34 @@ mod tests {
             let error = target(&config).err().expect("an error").to_string();
             assert!(error.contains(part), "{error}");
         }
+    }
+
+    #[test]
+    fn dialect_adds_its_query_and_names_the_field_of_the_credential() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("secret");
+        for (dialect, secret, url, field, value) in [
+            (Dialect::OpenAi, "k", "ws://h/v1/realtime?model=gpt-realtime-2.1", "authorization", "Bearer k"),
+            (
+                Dialect::VoiceLive,
+                "k",
+                "ws://h/v1/realtime?api-version=2026-07-15&model=gpt-realtime",
+                "api-key",
+                "k",
+            ),
+            (Dialect::VoiceLive, "Bearer t", "", "authorization", "Bearer t"),
+        ] {
+            std::fs::write(&file, secret).expect("a file");
+            let authorization = Some(Secret::File(file.clone()));
+            let config = AiConfig { dialect, authorization, ..AiConfig::new("ws://h/v1/realtime") };
+            let request = upgrade_request(&config).expect("a request");
+            assert_eq!(request.headers()[field], value);
+            assert_eq!(request.headers().contains_key("authorization"), field == "authorization");
+            assert!(url.is_empty() || request.uri() == url, "{}", request.uri());
+        }
+        let own =
+            AiConfig { dialect: Dialect::VoiceLive, ..AiConfig::new("ws://h/?model=m%20n&api-version=1") };
+        assert_eq!(upgrade_request(&own).expect("a request").uri(), "ws://h/?model=m%20n&api-version=1");
     }
 
     #[test]

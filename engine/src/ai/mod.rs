@@ -1,26 +1,33 @@
 //! AI streams: the rings between a worker and a WebSocket, the pump that serves them, and the dialects.
 
 mod backend;
+mod barge_in;
+mod budget;
 mod carrier;
 mod config;
 mod connect;
 mod counters;
 pub mod dialect;
 mod figures;
+mod line;
 mod pacer;
+mod playout;
 mod port;
 mod pump;
+mod report;
 mod runtime;
 mod session;
 mod shared;
 pub mod tap;
 mod uplink;
+mod upstream;
 
-pub use backend::{AudioBlock, Backend, FromWorker};
+pub use backend::{Backend, Tally};
 pub use config::{AiConfig, BargeIn, BargeInMode, CallMeta, LatencyBudget, LatencyPolicy, Reconnect, Secret};
 pub use connect::ConnectError;
 pub use counters::AiCounters;
 pub use figures::{AiFigures, Distribution};
 pub use port::{AiPort, PortConfig};
+pub use report::{AudioBlock, FromWorker};
 pub use runtime::AiRuntime;
 pub use session::{AiEnd, AiEvent, AiFailure, AiNotice, AiRequest, AiSession};

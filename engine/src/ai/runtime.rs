@@ -319,6 +319,9 @@ impl Opening {
             cushion: self.config.cushion,
             cushion_limit: self.config.cushion_limit,
             max_queue: self.config.max_queue.max(MIN_QUEUE),
+            line: self.config.line,
+            barge_in: self.config.barge_in,
+            latency: self.config.latency,
             ..self.port.clone()
         };
         let (port, backend): (AiPort, Backend) =

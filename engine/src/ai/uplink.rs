@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::backend::FromWorker;
 use super::counters::AiCounters;
 use super::dialect::{Codec, Outbox, Outgoing};
+use super::report::FromWorker;
 use super::shared::{BLOCK_BYTES, SILENCE};
 use crate::command::Digit;
 use crate::time::{Duration, Instant};
@@ -55,8 +55,9 @@ impl Uplink {
         match report {
             FromWorker::Audio { at, timestamp, audio } => self.push_audio(at, timestamp, &audio),
             FromWorker::Digit { digit, duration, .. } => self.push_control(Item::Digit(digit, duration)),
-            FromWorker::MarkPlayed { name, report } => self.push_mark(name, report.complete),
+            FromWorker::MarkPlayed { name, report, .. } => self.push_mark(name, report.complete),
             FromWorker::Cleared { .. } => self.push_control(Item::Cleared),
+            _ => {}
         }
     }
 

@@ -105,6 +105,12 @@ impl VadLane {
     /// Before the first frame.
     pub const NEW: Self = VadLanes::NEW.lane(0);
 
+    /// Whether the last frame was above the threshold.
+    #[must_use]
+    pub const fn is_above(&self) -> bool {
+        self.run > 0
+    }
+
     /// The noise floor, as a level.
     #[must_use]
     pub fn floor(&self) -> i16 {

@@ -37,7 +37,7 @@ impl AiEar {
 
     /// Nothing is heard for so many samples: the timeline goes on, and what began a block ends it.
     fn skip(&mut self, port: &mut AiPort, tick: Instant, samples: u64) {
-        let silence = [Law::Mu.silence(); AI_BLOCK_BYTES];
+        let silence = [port.law().silence(); AI_BLOCK_BYTES];
         let padding = (AI_BLOCK_BYTES - self.filled) % AI_BLOCK_BYTES;
         let padding = samples.min(padding as u64);
         self.hear(port, tick, &silence[..padding as usize]);
@@ -69,19 +69,24 @@ impl Stream {
     /// Makes the frame of the tick at `tick`.
     pub(super) fn run_frame(&mut self, tick: Instant) {
         let samples = self.frame_samples();
-        let law = self.parameters.send.codec.law().filter(|_| !matches!(self.app, App::Ai(_)));
         let mut heard = [0; MAX_PAYLOAD_BYTES];
         let heard = &mut heard[..samples];
-        self.hear(tick, law.unwrap_or(Law::Mu), heard);
-        self.taps.hear(TapTrack::Inbound, tick, law.unwrap_or(Law::Mu), heard);
+        let law = self.hear(tick, heard);
+        self.taps.hear(TapTrack::Inbound, tick, law, heard);
         self.send_frame(tick, samples, heard);
         self.taps.advance(samples as u64);
         self.sender.advance(samples as u32);
         self.check_silence(tick);
     }
 
-    /// Writes what came in for the frame at `tick` to `heard`, and lets those hear it who listen to all.
-    fn hear(&mut self, tick: Instant, law: Law, heard: &mut [u8]) {
+    /// Writes what came in for the frame at `tick` to `heard`, and lets those hear it who listen to all. Answers
+    /// the law that it is written in.
+    fn hear(&mut self, tick: Instant, heard: &mut [u8]) -> Law {
+        // An echo goes back as it came; a backend gets what its line has.
+        let law = match &self.app {
+            App::Ai(port) => port.law(),
+            App::Silence | App::Echo | App::Player(_) => self.parameters.send.codec.law().unwrap_or(Law::Mu),
+        };
         let pulled = self.receiver.pull(tick, law, heard);
         if let Some(digit) = self.receiver.handle_timeout(tick) {
             self.handle_digit(digit);
@@ -92,6 +97,7 @@ impl Stream {
         {
             self.ai_wakeup = Some(port.thread());
         }
+        law
     }
 
     /// Frames from `tick` on that are not sent because the worker came too late. What came in for them is
@@ -102,7 +108,7 @@ impl Stream {
         if self.hears_tones() || matches!(self.app, App::Ai(_)) {
             let mut heard = [0; MAX_PAYLOAD_BYTES];
             for _ in 0..frames.min(FRAMES_HEARD_LATE) {
-                self.hear(at, Law::Mu, &mut heard[..samples]);
+                self.hear(at, &mut heard[..samples]);
                 left -= 1;
                 at += duration;
             }
@@ -139,6 +145,7 @@ impl Stream {
         }
         Some(PlayoutReport {
             played_samples: player.played_samples(),
+            position: player.played_samples(),
             rtp_timestamp: self.sender.timestamp(),
             complete: player.is_finished(),
         })
@@ -154,7 +161,7 @@ impl Stream {
         let said = &mut said[..samples];
         let Some(remote) = self.destination_now(tick) else {
             if let App::Ai(port) = &mut self.app {
-                port.pull(timestamp, said);
+                port.pass(tick, timestamp, samples);
             }
             return self.sender.pause();
         };
@@ -164,7 +171,7 @@ impl Stream {
                 if let Some(packet) = self.dtmf_sender.next_frame(timestamp, samples as u32) {
                     let payload = packet.event.write();
                     self.sender.send(tick, remote, packet.marker, event.send, packet.timestamp, &payload);
-                    return self.hold_audio(timestamp);
+                    return self.hold_audio(tick, timestamp);
                 }
             }
             None => {
@@ -176,7 +183,7 @@ impl Stream {
                     law.encode(pcm, said);
                     self.taps.hear(TapTrack::Outbound, tick, law, said);
                     self.sender.send_audio(tick, remote, format.payload_type, said);
-                    return self.hold_audio(timestamp);
+                    return self.hold_audio(tick, timestamp);
                 }
             }
         }
@@ -185,9 +192,9 @@ impl Stream {
             App::Silence => said.fill(law.silence()),
             App::Echo => said.copy_from_slice(heard),
             App::Ai(port) => {
-                let filled = port.pull(timestamp, said).min(said.len());
-                Law::Mu.transcode_in_place(law, &mut said[..filled]);
-                said[filled..].fill(law.silence());
+                port.pull(tick, timestamp, said);
+                // Unless a re-INVITE has changed the law in mid-call, the bot's audio stays as it is.
+                port.law().transcode_in_place(law, said);
             }
             App::Player(player) => {
                 let mut pcm = [0; MAX_PAYLOAD_BYTES];
@@ -198,6 +205,7 @@ impl Stream {
                     self.player_reported = true;
                     let report = PlayoutReport {
                         played_samples: player.played_samples(),
+                        position: player.played_samples(),
                         rtp_timestamp: timestamp.wrapping_add(played as u32),
                         complete: true,
                     };
@@ -210,10 +218,10 @@ impl Stream {
     }
 
     /// A key is sent instead of what the app says, which waits; only marks and clears are answered.
-    fn hold_audio(&mut self, timestamp: u32) {
+    fn hold_audio(&mut self, tick: Instant, timestamp: u32) {
         if let App::Ai(port) = &mut self.app {
             // Without a byte of room.
-            port.pull(timestamp, &mut []);
+            port.pull(tick, timestamp, &mut []);
         }
     }
 

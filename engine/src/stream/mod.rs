@@ -82,7 +82,9 @@ pub enum App {
 pub struct PlayoutReport {
     /// Samples handed to RTP.
     pub played_samples: u64,
-    /// The RTP timestamp after the last of them.
+    /// Where in all that was queued the playout stood. More than what was played, if some was left out.
+    pub position: u64,
+    /// The RTP timestamp of the moment: that of the sample at `position`, had it been played now.
     pub rtp_timestamp: u32,
     /// Whether everything was played.
     pub complete: bool,

@@ -123,7 +123,7 @@ impl Worker {
         self.frames += 1;
         self.port.push_audio(Instant::from_millis(self.frames * 20), timestamp, &[0x7e; 160]);
         let mut frame = [0; 160];
-        let len = self.port.pull(timestamp as u32, &mut frame);
+        let len = self.port.pull(Instant::from_millis(self.frames * 20), timestamp as u32, &mut frame);
         self.doorbell.ring();
         frame[..len].to_vec()
     }

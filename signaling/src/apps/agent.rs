@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
-use engine::ai::{AiConfig, CallMeta, dialect};
+use engine::ai::dialect::AgentSettings;
+use engine::ai::{AiConfig, CallMeta, Reconnect};
 
-use super::{AgentConfig, AgentDialect};
+use super::AgentConfig;
 use crate::call::CallConfig;
 use crate::sip::InviteInfo;
 
-/// An agent whose fallback prompt is loaded.
+/// An agent whose recordings are loaded.
 #[derive(Debug)]
 pub(super) struct Agent {
     pub(super) config: AgentConfig,
+    pub(super) settings: Arc<AgentSettings>,
     pub(super) fallback: Option<Arc<[i16]>>,
+    pub(super) reconnect: Option<Reconnect>,
 }
 
 impl Agent {
@@ -27,10 +30,13 @@ impl Agent {
         let custom_parameters = passed_on.chain(configured).collect();
         let defaults = AiConfig::new(agent.url.clone());
         AiConfig {
-            dialect: match agent.dialect {
-                AgentDialect::Twilio => dialect::Dialect::Twilio,
-            },
+            dialect: agent.dialect,
+            settings: Arc::clone(&self.settings),
+            barge_in: agent.barge_in,
+            latency: agent.latency,
+            reconnect: self.reconnect.clone(),
             custom_parameters,
+            account_sid: agent.account_sid.clone(),
             headers: agent.http_headers.clone(),
             authorization: agent.bearer_token.clone(),
             auth_token: agent.signing_token.clone(),
@@ -120,7 +126,9 @@ mod tests {
                 ],
                 ..AgentConfig::default()
             },
+            settings: Arc::default(),
             fallback: None,
+            reconnect: None,
         };
         let meta = CallMeta {
             from_number: "1000".into(),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use engine::ai::Reconnect;
 use engine::wav::{self, LoadError};
 
 use super::agent::Agent;
@@ -22,6 +23,9 @@ pub enum AppsError {
     /// A rule names an agent that is not there.
     #[error("a route leads to the agent {0:?}, and there is none of that name")]
     UnknownAgent(String),
+    /// An agent's fallback is not there.
+    #[error("the agent {0:?} falls back to {1:?}, and there is none of that name")]
+    UnknownFallback(String, String),
     /// A status that cannot refuse a call.
     #[error("a route rejects with status {0}; a refusal has a status from 400 to 699")]
     RejectStatus(u16),
@@ -46,9 +50,20 @@ impl Apps {
         for config in config.agents {
             let fallback = config.fallback_prompt.as_deref().map(|path| load_once(&mut prompts, path));
             let name = config.name.clone();
-            let agent = Arc::new(Agent { config, fallback: fallback.transpose()? });
+            let filler = config.reconnect.as_ref().and_then(|reconnect| reconnect.filler.as_deref());
+            let filler = filler.map(|path| load_once(&mut prompts, path)).transpose()?;
+            let reconnect =
+                config.reconnect.as_ref().map(|wanted| Reconnect { filler, ..wanted.reconnect.clone() });
+            let settings = Arc::new(config.settings.clone());
+            let agent = Arc::new(Agent { config, settings, fallback: fallback.transpose()?, reconnect });
             if agents.insert(name.clone(), agent).is_some() {
                 return Err(AppsError::DuplicateAgent(name));
+            }
+        }
+        for agent in agents.values() {
+            let unknown = agent.config.fallback_agents.iter().find(|name| !agents.contains_key(*name));
+            if let Some(name) = unknown {
+                return Err(AppsError::UnknownFallback(agent.config.name.clone(), name.clone()));
             }
         }
         for rule in &config.routes {

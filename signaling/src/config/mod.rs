@@ -8,6 +8,7 @@
 //! gives the plain structures that the other parts start from.
 
 mod agents;
+mod ai;
 mod choices;
 mod document;
 mod environment;
@@ -27,6 +28,7 @@ mod types;
 #[cfg(test)]
 mod tests;
 
+pub use ai::{AccountSid, AudioName, FreeTable, OnFailure};
 pub use choices::{Codec, Device, InbandDtmf, Simd, Source, Steering, Wait, Want, XdpMode};
 pub use environment::CONFIG_FILE;
 pub use error::{ConfigError, Origin, Problem};
@@ -37,8 +39,8 @@ pub use registration::{RegistrationSection, SipTransport};
 pub use report::report;
 pub use schema::{Kind, all_keys, kind_at};
 pub use sections::{
-    Agent, App, Calls, Config, Dialect, Drain, Http, Log, Media, Ng, OnClose, Route, Signaling, Sip,
-    SipLimits,
+    Agent, AgentTool, App, BargeIn, BargeInMode, Calls, Config, Dialect, Drain, Http, Latency, LatencyPolicy,
+    Log, Media, Ng, OnClose, Reconnect, Route, Signaling, Sip, SipLimits, ToolAction,
 };
 pub use types::{
     BindAddress, FilePath, Host, MediaAddress, Network, OptionalAddress, Pattern, PortRange, RefusalStatus,

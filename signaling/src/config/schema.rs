@@ -34,6 +34,8 @@ pub enum Kind {
 
 /// The name serde sees for [`super::FilePath`].
 pub(super) const PATH_TYPE: &str = "FilePath";
+/// The name serde sees for [`super::FreeTable`], below which any key may stand.
+pub(super) const FREE_TYPE: &str = "FreeTable";
 
 /// What the configuration type `T` has at `path`; `None` when there is no such key.
 #[must_use]
@@ -126,7 +128,15 @@ impl<'de> Deserializer<'de> for Probe<'_> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Stop> {
-        if name == PATH_TYPE { self.leaf(Kind::Path) } else { visitor.visit_newtype_struct(self) }
+        match (name, self.path) {
+            (PATH_TYPE, _) => self.leaf(Kind::Path),
+            (FREE_TYPE, []) => self.leaf(Kind::Map),
+            (FREE_TYPE, _) => {
+                *self.found = Some(Kind::Text);
+                Err(Stop)
+            }
+            _ => visitor.visit_newtype_struct(self),
+        }
     }
 
     fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, _: V) -> Result<V::Value, Stop> {

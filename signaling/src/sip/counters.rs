@@ -38,6 +38,9 @@ xdp::counters! {
         tcp_refused: "TCP connections closed at once because a cap was reached",
         tcp_idle_closed: "TCP connections closed for idleness or slowness",
         tcp_framing_errors: "TCP connections closed because their stream could not be framed",
+        refers_sent: "Transfers asked for by REFER",
+        refers_succeeded: "Transfers by REFER that succeeded",
+        refers_failed: "Transfers by REFER that failed",
         events_dropped: "Session events dropped because their owner does not read them",
     }
 }

@@ -16,6 +16,7 @@ mod fuzz;
 mod incoming;
 mod message;
 mod negotiation;
+mod refer;
 mod registration;
 mod reliable;
 mod route;
@@ -31,6 +32,7 @@ pub use counters::SipCounters;
 pub use endpoint::{SipEndpoint, SipError, SipLoad};
 pub use fuzz::fuzz_message;
 pub use incoming::{CallError, IncomingCall, InviteInfo, Party, Rejection, Transport};
+pub use refer::{TransferError, TransferTarget, Transferred};
 pub use registration::{Account, Credentials, Registration, RegistrationState, RegistrationStatus};
 pub use session::{
     ByeReason, EndCause, OfferRequest, OfferWanted, RequestError, Session, SessionEvent, SessionHandle,

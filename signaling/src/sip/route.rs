@@ -40,7 +40,7 @@ impl Core {
         let branch = random_token();
         let via = format!("{SIP_VERSION}/{transport} {};branch=z9hG4bK{branch};rport", self.sent_by(flow));
         request.headers.insert(0, super::message::HeaderField { name: "Via".to_owned(), value: via });
-        if matches!(request.method(), "INVITE" | "UPDATE" | "REGISTER") {
+        if matches!(request.method(), "INVITE" | "UPDATE" | "REFER" | "REGISTER") {
             request.push("Contact", self.contact(flow, user));
         }
         request.push("User-Agent", &self.config.user_agent);

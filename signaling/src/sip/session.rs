@@ -1,11 +1,13 @@
 //! An answered call: a confirmed dialog with its session (RFC 3261 13 to 15), as its owner sees it.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::command::Command;
 use super::incoming::{InviteInfo, Rejection};
+use super::refer::{TransferError, TransferTarget, Transferred};
 
 /// Why we hang up; sent as a Reason header (RFC 3326).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,6 +174,22 @@ impl SessionHandle {
         let command = Command::Info { content_type: content_type.into(), body, reply };
         self.commands.send(command).await.map_err(|_| RequestError::Closed)?;
         answer.await.unwrap_or(Err(RequestError::Closed))
+    }
+
+    /// Asks the peer by REFER to call `target` instead of us (RFC 3515), and returns when it has told what became
+    /// of that, for at most `patience`. The session goes on: hang up after success unless the peer has.
+    ///
+    /// # Errors
+    /// See [`TransferError`].
+    pub async fn refer(
+        &self,
+        target: TransferTarget,
+        patience: Duration,
+    ) -> Result<Transferred, TransferError> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Refer { target, patience, reply };
+        self.commands.send(command).await.map_err(|_| TransferError::Closed)?;
+        answer.await.unwrap_or(Err(TransferError::Closed))
     }
 }
 

@@ -3,7 +3,7 @@
 use super::message::{Content, Message, SIP_VERSION, StartLine, Uri, decimal, session_description};
 
 /// The methods we take.
-pub(super) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, INFO";
+pub(super) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, INFO, NOTIFY";
 /// The extensions we know.
 pub(super) const SUPPORTED: &str = "100rel, timer";
 /// The bodies we take.
@@ -69,6 +69,8 @@ pub(super) fn check_request(request: &Message) -> Result<(), Refusal> {
         "REGISTER" | "MESSAGE" | "REFER" | "PUBLISH" => {
             return Err(Refusal::new(405, "").with("Allow", ALLOW));
         }
+        // Of our REFER; the call knows whether it is.
+        "NOTIFY" if request.to_tag().is_some() => {}
         // RFC 6665 4.1.3: there is no event package that we know.
         "SUBSCRIBE" | "NOTIFY" => return Err(Refusal::new(489, "").with("Allow", ALLOW)),
         _ => return Err(Refusal::new(501, "").with("Allow", ALLOW)),

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use engine::stream::{
-    App, Codec, Component, Direction, Format, Formats, SourcePolicy, Stream, StreamParameters, TelephoneEventFormat,
+    App, Codec, Component, Direction, Format, Formats, SourcePolicy, Stream, StreamParameters,
+    TelephoneEventFormat,
 };
 use engine::time::{Instant, WallClock};
 use libfuzzer_sys::fuzz_target;

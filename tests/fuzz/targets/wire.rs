@@ -7,8 +7,7 @@ use xdp::wire::{HeaderTemplate, Hop, UdpFrame};
 fuzz_target!(|data: &[u8]| {
     let Ok(frame) = UdpFrame::parse(data) else { return };
     let payload = &data[frame.payload.clone()];
-    let hop =
-        Hop { source_mac: frame.source_mac, destination_mac: frame.destination_mac, vlan: frame.vlan };
+    let hop = Hop { source_mac: frame.source_mac, destination_mac: frame.destination_mac, vlan: frame.vlan };
     let template = HeaderTemplate::new(&hop, frame.source, frame.destination, frame.traffic_class);
     let Some(template) = template else {
         // An IPv4-mapped destination in an IPv6 packet.

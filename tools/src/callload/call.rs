@@ -10,6 +10,7 @@ use super::{
     sdp::RemoteMedia,
     sender::{PACKET_LEN, Sender, Speech},
     sip::{Uac, UacConfig},
+    stamp::Stamp,
     stats::Stats,
     track::{SentAudio, Track},
 };
@@ -64,6 +65,8 @@ pub(super) struct Call {
     /// End of the present phase.
     pub(super) until_ns: u64,
     pub(super) ringing: bool,
+    /// Packets carry their send time.
+    pub(super) stamped: bool,
     first_rtp: bool,
     sender: Sender,
     sent_audio: SentAudio,
@@ -90,6 +93,7 @@ impl Call {
             bye_ns: 0,
             until_ns: u64::MAX,
             ringing: false,
+            stamped: false,
             first_rtp: false,
             sender: Sender::new(speech, 0, 0, ""),
             sent_audio: SentAudio::new(),
@@ -150,6 +154,9 @@ impl Call {
         let sequence_number = self.sender.next_sequence_number();
         let (len, marker) = self.sender.write_next(&mut self.sent_audio, &mut packet);
         let now_ns = clock::now_ns();
+        if self.stamped && len == PACKET_LEN {
+            Stamp { sent_ns: now_ns, number: self.sent as u32 }.write(&mut packet[HEADER_LEN..]);
+        }
         stats.lateness.record_ns(now_ns.saturating_sub(due_ns));
         if media.rtp.send_to(&packet[..len], remote.address).is_err() {
             stats.counters.rtp_send_errors += 1;

@@ -12,6 +12,7 @@
 //!
 //! `sip`, `rtp`, `g711`, `marker`, `track` and `receiver` do no I/O and read no clock; `net` and `worker` do.
 
+mod aibench;
 mod call;
 pub(crate) mod clock;
 pub(crate) mod g711;
@@ -27,12 +28,14 @@ mod sdp;
 mod sender;
 mod sip;
 mod speech;
+mod stamp;
 mod stats;
 mod streamload;
 mod tap;
 mod track;
 mod worker;
 
+pub use aibench::{AiBenchOptions, run as run_ai_bench};
 pub use options::{Codec, Options, Transport};
 pub(crate) use options::{ports, positive, seconds};
 pub use run::run;

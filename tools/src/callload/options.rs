@@ -64,6 +64,10 @@ pub struct Options {
     /// A marker replaces one packet of speech this often; 0 sends none and measures no audio latency.
     #[arg(long, value_name = "MS", default_value_t = 1_000)]
     pub marker_ms: u64,
+    /// Every packet of PCMU begins with its send time, for programs that look for it at the far end; then the check of
+    /// the audio means nothing.
+    #[arg(long)]
+    pub stamp: bool,
     /// Time to listen after the last packet and before BYE, for what is still on its way.
     #[arg(long, value_name = "MS", default_value_t = 500)]
     pub linger_ms: u64,

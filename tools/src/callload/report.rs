@@ -77,6 +77,16 @@ impl Report {
         report
     }
 
+    /// What was counted.
+    pub(super) fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Why the run cannot be trusted.
+    pub(super) fn doubts(&self) -> &[String] {
+        &self.doubts
+    }
+
     pub(super) fn add(&mut self, mut addition: Addition) {
         self.missed.append(&mut addition.missed);
         self.doubts.append(&mut addition.doubts);

@@ -163,6 +163,7 @@ fn worker(
         duration_ns: options.duration.as_nanos() as u64,
         linger_ns: options.linger_ms * 1_000_000,
         late_ms: options.late_ms,
+        stamp: options.stamp,
     };
     Worker::new(plan, config, Arc::clone(speech), calls, sip, (part as usize, parts as usize))
 }

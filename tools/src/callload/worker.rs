@@ -44,6 +44,8 @@ pub(super) struct Plan {
     pub(super) duration_ns: u64,
     pub(super) linger_ns: u64,
     pub(super) late_ms: u64,
+    /// Packets carry their send time.
+    pub(super) stamp: bool,
 }
 
 /// What the progress line shows of a worker.
@@ -215,6 +217,7 @@ impl Worker {
             let call = &mut self.calls[at];
             let now_ns = clock::now_ns();
             call.begin(now_ns, number, sender);
+            call.stamped = self.plan.stamp;
             if let Some(tap) = &mut self.tap {
                 tap.placed(at, number);
             }

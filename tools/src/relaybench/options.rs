@@ -42,6 +42,12 @@ pub struct Options {
     /// Leave other processes on the relay's core: what is measured then is they, too.
     #[arg(long)]
     pub(super) with_neighbours: bool,
+    /// `media.tick` of ours: how long a loaded worker lets packets gather.
+    #[arg(long, value_name = "TIME", default_value = "1ms")]
+    pub(super) tick: String,
+    /// Only keep the other programs off a core until the input ends.
+    #[arg(long, value_name = "CPU", hide = true)]
+    pub(super) guard: Option<usize>,
     /// The relay's core; the parties' is the next one.
     #[arg(long, value_name = "CPU", default_value_t = 0)]
     pub(super) core: usize,

@@ -3,10 +3,9 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use anyhow::{Context as _, anyhow};
-
 use super::run::FLOWS;
 use super::subject::Subject;
+use crate::figures::{median, put_between, spread};
 
 /// What was measured of one relay, a value for each repeat; not a number where something failed.
 #[derive(Clone, Debug, Default)]
@@ -174,40 +173,10 @@ impl Report {
 
     /// Puts table and ratios between the markers of a document.
     pub(super) fn write(&self, path: &Path) -> anyhow::Result<()> {
-        let old = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let broken = || anyhow!("{} has no {BEGIN} with {END} behind it", path.display());
-        let (head, rest) = old.split_once(BEGIN).ok_or_else(broken)?;
-        let (_, tail) = rest.split_once(END).ok_or_else(broken)?;
         let ratios = self.ratios();
         let ratios: Vec<String> = ratios.iter().map(|(name, value)| format!("`{name}` {value:.2}")).collect();
-        let text = format!(
-            "{head}{BEGIN}\n\n{}\nRatios, ours by theirs: {}.\n\n{END}{tail}",
-            self.table(),
-            ratios.join(", ")
-        );
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
-    }
-}
-
-/// Median, and the range where there is one.
-fn spread(values: &[f64], digits: usize) -> String {
-    let Some(middle) = median(values) else { return "-".to_owned() };
-    let (least, most) =
-        values.iter().fold((f64::MAX, f64::MIN), |(least, most), &value| (least.min(value), most.max(value)));
-    if least == most {
-        return format!("{middle:.digits$}");
-    }
-    format!("{middle:.digits$} ({least:.digits$} to {most:.digits$})")
-}
-
-fn median(values: &[f64]) -> Option<f64> {
-    let mut sorted: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
-    sorted.sort_by(f64::total_cmp);
-    let half = sorted.len() / 2;
-    match sorted.len() {
-        0 => None,
-        odd if odd % 2 == 1 => Some(sorted[half]),
-        _ => Some(f64::midpoint(sorted[half - 1], sorted[half])),
+        let text = format!("{}\nRatios, ours by theirs: {}.\n", self.table(), ratios.join(", "));
+        put_between(path, BEGIN, END, &text)
     }
 }
 

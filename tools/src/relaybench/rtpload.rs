@@ -28,8 +28,8 @@ pub(super) struct Generator<'a> {
     pub(super) relay: &'a Host,
     pub(super) scratch: &'a Path,
     pub(super) quick: bool,
-    /// Seconds of a run in a search.
-    pub(super) step: &'static str,
+    /// Length of a run in a search.
+    pub(super) step: Duration,
     /// Whether the relay takes calls by NG; else it sends everything back.
     pub(super) speaks_ng: bool,
 }
@@ -44,7 +44,11 @@ pub(super) struct Loaded {
     /// Microseconds: p50, p99, p99.9.
     pub(super) latency_us: [f64; 3],
     pub(super) loss_percent: f64,
+    /// Lost or too late to be played.
+    pub(super) useless_percent: f64,
     pub(super) intact: bool,
+    pub(super) left_out_percent: f64,
+    pub(super) all_loss_percent: f64,
     pub(super) trusted: bool,
 }
 
@@ -60,22 +64,35 @@ pub(super) struct Found {
     pub(super) trusted: bool,
 }
 
+impl From<&Loaded> for Found {
+    fn from(loaded: &Loaded) -> Self {
+        Self {
+            calls: loaded.calls,
+            left_out_percent: loaded.left_out_percent,
+            all_loss_percent: loaded.all_loss_percent,
+            trusted: loaded.trusted,
+        }
+    }
+}
+
 impl Generator<'_> {
     /// The largest number of calls that loses less than 0.1 %, from flows of at most `set_up` calls.
     pub(super) fn search(&self, work: Work, set_up: u32, most: u32, guess: u32) -> anyhow::Result<Found> {
-        let (precision, confirm) = if self.quick { ("8", "1") } else { ("3", "3") };
+        let precision = (100.0 * self.precision()).to_string();
+        let confirm = self.confirmations().to_string();
         let [most, guess] = [most, guess].map(|number| number.to_string());
+        let step = self.step.as_secs_f64().to_string();
         let options = [
             "--rate-of",
             &most,
             "--guess",
             &guess,
             "--precision",
-            precision,
+            &precision,
             "--step",
-            self.step,
+            &step,
             "--confirm",
-            confirm,
+            &confirm,
         ];
         let report = self.run("search", work, set_up.min(most.parse()?), &options, &[])?;
         let intact =
@@ -90,6 +107,16 @@ impl Generator<'_> {
             all_loss_percent: figure("all_loss_percent")?,
             trusted: report["trusted"] == true,
         })
+    }
+
+    /// How close a search comes.
+    pub(super) const fn precision(&self) -> f64 {
+        if self.quick { 0.08 } else { 0.03 }
+    }
+
+    /// Runs that confirm what a search has found.
+    pub(super) const fn confirmations(&self) -> u32 {
+        if self.quick { 1 } else { 3 }
     }
 
     /// So many calls for a while.
@@ -112,6 +139,10 @@ impl Generator<'_> {
             cores: figure("/watched_cores"),
             latency_us: ["p50_us", "p99_us", "p99_9_us"].map(us),
             loss_percent: figure("/loss_percent").unwrap_or(100.0),
+            useless_percent: figure("/useless_percent").unwrap_or(100.0),
+            left_out_percent: 100.0 * figure("/instrument/left_out").unwrap_or(0.0)
+                / figure("/instrument/slots").unwrap_or(0.0).max(1.0),
+            all_loss_percent: figure("/all_loss_percent").unwrap_or(100.0),
             intact: count("wrong") + count("stray") + count("duplicate") == 0.0,
             trusted: report["instrument"]["trusted"] == true,
         })

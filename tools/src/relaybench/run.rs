@@ -8,24 +8,28 @@ use anyhow::{Context as _, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Uid;
 
-use super::neighbours::Neighbours;
+use super::neighbours::{self, Neighbours};
 use super::network::Cable;
 use super::options::Options;
 use super::report::{Figures, Report};
 use super::rtpload::{Found, Generator, Loaded, Work};
-use super::subject::{Programs, Running, Subject, Wait, start};
+use super::subject::{Pace, Programs, Running, Subject, Wait, start};
+use crate::rtpload::search::{Purpose, Verdict, largest};
 
 /// Measures what the command line says and prints the table and the ratios.
 ///
 /// # Errors
 /// What is missing, as a sentence.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    if let Some(core) = options.guard {
+        return neighbours::guard(core);
+    }
     check(options)?;
     let scratch = tempfile::tempdir().context("cannot make a folder for logs")?;
     let cable = Cable::new(&options.name, options.core)?;
     // Dropped before the cable: what is put back is what was there.
     let alone = !options.with_neighbours && options.most.is_none();
-    let _neighbours = alone.then(|| Neighbours::move_off(options.core));
+    let _neighbours = alone.then(|| Neighbours::move_off(options.core)).transpose()?;
     let bench = Bench {
         options,
         cable: &cable,
@@ -138,7 +142,7 @@ impl Bench<'_> {
         let (set_up, most) = (self.set_up(guess * 2), self.most(guess * 3));
         let found = self.generator(subject).search(Work::Relay, set_up, most, self.most(guess));
         relay.ensure_alive()?;
-        let found = found.with_context(|| relay.last_words())?;
+        let found = found.map_err(|error| relay.blame(&error))?;
         ensure!(found.calls > 0.0, "not one call without loss");
         note(Part::Calls, found, notes);
         figures.calls.push(found.calls);
@@ -154,7 +158,7 @@ impl Bench<'_> {
         self.cable.moderate(Duration::ZERO)?;
         let wait = if subject == Subject::AfXdp { Wait::Busy } else { Wait::Adaptive };
         let relay = self.start(subject, wait)?;
-        let loaded = self.load(subject, (calls / 2).max(1), &[]).with_context(|| relay.last_words())?;
+        let loaded = self.load(subject, (calls / 2).max(1), &[]).map_err(|error| relay.blame(&error))?;
         figures.latency_us.push(loaded.latency_us);
         Ok(())
     }
@@ -200,7 +204,7 @@ impl Bench<'_> {
             } else {
                 let relay = self.start(subject, Wait::Adaptive)?;
                 let found = self.generator(subject).search(Work::Relay, set_up, guess * 3, guess);
-                let found = found.with_context(|| relay.last_words())?;
+                let found = found.map_err(|error| relay.blame(&error))?;
                 ensure!(found.calls > 0.0, "not one call without loss from {flows} flows");
                 note(Part::Flows, found, notes);
                 found.calls
@@ -211,6 +215,7 @@ impl Bench<'_> {
         Ok(())
     }
 
+    /// Each number of calls has a relay of its own: what rtpengine converts behind an overload stays late, also in new calls.
     fn transcode(
         &self,
         subject: Subject,
@@ -218,14 +223,30 @@ impl Bench<'_> {
         notes: &mut Vec<String>,
     ) -> anyhow::Result<()> {
         self.moderate()?;
-        let relay = self.start(subject, Wait::Adaptive)?;
         let first = if subject == Subject::Rtpengine { 300 } else { 5_000 };
         let guess = known(&figures.transcoded).unwrap_or(first);
         let generator = self.generator(subject);
+        let mut last = None;
         let found =
-            generator.search(Work::Transcode, self.set_up(guess * 2), self.most(guess * 3), self.most(guess));
-        let found = found.with_context(|| relay.last_words())?;
-        ensure!(found.calls > 0.0, "not one transcoded call without loss");
+            largest(self.most(guess * 3), self.most(guess), generator.precision(), |calls, purpose| {
+                let mut relay = self.start(subject, Wait::Adaptive)?;
+                let duration = match purpose {
+                    Purpose::Look => generator.step,
+                    Purpose::Confirm => generator.step * generator.confirmations(),
+                };
+                let run = || generator.load(Work::Transcode, self.set_up(calls), calls, duration, &[]);
+                let mut loaded = run();
+                if loaded.as_ref().is_ok_and(|loaded| !loaded.trusted) {
+                    loaded = run();
+                }
+                relay.ensure_alive()?;
+                let loaded = loaded.map_err(|error| relay.blame(&error))?;
+                let percent = if loaded.intact { loaded.useless_percent } else { 100.0 };
+                last = Some(Found::from(&loaded));
+                Ok(if percent < LOSS_PERCENT { Verdict::Good } else { Verdict::Bad(percent) })
+            })?;
+        // The answer was the last to be tried, to confirm it.
+        let found = last.filter(|_| found > 0).context("not one transcoded call without loss")?;
         note(Part::Transcoding, found, notes);
         figures.transcoded.push(found.calls);
         Ok(())
@@ -238,7 +259,7 @@ impl Bench<'_> {
 
     fn start(&self, subject: Subject, wait: Wait) -> anyhow::Result<Running> {
         let programs = Programs { sidetone: &self.options.sidetone, rtpload: &self.options.rtpload };
-        start(subject, &self.cable.relay, programs, wait, self.scratch)
+        start(subject, &self.cable.relay, programs, Pace { wait, tick: &self.options.tick }, self.scratch)
     }
 
     fn generator(&self, subject: Subject) -> Generator<'_> {
@@ -248,7 +269,7 @@ impl Bench<'_> {
             relay: &self.cable.relay,
             scratch: self.scratch,
             quick: self.is_coarse(),
-            step: if self.options.most.is_some() { "0.1" } else { "0.6" },
+            step: Duration::from_millis(if self.options.most.is_some() { 100 } else { 600 }),
             speaks_ng: subject.speaks_ng(),
         }
     }
@@ -338,5 +359,7 @@ fn note(part: Part, found: Found, notes: &mut Vec<String>) {
 pub(super) const FLOWS: [u32; 3] = [100, 1_000, 10_000];
 /// Each second, both ways.
 const PACKETS_PER_CALL: f64 = 100.0;
+/// What is lost or too late is less.
+const LOSS_PERCENT: f64 = 0.1;
 /// Processor time is compared at so many calls: what every relay can do.
 const FIXED_CALLS: u32 = 800;

@@ -106,6 +106,14 @@ pub(super) enum Wait {
     Sleep,
 }
 
+/// How sidetone's worker goes through its day.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace<'a> {
+    pub(super) wait: Wait,
+    /// How long it lets packets gather under load, as the configuration has it.
+    pub(super) tick: &'a str,
+}
+
 /// Where ours are.
 #[derive(Clone, Copy)]
 pub(super) struct Programs<'a> {
@@ -124,7 +132,7 @@ pub(super) fn start(
     subject: Subject,
     host: &Host,
     programs: Programs<'_>,
-    wait: Wait,
+    pace: Pace<'_>,
     scratch: &Path,
 ) -> anyhow::Result<Running> {
     let log = scratch.join("relay.log");
@@ -139,7 +147,7 @@ pub(super) fn start(
         (_, None) => rtpengine(host, &core),
         (_, Some(device)) => {
             let config = scratch.join("sidetone.toml");
-            fs::write(&config, configuration(subject, device, host, wait, scratch))?;
+            fs::write(&config, configuration(subject, device, host, pace, scratch))?;
             let sidetone = programs.sidetone.to_str().context("--sidetone is no text")?;
             host.command(&[sidetone, "--config", config.to_str().context("the scratch folder is no text")?])
         }
@@ -187,8 +195,8 @@ fn rtpengine(host: &Host, core: &str) -> std::process::Command {
 
 /// One worker on the relay's core at the priority that rtpengine has; signalling, which has nothing to do while it is
 /// measured, on the parties'.
-fn configuration(subject: Subject, device: &str, host: &Host, wait: Wait, scratch: &Path) -> String {
-    let wait = match wait {
+fn configuration(subject: Subject, device: &str, host: &Host, pace: Pace<'_>, scratch: &Path) -> String {
+    let wait = match pace.wait {
         Wait::Busy => "busy",
         Wait::Adaptive => "adaptive",
         Wait::Sleep => "sleep",
@@ -202,13 +210,14 @@ fn configuration(subject: Subject, device: &str, host: &Host, wait: Wait, scratc
          [calls]\nmax = {calls}\n\
          [signaling]\ncpus = \"{signaling}\"\n\
          [media]\naddress = [\"{ip}\"]\nports = \"{low}-{high}\"\ndevice = \"{device}\"\n{interface}\
-         kernel_relay = {in_kernel}\nwait = \"{wait}\"\ncpus = \"{core}\"\npriority = \"30\"\n",
+         kernel_relay = {in_kernel}\nwait = \"{wait}\"\ntick = \"{tick}\"\ncpus = \"{core}\"\npriority = \"30\"\n",
         data = scratch.join("data").display(),
         ip = host.ip,
         calls = MOST_CALLS,
         interface =
             if device == "af_xdp" { format!("interface = \"{}\"\n", host.interface) } else { String::new() },
         core = host.core,
+        tick = pace.tick,
         signaling = host.core + 1,
         low = PORTS.0,
         high = PORTS.1,
@@ -227,8 +236,13 @@ impl Running {
         Ok(())
     }
 
+    /// What went wrong with it, and what it said.
+    pub(super) fn blame(&self, error: &anyhow::Error) -> anyhow::Error {
+        anyhow::anyhow!("{error:#} (it said: {})", self.last_words())
+    }
+
     /// The last lines of its log.
-    pub(super) fn last_words(&self) -> String {
+    fn last_words(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(5)..].join("; ")

@@ -21,7 +21,7 @@ mod packet;
 mod plan;
 mod report;
 mod run;
-mod search;
+pub(crate) mod search;
 mod slots;
 mod sockets;
 mod transport;

@@ -233,7 +233,7 @@ impl Outcome {
             "received_per_s": self.received.unique as f64 / self.seconds().max(1e-9),
             "sent": self.sent, "lost": self.lost(), "loss_percent": self.loss_percent(),
             "all_lost": self.all_lost(), "all_loss_percent": self.all_loss_percent(),
-            "late": account.latency.above_us(USELESS_US),
+            "late": account.latency.above_us(USELESS_US), "useless_percent": self.useless_percent(),
             "received": self.received.json(), "silent_flows": self.silent,
             "latency": account.latency.json(),
             "watched_cores": self.watched_cores,

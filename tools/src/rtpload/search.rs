@@ -8,7 +8,7 @@ use super::plan::Outcome;
 
 /// What a run with some number of calls said.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     Good,
     /// Too much was lost, in percent, or something was wrong with what came.
     Bad(f64),
@@ -16,7 +16,7 @@ pub(super) enum Verdict {
 
 /// How runs differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(crate) enum Purpose {
     /// One run.
     Look,
     /// Several.
@@ -89,7 +89,7 @@ impl Step {
 
 /// Begins at `guess`, goes up or down by steps that grow until a good and a bad number are known, halves what is between until it is within
 /// `precision` (0.03 is 3 %), and confirms by more runs, stepping down where that fails. 0 if even one call is too much.
-pub(super) fn largest(
+pub(crate) fn largest(
     most: u32,
     guess: u32,
     precision: f64,

@@ -80,6 +80,23 @@ pub enum Dialect {
 }
 
 impl Dialect {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[
+        Self::Twilio,
+        Self::OpenAi,
+        Self::VoiceLive,
+        Self::Telnyx,
+        Self::Plivo,
+        Self::Vonage,
+        Self::Exotel,
+        Self::Asterisk,
+        Self::AsteriskApp,
+        Self::Jambonz,
+        Self::AudioFork,
+        Self::AudioStream,
+        Self::Raw,
+    ];
+
     /// How a connection begins, besides what the configuration says.
     #[must_use]
     pub fn handshake(self, settings: &AgentSettings) -> Handshake {

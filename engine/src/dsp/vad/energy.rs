@@ -95,6 +95,12 @@ impl EnergyVad {
         self.lane.active > 0
     }
 
+    /// Whether the last frame itself was above the threshold; if not, activity only hangs over.
+    #[must_use]
+    pub fn is_voiced(&self) -> bool {
+        self.lane.is_above()
+    }
+
     /// The noise floor in dBov; a guess until something has been heard.
     #[must_use]
     pub fn floor_dbov(&self) -> f32 {

@@ -27,7 +27,7 @@ impl Call {
     async fn frame(&mut self, audio: &[u8]) -> Vec<u8> {
         self.port.push_audio(Instant::ZERO, self.timestamp, audio);
         let mut frame = [0; 160];
-        let len = self.port.pull(self.timestamp as u32, &mut frame);
+        let len = self.port.pull(Instant::ZERO, self.timestamp as u32, &mut frame);
         self.timestamp += 160;
         self.doorbell.ring();
         sleep(Duration::from_millis(1)).await;
@@ -82,7 +82,7 @@ async fn agent_greets_repeats_and_hangs_up() {
                 () = sleep(Duration::from_millis(1)) => {}
             }
             let mut frame = [0; 160];
-            call.port.pull(0, &mut frame);
+            call.port.pull(Instant::ZERO, 0, &mut frame);
             call.doorbell.ring();
         }
     };

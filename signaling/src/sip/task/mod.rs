@@ -7,6 +7,7 @@
 
 mod invite;
 mod outgoing;
+mod refer;
 mod requests;
 
 use std::net::IpAddr;
@@ -22,6 +23,7 @@ use super::dialog::Dialog;
 use super::incoming::{CallError, IncomingCall, InviteInfo, Party, Rejection};
 use super::message::{Message, NameAddr, Uri};
 use super::negotiation::Negotiation;
+use super::refer::TransferError;
 use super::reliable::{Provisional, ReliableProvisional};
 use super::session::{ByeReason, Decision, EndCause, RequestError, SessionEvent};
 use super::session_timer::{Negotiated, SessionTimeout, SessionTimer, negotiate};
@@ -53,6 +55,9 @@ pub(super) enum Asked {
     Update,
     Info {
         reply: oneshot::Sender<Result<(), RequestError>>,
+    },
+    Refer {
+        cseq: u32,
     },
 }
 
@@ -120,6 +125,9 @@ struct CallTask {
     provisional: Option<(Instant, Message)>,
     pending: Option<requests::PendingOffer>,
     wants_bye: Option<Option<ByeReason>>,
+    /// A REFER of ours whose outcome is not known, and whether there was one before.
+    referral: Option<refer::Referral>,
+    referred: bool,
     peer_allows_update: bool,
     commands: mpsc::Receiver<Command>,
     mailbox: mpsc::Receiver<ToCall>,
@@ -184,6 +192,8 @@ pub(super) fn start(
         provisional: None,
         pending: None,
         wants_bye: None,
+        referral: None,
+        referred: false,
         commands,
         mailbox,
         to_self,
@@ -261,7 +271,9 @@ impl CallTask {
 
     fn poll_timeout(&self) -> Option<Instant> {
         let provisional = self.provisional.as_ref().map(|(at, _)| *at);
-        [self.timer.poll_timeout(), self.reliable.poll_timeout(), provisional].into_iter().flatten().min()
+        let referral = self.referral.as_ref().map(refer::Referral::deadline);
+        let timers = [self.timer.poll_timeout(), self.reliable.poll_timeout(), provisional, referral];
+        timers.into_iter().flatten().min()
     }
 
     fn handle_timeout(&mut self, now: Instant) {
@@ -282,6 +294,7 @@ impl CallTask {
                 self.provisional = Some((at, response));
             }
         }
+        self.check_referral(now);
         match self.timer.handle_timeout(now) {
             Some(SessionTimeout::Refresh) => self.refresh(now),
             Some(SessionTimeout::Expire) => {
@@ -319,6 +332,7 @@ impl CallTask {
             Command::Bye { reason } => self.hang_up(reason),
             Command::Reinvite { sdp, reply } => self.reinvite(sdp, reply),
             Command::Info { content_type, body, reply } => self.send_info(&content_type, body, reply),
+            Command::Refer { target, patience, reply } => self.refer(&target, patience, reply),
         }
     }
 
@@ -359,6 +373,7 @@ impl CallTask {
     fn finish(&mut self, cause: EndCause) {
         self.leave_answered();
         self.reply_ring(Err(CallError::Closed));
+        self.settle_referral(Err(TransferError::Closed));
         let _ = self.ended.set(cause);
         self.phase = Phase::Over;
     }

@@ -106,7 +106,7 @@ impl CallTask {
     }
 
     /// Sends a request in a task of its own, which reports the final response to the mailbox.
-    fn send(&mut self, request: Message, proven: bool, asked: Asked) {
+    pub(super) fn send(&mut self, request: Message, proven: bool, asked: Asked) {
         let (core, flow, user) = (self.core.clone(), self.flow.clone(), self.contact_user.clone());
         let (hop, routed) = (self.dialog.next_hop(), self.dialog.has_route_set());
         let to_self = self.to_self.clone();
@@ -156,6 +156,7 @@ impl CallTask {
             }
             Asked::Update => self.handle_refresh_failure(status, response),
             Asked::Info { reply } => drop(reply.send(outcome(response))),
+            Asked::Refer { cseq } => self.handle_refer_response(cseq, response),
             Asked::Bye => {}
         }
         // RFC 3261 12.2.1.2: the dialog is gone at the other end.

@@ -50,12 +50,18 @@ impl CallTask {
             "UPDATE" => self.handle_update(transaction, request).await,
             "PRACK" => self.handle_prack(transaction, request).await,
             "INFO" => self.handle_info(transaction, &request).await,
+            "NOTIFY" => self.handle_notify(transaction, &request).await,
             "OPTIONS" => self.refuse(transaction, &request, capabilities()).await,
             _ => self.refuse(transaction, &request, Refusal::new(501, "")).await,
         }
     }
 
-    async fn refuse(&mut self, transaction: ServerTransaction, request: &Message, refusal: Refusal) {
+    pub(super) async fn refuse(
+        &mut self,
+        transaction: ServerTransaction,
+        request: &Message,
+        refusal: Refusal,
+    ) {
         if refusal.status >= 300 {
             self.core.counters.refused_requests.increment();
         }
@@ -90,6 +96,7 @@ impl CallTask {
             }
             Phase::Ending(cause) => self.finish(cause),
             _ => {
+                self.settle_referral_by_bye();
                 if self.server.is_final() {
                     self.server.stop();
                 } else {

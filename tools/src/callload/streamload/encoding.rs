@@ -1,7 +1,7 @@
 //! SHA-1 (FIPS 180-4) and base64 (RFC 4648), as far as the WebSocket handshake and Media Streams need them.
 
 /// The digest of a short message.
-pub(super) fn sha1(message: &[u8]) -> [u8; 20] {
+pub(in super::super) fn sha1(message: &[u8]) -> [u8; 20] {
     let mut padded = message.to_vec();
     padded.push(0x80);
     while padded.len() % 64 != 56 {
@@ -39,7 +39,7 @@ pub(super) fn sha1(message: &[u8]) -> [u8; 20] {
 }
 
 /// Appends `bytes` as padded base64.
-pub(super) fn base64(bytes: &[u8], out: &mut String) {
+pub(in super::super) fn base64(bytes: &[u8], out: &mut String) {
     for chunk in bytes.chunks(3) {
         let group =
             chunk.iter().fold(0u32, |group, &byte| group << 8 | u32::from(byte)) << (8 * (3 - chunk.len()));
@@ -51,7 +51,7 @@ pub(super) fn base64(bytes: &[u8], out: &mut String) {
 }
 
 /// The bytes of padded base64; `None` for anything else.
-pub(super) fn from_base64(text: &str) -> Option<Vec<u8>> {
+pub(in super::super) fn from_base64(text: &str) -> Option<Vec<u8>> {
     let text = text.as_bytes();
     let padding = text.iter().rev().take(2).take_while(|&&letter| letter == b'=').count();
     if !text.len().is_multiple_of(4) {

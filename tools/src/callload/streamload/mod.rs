@@ -10,14 +10,14 @@
 
 mod backend;
 mod bot;
-mod encoding;
+pub(super) mod encoding;
 mod options;
 mod report;
 mod run;
-mod server;
+pub(super) mod server;
 mod stats;
 mod uplink;
-mod websocket;
+pub(super) mod websocket;
 
 pub use options::StreamOptions;
 pub use run::run;

@@ -8,7 +8,13 @@ use std::{
 
 use anyhow::{Context as _, anyhow, ensure};
 
-use super::{backend::Backend, options::StreamOptions, report, server::Server, stats::StreamStats};
+use super::{
+    backend::Backend,
+    options::StreamOptions,
+    report,
+    server::{Server, Setup},
+    stats::StreamStats,
+};
 use crate::callload::run::drive;
 
 /// Places the calls that `options` describe, serves their AI backend and prints the report.
@@ -24,7 +30,15 @@ pub fn run(options: StreamOptions) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("cannot listen on {}: choose another --listen", options.listen))?;
     let address = listener.local_addr()?;
     let server = match &options.start {
-        Some(binary) => Some(Server::start(binary, address, options.server_ports, options.calls)?),
+        Some(binary) => Some(Server::start(&Setup {
+            binary,
+            url: format!("ws://{address}/"),
+            ports: options.server_ports,
+            calls: options.calls,
+            media: String::new(),
+            agent: String::new(),
+            tables: String::new(),
+        })?),
         None => None,
     };
     let target = server.as_ref().map_or_else(|| options.target.clone(), Server::target);

@@ -18,35 +18,47 @@ use nix::{
 };
 
 use super::options::StreamOptions;
+use crate::callload::clock;
 
 /// A running server; stopped and its folder removed when dropped.
-pub(super) struct Server {
+pub(in super::super) struct Server {
     child: Child,
     folder: PathBuf,
     sip: SocketAddr,
     http: SocketAddr,
 }
 
+/// What to start.
+pub(in super::super) struct Setup<'a> {
+    pub(in super::super) binary: &'a Path,
+    /// Where the agent's backend is.
+    pub(in super::super) url: String,
+    /// RTP ports.
+    pub(in super::super) ports: (u16, u16),
+    pub(in super::super) calls: u32,
+    /// More lines of `[media]`, of the agent, and of other tables.
+    pub(in super::super) media: String,
+    pub(in super::super) agent: String,
+    pub(in super::super) tables: String,
+}
+
 impl Server {
-    /// Starts `binary` with an agent at `backend` and waits until it is ready.
-    pub(super) fn start(
-        binary: &Path,
-        backend: SocketAddr,
-        (low, high): (u16, u16),
-        calls: u32,
-    ) -> anyhow::Result<Self> {
+    /// Starts it and waits until it is ready.
+    pub(in super::super) fn start(setup: &Setup<'_>) -> anyhow::Result<Self> {
+        let Setup { binary, url, ports: (low, high), calls, media, agent, tables } = setup;
         // It runs in another folder.
         let binary = &binary.canonicalize().with_context(|| format!("cannot find {}", binary.display()))?;
-        let folder = std::env::temp_dir().join(format!("streamload-{}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("streamload-{}-{}", std::process::id(), clock::now_ns()));
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let (sip, http) = (free_sip()?, free_tcp()?);
         let config = folder.join("sidetone.toml");
         let text = format!(
             "data_dir = \"data\"\n[sip]\nbind = [\"{sip}\"]\n[sip.limits]\ninvites_per_second_per_source = 0\n\
-             [http]\nbind = \"{http}\"\n[ng]\nbind = \"\"\n[media]\nports = \"{low}-{high}\"\n[calls]\nmax = {}\n\
+             [http]\nbind = \"{http}\"\n[ng]\nbind = \"\"\n[media]\nports = \"{low}-{high}\"\n{media}[calls]\nmax = {}\n\
              [log]\nlevel = \"warn\"\n\
-             [agents.streamload]\nurl = \"ws://{backend}/\"\nparameters = {{ call_id = \"{{call_id}}\" }}\n\
-             [[routes]]\nmatch = \"agent\"\napp = \"agent\"\nagent = \"streamload\"\n",
+             [agents.streamload]\nurl = \"{url}\"\nparameters = {{ call_id = \"{{call_id}}\" }}\n{agent}\
+             [[routes]]\nmatch = \"agent\"\napp = \"agent\"\nagent = \"streamload\"\n{tables}",
             calls + 10
         );
         fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
@@ -78,7 +90,7 @@ impl Server {
         }
     }
 
-    pub(super) fn target(&self) -> String {
+    pub(in super::super) fn target(&self) -> String {
         format!("sip:agent@{}", self.sip)
     }
 
@@ -109,8 +121,12 @@ impl Server {
         Ok(status)
     }
 
+    pub(in super::super) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The body of a page of its HTTP server; an error unless the status is 200.
-    fn fetch(&self, path: &str) -> io::Result<String> {
+    pub(in super::super) fn fetch(&self, path: &str) -> io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&self.http, Duration::from_secs(1))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.http)?;
@@ -121,7 +137,7 @@ impl Server {
         if status == "200" { Ok(body.to_owned()) } else { Err(io::Error::other(status.to_owned())) }
     }
 
-    fn last_log(&self) -> String {
+    pub(in super::super) fn last_log(&self) -> String {
         let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")

@@ -4,7 +4,7 @@ use super::encoding::{base64, sha1};
 
 /// What came.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Message {
+pub(in super::super) enum Message {
     Text(String),
     Binary(Vec<u8>),
     Close,
@@ -12,10 +12,10 @@ pub(super) enum Message {
 
 /// One connection, from its HTTP upgrade on.
 #[derive(Default)]
-pub(super) struct WebSocket {
+pub(in super::super) struct WebSocket {
     incoming: Vec<u8>,
     /// To be written to the socket.
-    pub(super) outgoing: Vec<u8>,
+    pub(in super::super) outgoing: Vec<u8>,
     open: bool,
     fragments: Option<(u8, Vec<u8>)>,
 }
@@ -28,7 +28,7 @@ struct Frame {
 
 impl WebSocket {
     /// Takes bytes as they come. The error is a sentence; the connection is of no use after it.
-    pub(super) fn handle_bytes(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
+    pub(in super::super) fn handle_bytes(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
         self.incoming.extend_from_slice(bytes);
         if !self.open {
             let Some(end) = self.incoming.windows(4).position(|four| four == b"\r\n\r\n") else {
@@ -56,7 +56,7 @@ impl WebSocket {
     }
 
     /// The next message, pings being answered on the way.
-    pub(super) fn poll(&mut self) -> Result<Option<Message>, &'static str> {
+    pub(in super::super) fn poll(&mut self) -> Result<Option<Message>, &'static str> {
         loop {
             if !self.open {
                 return Ok(None);
@@ -87,8 +87,13 @@ impl WebSocket {
     }
 
     /// Queues a text message.
-    pub(super) fn send(&mut self, text: &str) {
+    pub(in super::super) fn send(&mut self, text: &str) {
         self.write(0x1, text.as_bytes());
+    }
+
+    /// Queues a binary message.
+    pub(in super::super) fn send_binary(&mut self, bytes: &[u8]) {
+        self.write(0x2, bytes);
     }
 
     fn frame(&mut self) -> Result<Option<Frame>, &'static str> {

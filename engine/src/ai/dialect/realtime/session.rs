@@ -139,17 +139,20 @@ fn set(object: &mut Value, path: &[&str], value: Value) {
 }
 
 /// RFC 7396: objects key by key, `null` removes, anything else replaces; with one exception, that an object of
-/// another `type` replaces the whole, since its keys are others.
+/// another `type` replaces the whole, since its keys are others, but for the two that all turn detections have.
 fn merge(target: &mut Value, patch: Value) {
     let Value::Object(patch) = patch else {
         *target = patch;
         return;
     };
     let other_type = patch.get("type").is_some_and(|kind| target.get("type").is_some_and(|old| old != kind));
-    if !target.is_object() || other_type {
+    if !target.is_object() {
         *target = Value::Object(Map::new());
     }
     let Some(target) = target.as_object_mut() else { return };
+    if other_type {
+        target.retain(|key, _| ["create_response", "interrupt_response"].contains(&key.as_str()));
+    }
     for (key, value) in patch {
         if value.is_null() {
             target.remove(&key);

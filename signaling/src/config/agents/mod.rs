@@ -1,11 +1,21 @@
 //! `[agents.NAME]`: what each needs to be reachable, and its secrets.
 
+use engine::ai::dialect;
+
+use super::ai::OnFailure;
 use super::plan::{Check, DEMO_AGENT};
 use super::sections::{Agent, Dialect, OnClose};
-use super::types::FilePath;
-use engine::ai::Secret;
+use crate::apps::{self, AgentConfig};
 
-use crate::apps::{self, AgentConfig, AgentDialect};
+mod secret;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod tools;
+mod url;
+
+use secret::{Token, has_token, is_header_value, is_token};
+pub(super) use url::without_query;
 
 /// The agents that can be called. A faulty one is reported and left out.
 pub(super) fn plan(check: &mut Check<'_>, environment: &[(String, String)]) -> Vec<AgentConfig> {
@@ -25,23 +35,25 @@ fn one(
         return None;
     }
     let is_demo = name == DEMO_AGENT;
-    if agent.url.is_empty() && !is_demo {
-        check.error(
+    let dialect = dialect(check, &at("dialect"), agent.dialect);
+    let schemes = url::schemes(agent.dialect);
+    let address = url::url(agent);
+    match &address {
+        None if is_demo => {}
+        None => {
+            check.error(&at("url"), format!("{}: missing; {}", at("url"), url::advice(agent.dialect)));
+        }
+        Some(address) if !url::is_address(address, schemes) => check.error(
             &at("url"),
             format!(
-                "{}: missing; write the backend's address, such as \"wss://agent.example.com/media\"",
-                at("url")
-            ),
-        );
-    } else if !agent.url.is_empty() && !is_websocket_url(&agent.url) {
-        check.error(
-            &at("url"),
-            format!(
-                "{}: `{}` is not a WebSocket address; it must begin with ws:// or wss:// and name a host",
+                "{}: `{}` is not a {}address; it must begin with {}:// and name a host",
                 at("url"),
-                without_query(&agent.url)
+                without_query(address),
+                if schemes.contains(&"ws") { "WebSocket " } else { "TCP " },
+                schemes.join(":// or ")
             ),
-        );
+        ),
+        Some(_) => {}
     }
     if agent.playout_limit.0.as_secs() < 60 {
         check.error(&at("playout_limit"), format!("{}: at least 60s", at("playout_limit")));
@@ -69,11 +81,20 @@ fn one(
             ));
         }
     }
-    if agent.on_close == OnClose::PlayFallback && agent.fallback_prompt.is_none() {
-        check.error(
-            &at("on_close"),
-            format!("{}: `play_fallback` needs {}", at("on_close"), at("fallback_prompt")),
-        );
+    for (key, plays) in [
+        ("on_close", agent.on_close == OnClose::PlayFallback),
+        ("on_failure", agent.on_failure == Some(OnFailure::PlayFallback)),
+    ] {
+        if plays && agent.fallback_prompt.is_none() {
+            let message = format!("{}: `play_fallback` needs {}", at(key), at("fallback_prompt"));
+            check.error(&at(key), message);
+        }
+    }
+    for fallback in &agent.fallback_agents {
+        if fallback == name || !is_configured(check, fallback) {
+            let message = format!("{}: `{fallback}` is no other agent of this file", at("fallback_agents"));
+            check.error(&at("fallback_agents"), message);
+        }
     }
     if let Some(file) = &agent.fallback_prompt {
         super::routes::audio_file(check, &at("fallback_prompt"), file);
@@ -121,16 +142,24 @@ fn one(
     if agent.tls_server_name.as_ref().is_some_and(|host| host.port.is_some()) {
         check.error(&at("tls_server_name"), format!("{}: is a name without a port", at("tls_server_name")));
     }
+    let (tools, actions) = tools::plan(check, name, agent);
+    let settings = settings::plan(check, name, agent, tools);
     Some(AgentConfig {
         name: name.to_owned(),
-        dialect: match agent.dialect {
-            Dialect::Twilio => AgentDialect::Twilio,
-        },
-        url: agent.url.clone(),
+        dialect: dialect?,
+        url: address.unwrap_or_default(),
+        settings,
+        tools: actions,
+        transfers: agent.transfers.clone(),
+        barge_in: settings::barge_in(check, name, &agent.barge_in),
+        latency: settings::latency(&agent.latency),
+        reconnect: settings::reconnect(check, name, agent),
+        fallback_agents: agent.fallback_agents.clone(),
         custom_parameters: agent.parameters.clone().into_iter().collect(),
         sip_headers: agent.sip_headers.clone(),
         http_headers,
         bearer_token,
+        account_sid: agent.account_sid.as_ref().map(|account| account.0.clone()).unwrap_or_default(),
         signing_token,
         ca_file: agent.ca_file.as_ref().map(|file| file.0.clone()),
         tls_server_name: agent.tls_server_name.as_ref().map(|host| host.name.clone()),
@@ -140,10 +169,41 @@ fn one(
             OnClose::HangUp => apps::OnClose::HangUp,
             OnClose::PlayFallback => apps::OnClose::PlayFallback,
         },
+        on_failure: agent.on_failure.as_ref().map(|wanted| match wanted {
+            OnFailure::HangUp => apps::OnClose::HangUp,
+            OnFailure::PlayFallback => apps::OnClose::PlayFallback,
+            OnFailure::Transfer(target) => apps::OnClose::Transfer(target.clone()),
+        }),
         playout_limit: agent.playout_limit.0,
         caller_audio_limit: agent.caller_audio_limit.0,
     })
 }
+
+/// The codec of a dialect.
+fn dialect(check: &mut Check<'_>, key: &str, wanted: Dialect) -> Option<dialect::Dialect> {
+    let codec = DIALECTS.iter().find(|(dialect, _)| *dialect == wanted).map(|(_, codec)| *codec);
+    if codec.is_none() {
+        check.error(key, format!("{key}: this version does not speak this dialect yet"));
+    }
+    codec
+}
+
+/// The dialects that the engine speaks.
+const DIALECTS: &[(Dialect, dialect::Dialect)] = &[
+    (Dialect::Twilio, dialect::Dialect::Twilio),
+    (Dialect::Telnyx, dialect::Dialect::Telnyx),
+    (Dialect::Plivo, dialect::Dialect::Plivo),
+    (Dialect::Vonage, dialect::Dialect::Vonage),
+    (Dialect::Exotel, dialect::Dialect::Exotel),
+    (Dialect::Asterisk, dialect::Dialect::Asterisk),
+    (Dialect::AsteriskApp, dialect::Dialect::AsteriskApp),
+    (Dialect::Jambonz, dialect::Dialect::Jambonz),
+    (Dialect::AudioFork, dialect::Dialect::AudioFork),
+    (Dialect::AudioStream, dialect::Dialect::AudioStream),
+    (Dialect::Raw, dialect::Dialect::Raw),
+    (Dialect::OpenAi, dialect::Dialect::OpenAi),
+    (Dialect::AzureVoiceLive, dialect::Dialect::VoiceLive),
+];
 
 /// The words in braces that mean nothing, as far as they look like a template.
 fn unknown_templates(value: &str) -> impl Iterator<Item = &str> {
@@ -156,88 +216,6 @@ fn unknown_templates(value: &str) -> impl Iterator<Item = &str> {
 
 /// What is filled in, besides `{header:NAME}`.
 const TEMPLATES: [&str; 6] = ["call_id", "from", "to", "from_display", "from_uri", "to_uri"];
-
-const fn has_token(agent: &Agent) -> bool {
-    agent.auth_token_env.is_some() || agent.auth_token_file.is_some()
-}
-
-/// A token by the name of a variable or a file.
-struct Token<'a> {
-    kind: &'static str,
-    env: &'a Option<String>,
-    file: &'a Option<FilePath>,
-}
-
-impl Token<'_> {
-    /// Where the token is, if it is there and can be sent.
-    fn place(&self, check: &mut Check<'_>, environment: &[(String, String)], name: &str) -> Option<Secret> {
-        let kind = self.kind;
-        let (suffix, found) = match (self.env, self.file) {
-            (None, None) => return None,
-            (Some(_), Some(_)) => ("env", Err(format!("give {kind}_env or {kind}_file, not both"))),
-            (Some(variable), None) => {
-                let value = environment.iter().find(|(known, _)| known == variable);
-                let missing = || format!("the environment variable `{variable}` is not set");
-                ("env", value.map(|(_, value)| value.clone()).ok_or_else(missing))
-            }
-            (None, Some(file)) => {
-                let unreadable = |error| format!("{file} cannot be read: {error}");
-                ("file", std::fs::read_to_string(file).map_err(unreadable))
-            }
-        };
-        let found = found.and_then(|token| {
-            if token.trim().is_empty() {
-                Err("the token is empty".to_owned())
-            } else if is_header_value(token.trim()) {
-                Ok(())
-            } else {
-                Err("the token has characters that no header can hold".to_owned())
-            }
-        });
-        if let Err(message) = found {
-            let key = format!("agents.{name}.{kind}_{suffix}");
-            check.error(&key, format!("{key}: {message}"));
-            return None;
-        }
-        let env = self.env.clone().map(Secret::Env);
-        env.or_else(|| self.file.as_ref().map(|file| Secret::File(file.0.clone())))
-    }
-}
-
-/// RFC 3986, as far as a mistake can be told from an address.
-fn is_websocket_url(url: &str) -> bool {
-    let Some((scheme, rest)) = url.split_once("://") else { return false };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    matches!(scheme, "ws" | "wss")
-        && !host.is_empty()
-        && !host.starts_with(':')
-        && !url.chars().any(|character| character.is_whitespace() || character.is_control())
-}
-
-/// A URL without what may hold a secret, for messages.
-pub(super) fn without_query(url: &str) -> String {
-    let bare = url.split(['?', '#']).next().unwrap_or_default();
-    match bare.split_once("://") {
-        Some((scheme, rest)) => {
-            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-            let host = authority.rsplit('@').next().unwrap_or_default();
-            format!("{scheme}://{host}{path}")
-        }
-        None => bare.to_owned(),
-    }
-}
-
-/// RFC 9110 section 5.6.2.
-fn is_token(name: &str) -> bool {
-    !name.is_empty()
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
-}
-
-/// RFC 9110 section 5.5, without obsolete text.
-fn is_header_value(value: &str) -> bool {
-    value.bytes().all(|byte| byte == b'\t' || (0x20..0x7f).contains(&byte))
-}
 
 /// Whether the configuration has an agent of this name, faulty or not.
 pub(super) fn is_configured(check: &Check<'_>, name: &str) -> bool {

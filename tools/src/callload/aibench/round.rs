@@ -1,0 +1,330 @@
+//! One number of calls against one backend, from its start to its end.
+
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, anyhow, bail, ensure};
+use serde_json::Value;
+
+use super::{
+    options::AiBenchOptions,
+    processor::{Thread, memory_mib, pin, ran_ns, threads, unpin},
+};
+use crate::callload::{
+    Codec, Options,
+    histogram::Histogram,
+    run::drive,
+    stamp::Finder,
+    streamload::server::{Server, Setup},
+    tap::Tap,
+};
+
+/// What a round is about.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) calls: u32,
+    /// Lines of the agent's configuration.
+    pub(super) agent: String,
+    /// The backend is Pipecat, not ours.
+    pub(super) pipecat: bool,
+    pub(super) settle: Duration,
+    pub(super) duration: Duration,
+}
+
+/// What was measured of it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Outcome {
+    pub(super) calls: f64,
+    /// Shares of a core.
+    pub(super) media: f64,
+    pub(super) stream: f64,
+    pub(super) others: f64,
+    pub(super) peer: f64,
+    pub(super) memory_mib: f64,
+    /// What is added on the way up, in ms: p50, p99, p99.9.
+    pub(super) added_ms: [f64; 3],
+    /// There and back, in ms, the bot's cushion included: p50, p99.
+    pub(super) back_ms: [f64; 2],
+    pub(super) messages_per_s: f64,
+    /// Packets that did not reach the peer, or not come back.
+    pub(super) lost_up: u64,
+    pub(super) lost_down: u64,
+    pub(super) failed: u64,
+    /// Why the generator cannot be trusted.
+    pub(super) doubts: Vec<String>,
+}
+
+impl Outcome {
+    pub(super) fn holds(&self, p99_ms: f64) -> bool {
+        self.lost_up + self.lost_down + self.failed == 0 && self.added_ms[1] < p99_ms
+    }
+
+    pub(super) fn line(&self) -> String {
+        format!(
+            "{:>5.0} calls: media {:.3}, AI {:.3}, others {:.3}, peer {:.3} cores; added {:.2} / {:.2} / {:.2} ms, back {:.1} / {:.1} ms; lost {} up, {} down; failed {}{}",
+            self.calls,
+            self.media,
+            self.stream,
+            self.others,
+            self.peer,
+            self.added_ms[0],
+            self.added_ms[1],
+            self.added_ms[2],
+            self.back_ms[0],
+            self.back_ms[1],
+            self.lost_up,
+            self.lost_down,
+            self.failed,
+            if self.doubts.is_empty() { String::new() } else { format!(" ({})", self.doubts.join("; ")) },
+        )
+    }
+}
+
+/// Runs it.
+pub(super) fn measure(options: &AiBenchOptions, plan: &Plan) -> anyhow::Result<Outcome> {
+    // What is started here may run where it likes.
+    unpin()?;
+    let mut backend = if plan.pipecat { Backend::pipecat(options)? } else { Backend::ours(options)? };
+    let server = Server::start(&Setup {
+        binary: &options.sidetone,
+        url: backend.url.clone(),
+        ports: options.server_ports,
+        calls: plan.calls,
+        media: format!(
+            "cpus = \"{}\"\nstream_cpus = \"{}\"\nwait = \"sleep\"\n",
+            options.media_cpu, options.stream_cpu
+        ),
+        agent: plan.agent.clone(),
+        tables: format!("[signaling]\ncpus = \"{}\"\n", options.generator_cpu()),
+    })?;
+    // The generator's threads inherit it.
+    pin(0, options.generator_cpu())?;
+    let ramp = Duration::from_secs_f64(f64::from(plan.calls) / options.rate);
+    let load = Options {
+        target: server.target(),
+        calls: plan.calls,
+        rate: options.rate,
+        duration: ramp + plan.settle + plan.duration + AFTER,
+        codec: Codec::Pcmu,
+        ports: options.ports,
+        marker_ms: 0,
+        stamp: true,
+        quiet: true,
+        from: "bench-ai".to_owned(),
+        ..<Options as clap::Parser>::parse_from(["bench-ai"])
+    };
+    let back = Arc::new(Mutex::new(Back::default()));
+    let process = server.process();
+    let (report, seen) = thread::scope(|scope| {
+        let watched = scope.spawn(|| watch(process, &mut backend, &back, ramp + plan.settle, plan.duration));
+        let report = drive(
+            &load,
+            |worker| {
+                let places = plan.calls as usize;
+                worker.set_tap(Box::new(Returned {
+                    back: Arc::clone(&back),
+                    finders: vec![Finder::default(); places],
+                }));
+                Ok(())
+            },
+            |_, _, _| String::new(),
+        );
+        (report, watched.join())
+    });
+    let seen = seen.map_err(|_| anyhow!("the watcher panicked"))?;
+    let report = report.with_context(|| server.last_log())?;
+    let seen = seen.with_context(|| server.last_log())?;
+    let counters = &report.stats().counters;
+    ensure!(
+        counters.calls_answered > 0,
+        "no call was answered: {:?}\n{}",
+        report.stats().failures,
+        server.last_log()
+    );
+    Ok(Outcome {
+        calls: counters.calls_answered as f64,
+        failed: counters.calls_failed + counters.calls_ended_by_peer,
+        doubts: report.doubts().to_vec(),
+        ..seen
+    })
+}
+
+/// Looks when everything runs, and again when that has lasted.
+fn watch(
+    process: u32,
+    backend: &mut Backend,
+    back: &Mutex<Back>,
+    before: Duration,
+    length: Duration,
+) -> anyhow::Result<Outcome> {
+    thread::sleep(before);
+    let locked = || back.lock().map_err(|_| anyhow!("the generator panicked"));
+    backend.report()?;
+    *locked()? = Back { measuring: true, ..Back::default() };
+    let (first, first_peer, begun) = (threads(process)?, backend.ran_ns()?, Instant::now());
+    thread::sleep(length);
+    let (last, last_peer, elapsed) = (threads(process)?, backend.ran_ns()?, begun.elapsed());
+    let peer = backend.report()?;
+    let back = std::mem::take(&mut *locked()?);
+    let share = |ns: u64| ns as f64 / elapsed.as_nanos() as f64;
+    let media = media_threads(&last);
+    ensure!(!media.is_empty(), "sidetone has no media thread by a known name: {:?}", names(&last));
+    let of = |chosen: &dyn Fn(&Thread) -> bool, threads: &[Thread]| {
+        threads.iter().filter(|thread| chosen(thread)).map(|thread| thread.ran_ns).sum::<u64>()
+    };
+    let is_media = |thread: &Thread| media.contains(&thread.id);
+    let is_other = |thread: &Thread| !is_media(thread) && !thread.name.starts_with(AI_THREAD);
+    let number = |path: &str| peer.pointer(path).and_then(Value::as_f64).unwrap_or(f64::NAN);
+    Ok(Outcome {
+        media: share(of(&is_media, &last) - of(&is_media, &first)),
+        stream: share(ran_ns(&last, AI_THREAD) - ran_ns(&first, AI_THREAD)),
+        others: share(of(&is_other, &last).saturating_sub(of(&is_other, &first))),
+        peer: share(last_peer - first_peer),
+        memory_mib: memory_mib(process),
+        added_ms: ["/added/p50_ms", "/added/p99_ms", "/added/p99_9_ms"].map(number),
+        back_ms: [back.latency.ms(50.0), back.latency.ms(99.0)],
+        messages_per_s: number("/messages") / elapsed.as_secs_f64(),
+        lost_up: peer["missing"].as_u64().unwrap_or(0) + peer["broken"].as_u64().unwrap_or(0),
+        lost_down: back.missing,
+        ..Outcome::default()
+    })
+}
+
+/// The media workers, by the names that sidetone gives its threads.
+fn media_threads(threads: &[Thread]) -> Vec<i32> {
+    threads.iter().filter(|thread| thread.name.starts_with(MEDIA_THREAD)).map(|thread| thread.id).collect()
+}
+
+fn names(threads: &[Thread]) -> Vec<&str> {
+    threads.iter().map(|thread| thread.name.as_str()).collect()
+}
+
+/// What the callers hear.
+struct Back {
+    measuring: bool,
+    latency: Histogram,
+    missing: u64,
+}
+
+impl Default for Back {
+    fn default() -> Self {
+        Self { measuring: false, latency: Histogram::new(), missing: 0 }
+    }
+}
+
+struct Returned {
+    back: Arc<Mutex<Back>>,
+    finders: Vec<Finder>,
+}
+
+impl Tap for Returned {
+    fn poll(&mut self, _: i64) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    fn placed(&mut self, at: usize, _: u64) {
+        self.finders[at] = Finder::default();
+    }
+
+    fn sent(&mut self, _: usize, _: i64, _: &[u8], _: u64) {}
+
+    fn received(&mut self, at: usize, payload: &[u8], arrival_ns: u64) {
+        let Ok(mut back) = self.back.lock() else { return };
+        self.finders[at].feed(payload, |found| {
+            if back.measuring {
+                back.latency.record_ns(arrival_ns.saturating_sub(found.stamp.sent_ns));
+                back.missing += u64::from(found.missing);
+            }
+        });
+    }
+
+    fn ended(&mut self, _: usize) {}
+}
+
+/// Who serves the streams; ended when dropped.
+struct Backend {
+    child: Child,
+    answers: Option<BufReader<std::process::ChildStdout>>,
+    url: String,
+}
+
+impl Backend {
+    fn ours(options: &AiBenchOptions) -> anyhow::Result<Self> {
+        let program = std::env::current_exe().context("cannot find this program")?;
+        let mut child = Command::new(program)
+            .args(["--peer", "127.0.0.1:0"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start the peer")?;
+        pin_all(child.id(), options.peer_cpu())?;
+        let mut answers = BufReader::new(child.stdout.take().context("the peer has no output")?);
+        let mut address = String::new();
+        answers.read_line(&mut address)?;
+        ensure!(!address.trim().is_empty(), "the peer did not start");
+        Ok(Self { child, answers: Some(answers), url: format!("ws://{}/", address.trim()) })
+    }
+
+    fn pipecat(options: &AiBenchOptions) -> anyhow::Result<Self> {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let script = Path::new("tests/pipecat/pipecat_echo.py");
+        ensure!(script.exists(), "{} is missing: start in the project's folder", script.display());
+        let mut child = Command::new(&options.pipecat)
+            .arg(script)
+            .args(["--port", &port.to_string(), "--rate", "8000"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot start {}", options.pipecat.display()))?;
+        let until = Instant::now() + PIPECAT_START;
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            if child.try_wait()?.is_some() || Instant::now() > until {
+                let _ = child.kill();
+                let _ = child.wait();
+                bail!("Pipecat did not start");
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        pin_all(child.id(), options.peer_cpu())?;
+        Ok(Self { child, answers: None, url: format!("ws://127.0.0.1:{port}/ws") })
+    }
+
+    /// What ours counted since the last time.
+    fn report(&mut self) -> anyhow::Result<Value> {
+        let (Some(answers), Some(stdin)) = (&mut self.answers, &mut self.child.stdin) else {
+            return Ok(Value::Null);
+        };
+        stdin.write_all(b"\n").context("the peer has ended")?;
+        let mut line = String::new();
+        answers.read_line(&mut line)?;
+        serde_json::from_str(&line).context("the peer has ended")
+    }
+
+    fn ran_ns(&self) -> anyhow::Result<u64> {
+        Ok(ran_ns(&threads(self.child.id())?, ""))
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn pin_all(process: u32, cpu: usize) -> anyhow::Result<()> {
+    threads(process)?.iter().try_for_each(|thread| pin(thread.id, cpu))
+}
+
+/// Calls go on for so long behind what is measured.
+const AFTER: Duration = Duration::from_millis(700);
+const PIPECAT_START: Duration = Duration::from_secs(90);
+const AI_THREAD: &str = "ai-";
+const MEDIA_THREAD: &str = "media";
