@@ -10,6 +10,8 @@ mod counters;
 pub mod dialect;
 mod figures;
 mod line;
+#[cfg(test)]
+mod model_tests;
 mod pacer;
 mod playout;
 mod port;
