@@ -3,6 +3,8 @@
 mod backend;
 mod barge_in;
 mod budget;
+#[cfg(test)]
+mod budget_tests;
 mod carrier;
 mod config;
 mod connect;
