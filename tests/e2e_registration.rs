@@ -28,7 +28,7 @@ fn calls_come_through_the_server_that_we_are_registered_with() {
         server.signal("TERM");
         assert_eq!(server.wait(Duration::from_secs(10)), Some(0));
         let refused = Phone::dial(proxy, "bot").err().flatten();
-        assert_eq!(refused.map(|response| response.status()), Some(404));
+        assert_eq!(refused.and_then(|response| response.status()), Some(404));
     }
 }
 
@@ -69,7 +69,7 @@ impl Registrar {
     }
 
     fn gateway(&self, password: &str) -> Server {
-        let mut setup = Setup::new("[[routes]]\nuser = \"bot\"\napp = \"echo\"\n");
+        let mut setup = Setup::new("[[routes]]\nmatch = \"bot\"\napp = \"echo\"\n");
         for (name, value) in [
             ("REGISTER_WITH_SIP_SERVER", "true"),
             ("SIP_SERVER", "127.0.0.1"),

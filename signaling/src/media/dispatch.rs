@@ -93,6 +93,7 @@ impl Shared {
             }
             // Dropped here, off the media threads; the AI port's other end sees that.
             Event::AppDetached { id: _, app } => drop(app),
+            Event::TapDetached { call: _, tap } => drop(tap),
             Event::StreamRemoved { id, statistics, stream } => {
                 drop(stream);
                 self.counters.streams_removed.increment();

@@ -145,7 +145,7 @@ impl Account {
 }
 
 /// Slots of a run at most.
-pub(super) const MOST: usize = 2_048;
+pub(super) const MOST: usize = 4_096;
 /// A slot is at least 2^22 ns long, 4.2 ms.
 const SHORTEST_BITS: u32 = 22;
 /// Slots that are left out before the one in which a hold-up began, and after the one in which it ended. A relay at its limit holds
@@ -204,8 +204,8 @@ mod tests {
 
     #[test]
     fn long_runs_have_long_slots() {
-        assert_eq!(Slots::bits(1_800_000_000), SHORTEST_BITS);
-        for seconds in [8, 9, 60, 3_600] {
+        assert_eq!(Slots::bits(9_200_000_000), SHORTEST_BITS);
+        for seconds in [17, 18, 60, 3_600] {
             let run_ns = seconds * 1_000_000_000;
             assert!(run_ns >> Slots::bits(run_ns) < MOST as u64);
         }

@@ -34,7 +34,7 @@ pub(super) fn run(
     let start_ns = clock::now_ns() + 1_000_000;
     // Beyond this the rest is given up: the run is bounded.
     let planned_ns = plan.due_ns(plan.packets());
-    let last_ns = start_ns + planned_ns + planned_ns / 10 + 1_000_000_000;
+    let last_ns = start_ns + 4 * planned_ns + 2_000_000_000;
     let slots = Slots::new(Slots::bits(last_ns - start_ns));
     let mut checker =
         Checker::new(&flows[..plan.flows as usize], plan.payload_bytes, plan.warm_index(), start_ns, slots);

@@ -2,7 +2,7 @@
 
 use xdp::bpf::{Assembler, Condition, Helper, Register, SharedArray, Size};
 
-use super::layout::{CORES, Maps, control, slot};
+use super::layout::{Maps, control, slot};
 use crate::rtpload::histogram::BUCKETS;
 
 /// Each hexadecimal digit of a 32-bit number in a byte of its own (`packet::spread`).
@@ -95,13 +95,14 @@ pub(super) fn alive<'m>(
 ) {
     use Register::{R0, R1, R2, R3, R10};
     let done = code.label();
-    code.call(Helper::Cpu).and(R0, CORES as i32 - 1).shl(R0, 3);
-    code.load_map_value(R1, &maps.alive, 0).add(R1, R0).load(Size::Double, R2, R1, 0);
+    code.call(Helper::Cpu).load_map_value(R1, &maps.control, 0);
     if who == Alive::Generator {
-        code.store(Size::Double, R1, 0, now).branch(Condition::Equal, R2, 0, done);
+        code.store(Size::Double, R1, control::CORE as i16 * 8, R0);
     } else {
-        code.branch(Condition::Equal, R2, 0, done).store(Size::Double, R1, 0, now);
+        code.load(Size::Double, R2, R1, control::CORE as i16 * 8).branch(Condition::NotEqual, R0, R2, done);
     }
+    code.load(Size::Double, R2, R1, control::SIGN as i16 * 8);
+    code.store(Size::Double, R1, control::SIGN as i16 * 8, now).branch(Condition::Equal, R2, 0, done);
     code.mov(R3, now).sub(R3, R2).branch(Condition::LessOrEqual, R3, HELD_NS as i32, done);
     code.store(Size::Double, R10, gap, R3);
     // When all is sent, there is no generator that could give a sign.

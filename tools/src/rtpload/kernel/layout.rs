@@ -99,6 +99,9 @@ pub(super) mod control {
     pub(in super::super) const SOONEST: usize = 15;
     /// The least time between packets, for who catches up; in the same unit.
     pub(in super::super) const LEAST_STEP: usize = 16;
+    /// Where the generator runs, and the last sign of life from there, in ns; 0 before the first.
+    pub(in super::super) const CORE: usize = 17;
+    pub(in super::super) const SIGN: usize = 18;
 }
 
 /// A slot: a few words and a histogram of latency.
@@ -134,8 +137,6 @@ pub(super) struct Maps {
     pub(super) counts: SharedArray<{ counts::WORDS }>,
     pub(super) lateness: SharedArray<BUCKETS>,
     pub(super) slots: SharedArray<{ slot::WORDS }>,
-    /// The last sign of life by core, in ns.
-    pub(super) alive: SharedArray<CORES>,
 }
 
 impl Maps {
@@ -146,7 +147,6 @@ impl Maps {
             counts: SharedArray::new("rtpload_counts", 1)?,
             lateness: SharedArray::new("rtpload_lateness", 1)?,
             slots: SharedArray::new("rtpload_slots", slots::MOST as u32)?,
-            alive: SharedArray::new("rtpload_alive", 1)?,
         };
         for (id, flow) in flows.iter().enumerate() {
             let words = words_of(flow, id as u32, payload_bytes)?;
@@ -158,7 +158,7 @@ impl Maps {
 
     /// Forgets what was received.
     pub(super) fn clear(&self) {
-        for map in [self.counts.words(), self.lateness.words(), self.slots.words(), self.alive.words()] {
+        for map in [self.counts.words(), self.lateness.words(), self.slots.words()] {
             map.iter().for_each(|word| word.store(0, Relaxed));
         }
         for entry in self.flows.words().chunks_exact(entry::WORDS) {
@@ -276,8 +276,6 @@ pub(super) fn fixed_digits(payload_bytes: usize) -> Vec<u64> {
 }
 
 pub(super) const FRACTION_BITS: u32 = 12;
-/// A power of two; what has a higher number shares.
-pub(super) const CORES: usize = 256;
 /// A generator that is later than this goes on at its rate; what is less, which is what the receiver takes of their core, it catches up.
 pub(super) const LATE_NS: u64 = 500_000;
 /// Within so many ns packets are counted for the largest burst.

@@ -67,7 +67,7 @@ impl Kernel {
         maps.clear();
         let start_ns = clock::now_ns() + START_NS;
         let planned_ns = plan.due_ns(plan.packets());
-        let longest_ns = planned_ns + planned_ns / 10 + LONGEST_DELAY_NS;
+        let longest_ns = 4 * planned_ns + LONGEST_DELAY_NS;
         let step = (plan.interval_ns << FRACTION_BITS) / u64::from(plan.flows);
         let slot_bits = Slots::bits(longest_ns);
         for (word, value) in [
@@ -88,6 +88,8 @@ impl Kernel {
             (control::BURST_BEGUN, 0),
             (control::BURST, 0),
             (control::SOONEST, 0),
+            (control::CORE, u64::MAX),
+            (control::SIGN, 0),
         ] {
             maps.set_control(word, value);
         }
@@ -164,8 +166,8 @@ const fn least_step(step: u64) -> u64 {
 const DENSE_NS: u64 = 1_667;
 /// Making the frames takes that long at most.
 const START_NS: u64 = 50_000_000;
-/// So much later than planned, and a tenth of the plan, the run is given up.
-const LONGEST_DELAY_NS: u64 = 500_000_000;
+/// After four times the plan and so much more the run is given up: who is held up all the time does not come to an end.
+const LONGEST_DELAY_NS: u64 = 2_000_000_000;
 /// Frames leave together if they are due within that time.
 const BATCH_NS: u64 = 10_000;
 const MOST_BATCH: u64 = 32;
