@@ -203,7 +203,8 @@ fn whoever_does_not_flush_does_not_let_the_server_interrupt() {
     for dialect in BOTH {
         let mut peer = Peer::with(dialect, AgentSettings::default(), |_| {});
         let session = peer.open().remove(0)["session"].take();
-        let detection = session.pointer("/audio/input/turn_detection").unwrap_or(&session["turn_detection"]);
+        let detection =
+            session.pointer("/audio/input/turn_detection").unwrap_or_else(|| &session["turn_detection"]);
         assert_eq!(detection["interrupt_response"], false, "{dialect:?}");
         peer.hear(r#"{"type":"session.updated","session":{}}"#);
         peer.hear(&created("resp_1"));
