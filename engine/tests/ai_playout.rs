@@ -373,7 +373,7 @@ fn delay_after_a_burst_and_a_clear_is_what_it_was_before() {
     let mut call = Call::new(Codec::Pcmu, 20, config(Codec::Pcmu));
     call.run(1000);
     // From queueing to the first sample in RTP, for a sender at real time.
-    let mut delay = |call: &mut Call, number: u32| {
+    let delay = |call: &mut Call, number: u32| {
         call.reports.clear();
         let start = call.backend.position();
         let asked = call.world.now;

@@ -7,11 +7,14 @@ mod counting;
 mod rig;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use audited::{Audited, Tally};
 use counting::{allocations, frees};
+use engine::ai::{
+    AiCounters, AiPort, Backend, BargeIn, BargeInMode, LatencyBudget, LatencyPolicy, PortConfig,
+};
 use engine::codec::Law;
 use engine::command::{Command, Digit, StreamId};
 use engine::config::EngineConfig;
@@ -44,6 +47,7 @@ fn a_worker_neither_allocates_nor_frees_while_it_runs() {
     let device = Audited { inner: network.device(), tally: Arc::clone(&tally) };
     let (engine, mut events) =
         start(EngineConfig { streams_per_worker: 128, ..config(256) }, Box::new(device));
+    let mut bots = Bots::default();
     let mut calls: Vec<_> = (0..CALLS)
         .map(|number| {
             let mut phone = Phone::new(&network);
@@ -53,10 +57,12 @@ fn a_worker_neither_allocates_nor_frees_while_it_runs() {
             }
             let (id, local) = add(&engine, &mut events, Stream::new(parameters));
             phone.peer = Some(local);
-            engine.send(Command::Attach { id, app: App::Echo }).expect("room in the ring");
+            let app = if has_bot(number) { bots.app() } else { App::Echo };
+            engine.send(Command::Attach { id, app }).expect("room in the ring");
             (id, phone)
         })
         .collect();
+    let bots = bots.start();
     // Warm up: threads make their own thread-local memory at first use.
     talk(&mut calls, 25, |_| {});
     every_command(&engine, &mut events, &mut calls);
@@ -85,6 +91,16 @@ fn a_worker_neither_allocates_nor_frees_while_it_runs() {
     assert!(heard > 5_000, "{heard} packets came back");
     assert!(counters.commands.value() > commands_before + 10);
     let (allocations, frees) = tally.read();
+    for (what, counter) in [
+        ("interruptions", &bots.counters.interruptions),
+        ("clears", &bots.counters.clears),
+        ("marks", &bots.counters.marks_received),
+        ("caller audio that found no room", &bots.counters.caller_audio_overflow),
+        ("bot audio left out", &bots.counters.budget_left_out_bytes),
+    ] {
+        assert!(counter.value() > 0, "no {what}");
+    }
+    drop(bots);
     let id = calls[1].0;
     engine.send(Command::QueryStream { id }).expect("room in the ring");
     let statistics = poll_for(Duration::from_secs(10), || match events.poll() {
@@ -107,6 +123,77 @@ fn a_worker_neither_allocates_nor_frees_while_it_runs() {
 /// Whether a call has its keys as tones.
 fn has_tones(call: usize) -> bool {
     call % 2 == 1
+}
+
+/// Whether a call is with a bot that callers interrupt.
+fn has_bot(call: usize) -> bool {
+    call >= 32
+}
+
+/// The AI thread's side of all calls with bots: it speaks, marks, clears, pauses, and is slow at times.
+#[derive(Default)]
+struct Bots {
+    backends: Vec<Backend>,
+    counters: Arc<AiCounters>,
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Bots {
+    fn app(&mut self) -> App {
+        let doorbell = engine::Doorbell::new().expect("an eventfd");
+        let barge_in = BargeIn { mode: BargeInMode::Engine, backchannel: Duration::ZERO };
+        let latency = LatencyBudget { limit: Duration::from_secs(2), policy: LatencyPolicy::DropOldest };
+        let config = PortConfig { barge_in, latency, ..PortConfig::default() };
+        let (port, backend) = AiPort::pair(&config, doorbell, Arc::clone(&self.counters));
+        self.backends.push(backend);
+        App::Ai(Box::new(port))
+    }
+
+    fn start(mut self) -> Self {
+        let (mut backends, stop) = (std::mem::take(&mut self.backends), Arc::clone(&self.stop));
+        let mut sentence = vec![0x22; 4000];
+        sentence.extend([0xff; 2000]);
+        let run = move || {
+            for turn in 0u64.. {
+                if stop.load(Ordering::Acquire) {
+                    return;
+                }
+                for (number, backend) in backends.iter_mut().enumerate() {
+                    let turn = turn + number as u64 * 17;
+                    // One in eight does not read for three seconds at a time.
+                    if number != 0 || turn % 400 < 100 {
+                        while backend.poll().is_some() {}
+                    }
+                    match turn % 100 {
+                        0 | 1 | 2 | 50 => {
+                            backend.begin_utterance();
+                            backend.queue_audio(&sentence);
+                            backend.queue_mark(turn.to_string());
+                        }
+                        3 => backend.end_utterance(),
+                        20 => backend.pause(),
+                        25 => backend.resume(),
+                        80 if turn % 300 == 80 => backend.clear(),
+                        _ => {}
+                    }
+                    backend.top_up();
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        };
+        self.thread = Some(std::thread::spawn(run));
+        self
+    }
+}
+
+impl Drop for Bots {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("no panic");
+        }
+    }
 }
 
 /// 100 ms of a key, 80 ms of silence.

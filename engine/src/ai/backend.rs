@@ -1,6 +1,9 @@
 //! The AI thread's end of an AI stream: keeps what does not fit the ring, remembers the names of marks, and says what
 //! of the bot's audio the caller was sent.
 
+mod queue;
+mod reports;
+
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,8 +17,7 @@ use super::line::Line;
 use super::playout::{Backlog, Marks, Positions};
 use super::port::PortConfig;
 use super::report::{AudioBlock, FromWorker};
-use super::shared::{QueuedMark, Report, Shared, Upstream, What};
-use crate::stream::PlayoutReport;
+use super::shared::{QueuedMark, Shared, Upstream};
 use crate::time::{Duration, Instant};
 
 /// The end that faces the AI backend. Call [`Backend::top_up`] about every frame.
@@ -277,125 +279,7 @@ impl Backend {
     pub fn is_ended(&self) -> bool {
         self.shared.ended.load(Ordering::Acquire) || self.audio.is_abandoned()
     }
-
-    /// What the worker does not tell.
-    fn poll_queue(&mut self) -> Option<FromWorker> {
-        let queued = self.line.samples(self.queued());
-        self.budget.observe(queued);
-        if let Some(high) = self.budget.pressure(queued) {
-            return Some(FromWorker::Pressure { high });
-        }
-        let drained = self.drained_wanted && queued == 0;
-        self.drained_wanted &= !drained;
-        drained.then_some(FromWorker::Drained)
-    }
-
-    fn take(&mut self, Report { at, rtp_timestamp, position, played, what }: Report) -> Option<FromWorker> {
-        if let What::Unheard { from } = what {
-            self.positions.skip_ring(from..position);
-        }
-        let mut report = PlayoutReport {
-            played_samples: played,
-            position: self.positions.reach(position),
-            rtp_timestamp,
-            complete: false,
-        };
-        Some(match what {
-            What::Mark { id, complete } => {
-                report.complete = complete;
-                FromWorker::MarkPlayed { at, name: self.marks.pop(id)?, report }
-            }
-            What::Cleared { to } => {
-                self.positions.skip_ring(position..to);
-                FromWorker::Cleared { at, report }
-            }
-            What::Interrupted { number, speech } => {
-                self.drop_backlog();
-                // What has come to the ring since belongs to it, too.
-                self.positions.skip_ring(position..self.written);
-                self.cut_off = Some(at);
-                self.tally.interruptions += 1;
-                self.shared.interrupted_to.store(self.written, Ordering::Release);
-                self.shared.interrupts_seen.store(number, Ordering::Release);
-                self.top_up();
-                FromWorker::Interrupted { at, speech_at: speech.at, speech: speech.timestamp, report }
-            }
-            What::Unheard { .. } => return self.poll(),
-            What::Began => {
-                // The first sample of the spurt, behind whatever was left out before it.
-                report.position = self.positions.of(position);
-                FromWorker::Began { at, report }
-            }
-            What::Empty => {
-                report.complete = true;
-                if self.is_speaking() {
-                    return self.poll();
-                }
-                FromWorker::Finished { at, report }
-            }
-            What::Speech { moment, speaking } => {
-                if !speaking {
-                    self.cut_off = None;
-                }
-                FromWorker::Speech { at: moment.at, timestamp: moment.timestamp, speaking }
-            }
-            What::Ended => FromWorker::Ended { at, report },
-        })
-    }
-
-    /// Whether what comes belongs to what the caller has interrupted.
-    fn is_cut_off(&mut self) -> bool {
-        let Some(last) = self.cut_off else { return false };
-        self.cut_off = (self.now.saturating_duration_since(last) < NEW_UTTERANCE).then_some(self.now);
-        self.cut_off.is_some()
-    }
-
-    /// Leaves out what the budget does not allow, if it says so.
-    fn keep_budget(&mut self, refused: usize) {
-        let queued = self.line.samples(self.queued());
-        let excess = self.line.bytes(self.budget.excess(queued));
-        if self.budget.observe(queued + self.line.samples(refused)) {
-            self.tally.budget_exceeded += 1;
-            self.counters.budget_exceeded.increment();
-        }
-        if excess == 0 {
-            return;
-        }
-        let Self { backlog, positions, marks, line, written, utterance_end, tally, counters, .. } = self;
-        backlog.shorten(excess, |at, len| {
-            let (at, samples) = (*written + line.samples(at), line.samples(len));
-            positions.leave_out(at, samples);
-            marks.leave_out(at, samples);
-            *utterance_end -= utterance_end.saturating_sub(at).min(samples);
-            tally.bot_samples_dropped += samples;
-            counters.budget_left_out_bytes.add(len as u64);
-        });
-    }
-
-    fn drop_backlog(&mut self) {
-        let samples = self.line.samples(self.backlog.len());
-        self.positions.leave_out(self.written, samples);
-        self.marks.leave_out(self.written, samples);
-        self.utterance_end = self.utterance_end.min(self.written);
-        self.backlog.clear();
-    }
-
-    /// The position in the ring after all that is queued.
-    fn end(&self) -> u64 {
-        self.written + self.line.samples(self.backlog.len())
-    }
-
-    fn in_ring(&self) -> usize {
-        self.audio.buffer().capacity() - self.audio.slots()
-    }
-
-    fn ring_room(&self) -> usize {
-        self.ring_bytes.saturating_sub(self.in_ring())
-    }
 }
-
-/// Audio that comes after such a pause is a new utterance.
-const NEW_UTTERANCE: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 #[path = "rings_tests.rs"]

@@ -3,6 +3,8 @@
 mod backend;
 mod barge_in;
 mod budget;
+#[cfg(test)]
+mod budget_tests;
 mod carrier;
 mod config;
 mod connect;
@@ -10,6 +12,8 @@ mod counters;
 pub mod dialect;
 mod figures;
 mod line;
+#[cfg(test)]
+mod model_tests;
 mod pacer;
 mod playout;
 mod port;

@@ -1,5 +1,7 @@
 //! The worker's end of an AI stream: caller audio out, bot audio in, by bounded rings.
 
+mod frame;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -12,8 +14,8 @@ use super::config::{BargeIn, LatencyBudget};
 use super::counters::AiCounters;
 use super::dialect::AudioFormat;
 use super::line::Line;
-use super::pacer::{Pacer, Queue};
-use super::shared::{BLOCK, Onset, QueuedMark, Report, Shared, What};
+use super::pacer::Pacer;
+use super::shared::{BLOCK, Onset, QueuedMark, Shared, What};
 use super::upstream::Sender;
 use crate::codec::Law;
 use crate::command::Digit;
@@ -138,7 +140,8 @@ impl AiPort {
         let mut timestamp = timestamp;
         for block in audio.chunks(self.line.format().bytes(BLOCK)) {
             self.upstream.audio(now, timestamp, block);
-            let bot_speaks = !self.audio.is_empty() || self.pacer.is_in_spurt();
+            let is_heard = !self.audio.is_empty() || self.pacer.is_in_spurt();
+            let bot_speaks = is_heard && !self.is_holding();
             let heard = self.ear.hear(now, timestamp, block, bot_speaks);
             if let Some((moment, speaking)) = heard.change {
                 self.report(self.end, self.position, self.played, What::Speech { moment, speaking });
@@ -227,139 +230,6 @@ impl AiPort {
     #[must_use]
     pub fn thread(&self) -> u8 {
         self.thread
-    }
-
-    /// Lets clears, interruptions and pauses take effect; true if bot audio is not to go on.
-    fn settle(&mut self, moment: Moment) -> bool {
-        self.upstream.flush();
-        let cleared = self.apply_clear(moment);
-        let interrupted = self.apply_interruption(moment);
-        self.is_paused = self.shared.is_paused.load(Ordering::Acquire);
-        cleared || interrupted || self.is_paused
-    }
-
-    fn apply_clear(&mut self, moment: Moment) -> bool {
-        let clears = self.shared.clears.load(Ordering::Acquire);
-        if clears == self.clears {
-            return false;
-        }
-        self.clears = clears;
-        let from = self.position;
-        let to = self.skip(self.shared.clear_to.load(Ordering::Acquire));
-        self.report(moment, from, self.played, What::Cleared { to });
-        true
-    }
-
-    /// Nothing is played from an interruption on until the AI thread knows of it: what it has put into the ring
-    /// meanwhile belongs to what was interrupted.
-    fn apply_interruption(&mut self, moment: Moment) -> bool {
-        if let Some(speech) = self.interruption.take() {
-            self.interrupts += 1;
-            let from = self.position;
-            self.skip(from + self.line.samples(self.audio.slots()));
-            self.counters.interruptions.increment();
-            let number = self.interrupts;
-            self.report(moment, from, self.played, What::Interrupted { number, speech });
-            return true;
-        }
-        if self.is_holding() {
-            return true;
-        }
-        self.skip(self.shared.interrupted_to.load(Ordering::Acquire));
-        false
-    }
-
-    fn is_holding(&self) -> bool {
-        self.shared.interrupts_seen.load(Ordering::Acquire) != self.interrupts
-    }
-
-    /// How much to play in a frame of `wanted` samples.
-    fn turn(&mut self, moment: Moment, wanted: u64) -> u64 {
-        if self.is_paused || self.is_holding() {
-            self.pacer.hold();
-            return 0;
-        }
-        let available = self.line.samples(self.audio.slots());
-        let end = self.position + available;
-        let turn = self.pacer.turn(Queue {
-            end,
-            available,
-            has_boundary: self.marks.peek().is_ok_and(|mark| mark.position <= end),
-            is_whole: self.shared.utterance_end.load(Ordering::Acquire) == end,
-            wanted,
-        });
-        if turn.underrun {
-            self.counters.underruns.increment();
-            self.shared.underruns.fetch_add(1, Ordering::Relaxed);
-        }
-        if turn.begins {
-            self.report(moment, self.position, self.played, What::Began);
-        }
-        turn.take
-    }
-
-    /// Reports what the frame has passed, which began at `start`.
-    fn finish(&mut self, moment: Moment, start: u64, frame_bytes: usize, is_heard: bool) {
-        let played_to = if is_heard { self.position } else { start };
-        let after = |position: u64| Moment {
-            rtp_timestamp: moment.rtp_timestamp.wrapping_add((position - start) as u32),
-            ..moment
-        };
-        while let Some(&mark) = self.marks.peek().ok().filter(|mark| mark.position <= self.position) {
-            if !self.upstream.has_room_for_mark() {
-                break;
-            }
-            let _ = self.marks.pop();
-            // Marks that found no room before are told late.
-            let position = mark.position.max(start);
-            let skipped = mark.position > self.skipped.0 && mark.position <= self.skipped.1;
-            let what = What::Mark { id: mark.id, complete: !skipped && !mark.is_dropped };
-            let played = self.played - played_to.saturating_sub(position);
-            self.report(after(position), position, played, what);
-        }
-        if self.position > start && self.audio.is_empty() {
-            self.report(after(self.position), self.position, self.played, What::Empty);
-        }
-        let frame = self.line.samples(frame_bytes) as u32;
-        self.end = Moment { rtp_timestamp: moment.rtp_timestamp.wrapping_add(frame), ..moment };
-    }
-
-    /// Takes audio from the ring up to `to` and does not play it; returns where that ended.
-    fn skip(&mut self, to: u64) -> u64 {
-        let from = self.position;
-        if to > from
-            && let Ok(chunk) = self.audio.read_chunk(self.line.bytes(to - from).min(self.audio.slots()))
-        {
-            self.position += self.line.samples(chunk.len());
-            chunk.commit_all();
-            let first = if self.skipped.1 == from { self.skipped.0 } else { from };
-            self.skipped = (first, self.position);
-            self.pacer.clear(self.position);
-        }
-        self.position
-    }
-
-    /// Tells what has happened at `position`.
-    fn report(&mut self, moment: Moment, position: u64, played: u64, what: What) {
-        self.hear_again(moment, position);
-        let Moment { at, rtp_timestamp } = moment;
-        self.upstream.report(Report { at, rtp_timestamp, position, played, what });
-    }
-
-    /// What ran on unheard before `position` is told before anything else is.
-    fn hear_again(&mut self, Moment { at, rtp_timestamp }: Moment, position: u64) {
-        if let Some(from) = self.unheard_from.filter(|&from| from < position) {
-            self.unheard_from = (position < self.position).then_some(position);
-            let (played, what) = (self.played, What::Unheard { from });
-            self.upstream.report(Report { at, rtp_timestamp, position, played, what });
-        }
-    }
-
-    /// Begins silence after bot audio.
-    fn fade(&mut self, silence: &mut [u8]) {
-        if let Some(last) = self.last.take() {
-            self.line.fade(last, silence);
-        }
     }
 }
 

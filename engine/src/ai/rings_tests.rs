@@ -9,6 +9,7 @@ use super::*;
 use crate::ai::playout::{KEPT_BYTES, MAX_MARKS};
 use crate::ai::{AiPort, PortConfig};
 use crate::command::Digit;
+use crate::stream::PlayoutReport;
 
 fn pair() -> (AiPort, Backend, Arc<AiCounters>) {
     let counters = Arc::new(AiCounters::default());

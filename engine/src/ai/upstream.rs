@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::counters::AiCounters;
-use super::shared::{BLOCK_BYTES, Report, SILENCE, Shared, Upstream};
+use super::shared::{BLOCK_BYTES, Report, SILENCE, Shared, Upstream, What};
 use crate::command::Digit;
 use crate::time::{Duration, Instant};
 
@@ -46,12 +46,18 @@ impl Sender {
         }
     }
 
-    /// Waits if the ring is full; dropped and counted if too many do.
+    /// Waits if the ring is full; dropped and counted if too many do. That does not happen to what matters: of
+    /// marks there is room for all that the worker has, of interruptions there is one until the AI thread has
+    /// seen it, and of clears there are as many as that thread made without looking.
     pub(super) fn report(&mut self, report: Report) {
         if self.waiting.is_empty() && self.push(Upstream::Report(report)) {
             return;
         }
-        if self.waiting.len() < WAITING_REPORTS {
+        let room = match report.what {
+            What::Began | What::Empty | What::Speech { .. } => WAITING_REPORTS - RESERVED_REPORTS / 2,
+            _ => WAITING_REPORTS,
+        };
+        if self.waiting.len() < room {
             self.waiting.push_back(report);
         } else {
             self.counters.report_overflow.increment();

@@ -192,9 +192,18 @@ impl Stream {
             App::Silence => said.fill(law.silence()),
             App::Echo => said.copy_from_slice(heard),
             App::Ai(port) => {
-                port.pull(tick, timestamp, said);
+                let filled = port.pull(tick, timestamp, said).min(said.len());
                 // Unless a re-INVITE has changed the law in mid-call, the bot's audio stays as it is.
-                port.law().transcode_in_place(law, said);
+                if port.law() != law {
+                    port.law().transcode_in_place(law, said);
+                    // By table the silence of A-law is just beside that of mu-law.
+                    let mut silence = [port.law().silence()];
+                    port.law().transcode_in_place(law, &mut silence);
+                    said[filled..]
+                        .iter_mut()
+                        .filter(|byte| **byte == silence[0])
+                        .for_each(|b| *b = law.silence());
+                }
             }
             App::Player(player) => {
                 let mut pcm = [0; MAX_PAYLOAD_BYTES];
