@@ -129,7 +129,7 @@ async fn a_second_of_what_the_caller_said_meanwhile_is_passed_on() {
     for n in 0..50 {
         let media = bot.event_named("media").await;
         assert_eq!(media["media"]["timestamp"], (n * 20).to_string());
-        first.get_or_insert(ai_support::payload(&media));
+        first.get_or_insert_with(|| ai_support::payload(&media));
     }
     assert_eq!(first, Some(vec![100; 160]));
     let session = &kept.call.session;
