@@ -3,7 +3,7 @@
 use std::time::{Instant, SystemTime};
 
 use engine::WorkerCounters;
-use engine::ai::AiCounters;
+use engine::ai::{AiCounters, AiHistograms};
 use signaling::call::CallTable;
 use signaling::media::Media;
 use signaling::ng::command::Command;
@@ -52,7 +52,7 @@ pub(crate) fn media(out: &mut Exposition, media: &Media) {
     media
         .counters()
         .for_each(|name, help, value| out.counter(&format!("sidetone_media_{name}"), help, &[], value));
-    ai(out, &media.ai().counters());
+    ai(out, &media.ai().counters(), &media.ai().histograms());
 }
 
 /// The interface of AF_XDP: what its program has done, and the thread that knows the next hops.
@@ -87,27 +87,12 @@ fn worker_counters(out: &mut Exposition, labels: Labels<'_>, counters: &WorkerCo
     out.histogram("sidetone_worker_tick_lateness_seconds", help, labels, up_to, count, sum);
 }
 
-fn ai(out: &mut Exposition, counters: &AiCounters) {
-    counters.for_each(|name, help, value| {
-        if !name.starts_with("uplink_latency") {
-            out.counter(&format!("sidetone_ai_{name}"), help, &[], value);
-        }
+fn ai(out: &mut Exposition, counters: &AiCounters, histograms: &AiHistograms) {
+    counters.for_each(|name, help, value| out.counter(&format!("sidetone_ai_{name}"), help, &[], value));
+    histograms.for_each(|name, help, buckets| {
+        let name = format!("sidetone_ai_{name}_seconds");
+        out.histogram(&name, help, &[], buckets.up_to(), buckets.count(), buckets.sum());
     });
-    let up_to = [
-        (0.000_5, &counters.uplink_latency_le_500us),
-        (0.001, &counters.uplink_latency_le_1ms),
-        (0.002, &counters.uplink_latency_le_2ms),
-        (0.005, &counters.uplink_latency_le_5ms),
-        (0.01, &counters.uplink_latency_le_10ms),
-        (0.02, &counters.uplink_latency_le_20ms),
-        (0.05, &counters.uplink_latency_le_50ms),
-        (0.2, &counters.uplink_latency_le_200ms),
-    ]
-    .map(|(bound, counter)| (bound, counter.value()));
-    let sum = counters.uplink_latency_sum_us.value() as f64 / 1e6;
-    let help = "From a worker queueing caller audio to its write on the WebSocket, in seconds";
-    let count = counters.uplink_latency_count.value();
-    out.histogram("sidetone_ai_uplink_latency_seconds", help, &[], up_to, count, sum);
 }
 
 /// The SIP endpoint.

@@ -53,7 +53,7 @@ async fn caller_audio_and_digits_arrive_clocked_and_numbered() {
     assert_eq!(call.bot.event().await["dtmf"]["digit"], "7");
     let counters = call.runtime.counters();
     assert_eq!(counters.caller_audio_overflow.value(), 0);
-    assert_eq!(counters.uplink_latency_count.value(), counters.media_sent.value());
+    assert_eq!(call.runtime.histograms().uplink_latency.count(), counters.media_sent.value());
 }
 
 #[tokio::test]

@@ -234,6 +234,11 @@ impl Backend {
         self.positions.played(span)
     }
 
+    /// How many marks wait to be passed.
+    pub(super) fn waiting_marks(&self) -> usize {
+        self.marks.len()
+    }
+
     /// Whether bot audio still waits to be played.
     #[must_use]
     pub fn is_speaking(&self) -> bool {

@@ -22,6 +22,7 @@ use super::carrier::{AudioSocket, Socket, Transport, WebSocket};
 use super::config::{AiConfig, Secret};
 use super::counters::AiCounters;
 use super::dialect::{Carrier, Handshake};
+use super::recovery::Class;
 use crate::time::Duration;
 
 /// Why an AI backend could not be reached.
@@ -86,6 +87,28 @@ pub enum ConnectError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The backend closed the connection before the session was set up.
+    #[error("the AI backend at {url} closed the stream with code {code} before it was ready: {reason}")]
+    Closed {
+        /// Where, without the query string.
+        url: String,
+        /// The close code (RFC 6455 section 7.4); 1005 if there was none, 1006 without a close frame.
+        code: u16,
+        /// The backend's reason, untrusted.
+        reason: String,
+    },
+    /// The backend answered the session's set-up with an error.
+    #[error(
+        "the AI backend at {url} refused the session: {code}: {text}; check its settings and credentials"
+    )]
+    Rejected {
+        /// Where, without the query string.
+        url: String,
+        /// The backend's word for it, cleaned.
+        code: String,
+        /// Its explanation, cleaned.
+        text: String,
+    },
     /// The AI threads have ended.
     #[error("the AI stream threads have ended")]
     Shutdown,
@@ -98,6 +121,7 @@ impl ConnectError {
         match self {
             Self::Unreachable { .. } | Self::Timeout { .. } => true,
             Self::Refused { status, .. } => *status >= 500,
+            Self::Closed { code, .. } => Class::of_code(*code) == Class::Transient,
             _ => false,
         }
     }
@@ -110,7 +134,7 @@ impl ConnectError {
             Self::Redirected { .. } => counters.connect_redirected.increment(),
             Self::Refused { .. } => counters.connect_http_status.increment(),
             Self::Handshake { .. } => counters.connect_handshake.increment(),
-            Self::Config(_) | Self::Shutdown => {}
+            Self::Config(_) | Self::Closed { .. } | Self::Rejected { .. } | Self::Shutdown => {}
         }
     }
 }
@@ -122,7 +146,7 @@ pub(super) struct Target {
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     opening: Opening,
     /// For messages: the URL without what may be secret.
-    shown: String,
+    pub(super) shown: String,
 }
 
 /// What follows on the transport.
@@ -215,7 +239,6 @@ impl Target {
             error.count(counters);
             let next = (attempt_start + config.retry_interval).max(Instant::now());
             if !error.is_transient() || next >= window_end {
-                counters.connect_failed.increment();
                 return Err(error);
             }
             sleep_until(next).await;

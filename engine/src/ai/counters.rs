@@ -1,12 +1,11 @@
 //! What the AI streams counted. One set per [`super::AiRuntime`], shared by workers and AI threads.
 
-use crate::time::Duration;
-
 xdp::counters! {
     /// What AI streams have done, refused and dropped.
     pub struct AiCounters {
         connected: "AI streams connected",
         connect_attempts: "Attempts to connect to an AI backend",
+        connect_rejected: "Attempts whose session could not be set up: the backend said no, closed, or wants audio that cannot be had",
         connect_failed: "AI backends given up on before the call was answered",
         connect_refused: "Attempts that ended in a transport error, such as a refused TCP connection",
         connect_timeout: "Attempts that got no answer in time",
@@ -14,13 +13,24 @@ xdp::counters! {
         connect_http_status: "Attempts answered by an HTTP status other than 101",
         connect_redirected: "Attempts answered by a redirect, which is never followed",
         connect_handshake: "Attempts whose WebSocket handshake was malformed",
+        reconnect_attempts: "Attempts to replace a connection lost in mid-call",
+        reconnected: "Connections lost in mid-call and replaced",
+        renewed: "Connections replaced ahead of their session's end",
+        fell_back: "Connections made to a fallback",
+        given_up: "AI streams ended because neither the backend nor a fallback could be reached again",
+        rejected: "Connections ended because the backend said that the session is of no use",
         stopped: "AI streams ended by our side",
-        closed_by_peer: "AI streams closed by the backend with a close frame",
-        lost: "AI streams whose connection broke without a close frame",
-        protocol_error: "AI streams ended because the backend broke the WebSocket protocol",
-        message_too_large: "AI streams ended because of a message above the size limit",
-        ping_timeout: "AI streams ended because the backend stayed silent for several pings",
-        write_stalled: "AI streams ended because the backend did not read",
+        closed_by_peer: "Connections that an AI backend closed with a close frame",
+        lost: "Connections to AI backends that broke without a close frame",
+        protocol_error: "Connections ended because the backend broke the WebSocket protocol",
+        message_too_large: "Connections ended because of a message above the size limit",
+        ping_timeout: "Connections ended because the backend stayed silent for several pings",
+        write_stalled: "Connections ended because the backend did not read",
+        replies_overflow: "Answers to messages dropped because the backend did not read",
+        events_dropped: "Notices and requests dropped because signalling did not take them",
+        bot_interrupted: "Times that queued bot audio was dropped before it was heard, whoever decided it",
+        tool_calls: "Calls of functions passed on",
+        tool_calls_refused: "Calls of functions refused: too large, or signalling did not take them",
         messages_received: "WebSocket messages received from AI backends",
         bot_audio_bytes: "Bytes of bot audio received",
         bot_audio_overflow_bytes: "Bytes of bot audio dropped because the playout queue was full",
@@ -54,39 +64,5 @@ xdp::counters! {
         report_overflow: "Reports of the playout dropped between a worker and its AI thread",
         tap_blocks_sent: "Blocks of 20 ms that taps sent to their listeners",
         tap_blocks_stale: "Blocks of 20 ms that taps dropped because their listeners read too slowly",
-        uplink_latency_le_500us: "Audio blocks written to the socket at most 0.5 ms after the worker queued them",
-        uplink_latency_le_1ms: "Audio blocks written to the socket at most 1 ms after the worker queued them",
-        uplink_latency_le_2ms: "Audio blocks written to the socket at most 2 ms after the worker queued them",
-        uplink_latency_le_5ms: "Audio blocks written to the socket at most 5 ms after the worker queued them",
-        uplink_latency_le_10ms: "Audio blocks written to the socket at most 10 ms after the worker queued them",
-        uplink_latency_le_20ms: "Audio blocks written to the socket at most 20 ms after the worker queued them",
-        uplink_latency_le_50ms: "Audio blocks written to the socket at most 50 ms after the worker queued them",
-        uplink_latency_le_200ms: "Audio blocks written to the socket at most 200 ms after the worker queued them",
-        uplink_latency_count: "Audio blocks whose time from worker to socket was measured",
-        uplink_latency_sum_us: "Sum of the times from worker to socket, in microseconds",
-    }
-}
-
-impl AiCounters {
-    /// Records the time one block of caller audio took from the worker to the socket. The `_le_` counters
-    /// are cumulative, as the buckets of a Prometheus histogram are.
-    pub(crate) fn record_uplink_latency(&self, latency: Duration) {
-        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-        for (bound_us, bucket) in [
-            (500, &self.uplink_latency_le_500us),
-            (1_000, &self.uplink_latency_le_1ms),
-            (2_000, &self.uplink_latency_le_2ms),
-            (5_000, &self.uplink_latency_le_5ms),
-            (10_000, &self.uplink_latency_le_10ms),
-            (20_000, &self.uplink_latency_le_20ms),
-            (50_000, &self.uplink_latency_le_50ms),
-            (200_000, &self.uplink_latency_le_200ms),
-        ] {
-            if micros <= bound_us {
-                bucket.increment();
-            }
-        }
-        self.uplink_latency_count.increment();
-        self.uplink_latency_sum_us.add(micros);
     }
 }

@@ -17,13 +17,15 @@ use xdp::Doorbell;
 
 use super::backend::Backend;
 use super::config::{AiConfig, CallMeta};
-use super::connect::{ConnectError, Target, public_tls};
+use super::connect::{ConnectError, public_tls};
 use super::counters::AiCounters;
-use super::dialect::StreamStart;
+use super::events::Events;
+use super::histograms::AiHistograms;
 use super::port::{AiPort, PortConfig};
-use super::pump::Pump;
-use super::session::AiSession;
+use super::pump::{Pump, PumpParts};
+use super::session::{AiSession, COMMANDS};
 use super::shared::Shared;
+use super::supervisor::{Source, Supervisor};
 use crate::time::Duration;
 
 /// The AI threads. Dropping it ends them, streams included.
@@ -31,6 +33,7 @@ use crate::time::Duration;
 pub struct AiRuntime {
     threads: Vec<AiThread>,
     counters: Arc<AiCounters>,
+    histograms: Arc<AiHistograms>,
     public_tls: Arc<rustls::ClientConfig>,
 }
 
@@ -120,17 +123,20 @@ impl AiRuntime {
         Ok(Self {
             threads: threads.collect::<io::Result<_>>()?,
             counters: Arc::default(),
+            histograms: Arc::default(),
             public_tls: Arc::new(public_tls().map_err(io::Error::other)?),
         })
     }
 
-    /// Connects to a backend and starts the stream. Made before the call is answered: what the backend
-    /// says waits in the port until a worker pulls it.
+    /// Connects to a backend and starts the stream: it is there when its session is set up. Made before the
+    /// call is answered: what the backend says waits in the port until a worker pulls it. A backend that cannot
+    /// be had is followed by the first of [`AiConfig::fallbacks`] that can.
     ///
     /// Dropping the future ends the attempt.
     ///
     /// # Errors
-    /// When the backend cannot be reached within [`AiConfig::connect_window`], or says no.
+    /// When the backend cannot be reached within [`AiConfig::connect_window`], or says no, and so do the
+    /// fallbacks; the last one's error.
     pub async fn connect(
         &self,
         config: AiConfig,
@@ -147,6 +153,7 @@ impl AiRuntime {
             port: PortConfig { thread: index as u8, ..PortConfig::default() },
             doorbell: thread.doorbell.clone(),
             counters: Arc::clone(&self.counters),
+            histograms: Arc::clone(&self.histograms),
             public_tls: Arc::clone(&self.public_tls),
         };
         let span = tracing::info_span!(
@@ -186,6 +193,12 @@ impl AiRuntime {
     #[must_use]
     pub fn counters(&self) -> Arc<AiCounters> {
         Arc::clone(&self.counters)
+    }
+
+    /// How long things took in the streams.
+    #[must_use]
+    pub fn histograms(&self) -> Arc<AiHistograms> {
+        Arc::clone(&self.histograms)
     }
 
     /// How many streams there are, attempts included.
@@ -275,6 +288,7 @@ struct Opening {
     port: PortConfig,
     doorbell: Doorbell,
     counters: Arc<AiCounters>,
+    histograms: Arc<AiHistograms>,
     public_tls: Arc<rustls::ClientConfig>,
 }
 
@@ -306,15 +320,14 @@ impl Opening {
     }
 
     async fn open(&self) -> Result<(AiPort, Arc<Shared>, AiSession, Pump), ConnectError> {
-        let (config, public_tls) = (self.config.clone(), Arc::clone(&self.public_tls));
-        let target = tokio::task::spawn_blocking(move || Target::new(&config, &public_tls))
-            .await
-            .map_err(|_| ConnectError::Shutdown)??;
-        let socket = target.connect(&self.config, &self.counters).await?;
-
-        let start = self.stream_start()?;
-        let stream_sid = start.stream_sid.clone();
-        let codec = self.config.dialect.codec(start);
+        let source = Arc::new(Source::new(
+            self.config.clone(),
+            self.meta.clone(),
+            Arc::clone(&self.public_tls),
+            Arc::clone(&self.counters),
+            Arc::clone(&self.histograms),
+        ));
+        let link = source.first().await?;
         let port_config = PortConfig {
             cushion: self.config.cushion,
             cushion_limit: self.config.cushion_limit,
@@ -327,58 +340,26 @@ impl Opening {
         let (port, backend): (AiPort, Backend) =
             AiPort::pair(&port_config, self.doorbell.clone(), Arc::clone(&self.counters));
         let shared = Arc::clone(&backend.shared);
-        let (sender, events) = mpsc::channel(EVENTS);
-        let session = AiSession::new(Arc::clone(&shared), events, stream_sid);
-        let pump = Pump::new(socket, backend, codec, &self.config, Arc::clone(&self.counters), sender);
-        Ok((port, shared, session, pump))
-    }
-
-    fn stream_start(&self) -> Result<StreamStart, ConnectError> {
-        let mut random = [0; 16];
-        getrandom::fill(&mut random).map_err(|error| ConnectError::Config(error.to_string()))?;
-        let expand = |(name, template): (&String, &String)| (name.clone(), self.meta.expand(template));
-        let account_sid = match self.config.account_sid.as_str() {
-            "" => format!("AC{}", "0".repeat(32)),
-            configured => configured.to_owned(),
+        let (events, receiver) = Events::channel(Arc::clone(&self.counters));
+        let (sender, commands) = mpsc::channel(COMMANDS);
+        let record = Arc::default();
+        let stream_sid = link.stream_sid.clone();
+        let session = AiSession::new(Arc::clone(&shared), receiver, sender, Arc::clone(&record), stream_sid);
+        let parts = PumpParts {
+            supervisor: Supervisor::new(source, &link),
+            link,
+            backend,
+            events,
+            commands,
+            record,
+            counters: Arc::clone(&self.counters),
+            histograms: Arc::clone(&self.histograms),
         };
-        Ok(StreamStart {
-            stream_sid: format!("MZ{}", hex(&random)),
-            call_sid: call_sid(&self.meta.call_id),
-            account_sid,
-            unix_ms: unix_ms(),
-            call_id: self.meta.call_id.clone(),
-            from: self.meta.from_number.clone(),
-            from_name: self.meta.from_name.clone(),
-            to: self.meta.to_number.clone(),
-            settings: Arc::clone(&self.config.settings),
-            line: self.config.line,
-            resume: None,
-            history: Vec::new(),
-            custom_parameters: self.config.custom_parameters.iter().map(expand).collect(),
-        })
+        Ok((port, shared, session, Pump::new(&self.config, parts)))
     }
-}
-
-/// `CA` and 32 hexadecimal digits that depend on the Call-ID alone, so that logs of both sides can be
-/// joined.
-pub(super) fn call_sid(call_id: &str) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, call_id.as_bytes());
-    format!("CA{}", hex(digest.as_ref().get(..16).unwrap_or_default()))
-}
-
-/// Milliseconds since 1970, for the messages that carry the time of day.
-fn unix_ms() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-    now.tv_sec.unsigned_abs() * 1000 + now.tv_nsec.unsigned_abs() / 1_000_000
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The protocol's minimum for queued bot audio.
 const MIN_QUEUE: Duration = Duration::from_secs(60);
 /// How long streams may take to end when the runtime does.
 const SHUTDOWN_GRACE: Duration = Duration::from_millis(1500);
-/// Events that may wait for signalling.
-const EVENTS: usize = 64;

@@ -1,11 +1,12 @@
 //! Signalling's view of a running AI stream.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 
-use super::dialect::{Recording, Sender, ToolCall};
+use super::dialect::{Recording, Sender, ToolCall, ToolResult};
+use super::figures::{AiFigures, Record};
 use super::shared::Shared;
 use crate::stream::PlayoutReport;
 
@@ -133,9 +134,46 @@ pub enum AiFailure {
     /// The backend does not read.
     #[error("the AI backend stopped reading")]
     WriteStalled,
+    /// The backend said that the session is of no use any more.
+    #[error("the AI backend ended the session: {code}: {text}")]
+    Rejected {
+        /// The backend's word for it, cleaned.
+        code: String,
+        /// Its explanation, cleaned.
+        text: String,
+    },
+    /// The connection was lost, and neither the backend nor a fallback could be reached again.
+    #[error("the AI backend was lost ({lost}) and no other could be reached: {error}")]
+    GivenUp {
+        /// How it was lost.
+        lost: String,
+        /// Why the last attempt failed.
+        error: String,
+    },
     /// A bug in the AI thread, or its end.
     #[error("the AI stream's task ended early")]
     Internal,
+}
+
+/// What signalling wants of a running AI stream.
+#[derive(Debug)]
+pub(super) enum AiCommand {
+    ToolResult(ToolResult),
+    Say { from: Sender, text: String, respond: bool },
+    Mute(bool),
+    Pause(bool),
+    Interrupt,
+}
+
+/// Why a command to an AI stream was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// Too many wait already: the AI thread is overloaded, or the backend does not read. Try again later.
+    #[error("the AI stream has too many commands waiting; try again later")]
+    Full,
+    /// The stream has ended.
+    #[error("the AI stream has ended")]
+    Ended,
 }
 
 /// A running AI stream. Dropping it leaves the stream running until the [`super::AiPort`] is dropped.
@@ -143,13 +181,21 @@ pub enum AiFailure {
 pub struct AiSession {
     shared: Arc<Shared>,
     events: mpsc::Receiver<AiEvent>,
+    commands: mpsc::Sender<AiCommand>,
+    record: Arc<Mutex<Record>>,
     stream_sid: String,
     ended: bool,
 }
 
 impl AiSession {
-    pub(super) fn new(shared: Arc<Shared>, events: mpsc::Receiver<AiEvent>, stream_sid: String) -> Self {
-        Self { shared, events, stream_sid, ended: false }
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        events: mpsc::Receiver<AiEvent>,
+        commands: mpsc::Sender<AiCommand>,
+        record: Arc<Mutex<Record>>,
+        stream_sid: String,
+    ) -> Self {
+        Self { shared, events, commands, record, stream_sid, ended: false }
     }
 
     /// Waits for the next event; `None` after the end was told. May be dropped and called again.
@@ -162,6 +208,54 @@ impl AiSession {
         Some(event)
     }
 
+    /// Gives the result of an [`AiRequest::Tool`] to the backend. One that the backend has cancelled since is
+    /// dropped.
+    ///
+    /// # Errors
+    /// When it is not taken.
+    pub fn tool_result(&self, result: ToolResult) -> Result<(), CommandError> {
+        self.command(AiCommand::ToolResult(result))
+    }
+
+    /// Gives the model something to read; with `respond` the bot is to speak about it at once.
+    ///
+    /// # Errors
+    /// When it is not taken.
+    pub fn say(&self, from: Sender, text: impl Into<String>, respond: bool) -> Result<(), CommandError> {
+        self.command(AiCommand::Say { from, text: text.into(), respond })
+    }
+
+    /// Lets the backend hear silence instead of the caller, or the caller again.
+    ///
+    /// # Errors
+    /// When it is not taken.
+    pub fn mute(&self, muted: bool) -> Result<(), CommandError> {
+        self.command(AiCommand::Mute(muted))
+    }
+
+    /// Keeps what the bot says in the queue, or plays on.
+    ///
+    /// # Errors
+    /// When it is not taken.
+    pub fn pause(&self, paused: bool) -> Result<(), CommandError> {
+        self.command(AiCommand::Pause(paused))
+    }
+
+    /// Silences the bot as a caller that speaks does: what is queued is dropped, and the backend learns how
+    /// far it was heard.
+    ///
+    /// # Errors
+    /// When it is not taken.
+    pub fn interrupt(&self) -> Result<(), CommandError> {
+        self.command(AiCommand::Interrupt)
+    }
+
+    /// What the stream was like so far.
+    #[must_use]
+    pub fn figures(&self) -> AiFigures {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner).snapshot()
+    }
+
     /// Tells the backend that the call has ended and closes the stream. Dropping the port does the same.
     pub fn stop(&self, reason: &str) {
         tracing::debug!(stream_sid = self.stream_sid, reason, "stopping the AI stream");
@@ -169,9 +263,19 @@ impl AiSession {
         self.shared.waker.wake();
     }
 
-    /// The id that the backend knows the stream by.
+    /// The id that the backend knows the stream by; a new connection in mid-call has another.
     #[must_use]
     pub fn stream_sid(&self) -> &str {
         &self.stream_sid
     }
+
+    fn command(&self, command: AiCommand) -> Result<(), CommandError> {
+        self.commands.try_send(command).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => CommandError::Full,
+            mpsc::error::TrySendError::Closed(_) => CommandError::Ended,
+        })
+    }
 }
+
+/// Commands that may wait for the AI thread.
+pub(super) const COMMANDS: usize = 64;

@@ -4,29 +4,54 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::counters::AiCounters;
-use super::dialect::{Codec, Outbox, Outgoing};
-use super::report::FromWorker;
-use super::shared::{BLOCK_BYTES, SILENCE};
+use super::dialect::{AudioFormat, Encoding};
+use super::dialect::{ItemPlayed, Outgoing, QueueStatus, Sender, ToolResult};
+use super::shared::BLOCK_BYTES;
 use crate::command::Digit;
 use crate::time::{Duration, Instant};
 
 /// Collects caller audio into blocks of 20 ms and keeps them, in order with digits and marks.
 #[derive(Debug)]
 pub(super) struct Uplink {
+    /// A byte of the line's silence.
+    silence: u8,
     queue: VecDeque<Item>,
     /// Blocks of audio in the queue, and how many there may be.
     audio_blocks: usize,
     max_audio_blocks: usize,
     partial: Partial,
+    /// The backend hears silence instead of the caller.
+    muted: bool,
+    /// Blocks dropped because they waited too long.
+    stale_blocks: u64,
     counters: Arc<AiCounters>,
 }
 
+/// Something to be told to the backend.
 #[derive(Debug)]
-enum Item {
-    Audio { at: Instant, timestamp: u64, bytes: [u8; BLOCK_BYTES] },
+pub(super) enum Item {
+    /// Caller audio of the line.
+    Audio {
+        at: Instant,
+        timestamp: u64,
+        bytes: [u8; BLOCK_BYTES],
+    },
     Digit(Digit, Duration),
-    Mark { name: String, complete: bool },
+    Mark {
+        name: String,
+        complete: bool,
+    },
     Cleared,
+    Interrupted(Vec<ItemPlayed>),
+    Drained,
+    Pressure(bool),
+    Status(QueueStatus),
+    Text {
+        from: Sender,
+        text: String,
+        respond: bool,
+    },
+    ToolResult(ToolResult),
     Stop,
 }
 
@@ -40,63 +65,87 @@ struct Partial {
 }
 
 impl Uplink {
-    pub(super) fn new(max_audio_blocks: usize, counters: Arc<AiCounters>) -> Self {
+    pub(super) fn new(line: AudioFormat, max_audio_blocks: usize, counters: Arc<AiCounters>) -> Self {
+        let silence = silence(line);
         Self {
+            silence,
             queue: VecDeque::new(),
             audio_blocks: 0,
             max_audio_blocks: max_audio_blocks.max(1),
-            partial: Partial { at: Instant::ZERO, timestamp: 0, len: 0, bytes: [SILENCE; BLOCK_BYTES] },
+            partial: Partial { at: Instant::ZERO, timestamp: 0, len: 0, bytes: [silence; BLOCK_BYTES] },
+            muted: false,
+            stale_blocks: 0,
             counters,
         }
     }
 
-    /// Takes what the worker reported.
-    pub(super) fn push(&mut self, report: FromWorker) {
-        match report {
-            FromWorker::Audio { at, timestamp, audio } => self.push_audio(at, timestamp, &audio),
-            FromWorker::Digit { digit, duration, .. } => self.push_control(Item::Digit(digit, duration)),
-            FromWorker::MarkPlayed { name, report, .. } => self.push_mark(name, report.complete),
-            FromWorker::Cleared { .. } => self.push_control(Item::Cleared),
-            _ => {}
+    /// Queues something behind what is there.
+    pub(super) fn push(&mut self, item: Item) {
+        if self.queue.len() - self.audio_blocks >= MAX_CONTROL_ITEMS {
+            self.counters.marks_overflow.increment();
+            return;
         }
+        self.queue.push_back(item);
     }
 
-    pub(super) fn push_mark(&mut self, name: String, complete: bool) {
-        self.push_control(Item::Mark { name, complete });
-    }
-
+    /// The last thing.
     pub(super) fn push_stop(&mut self) {
         self.queue.push_back(Item::Stop);
     }
 
-    /// Encodes the oldest item; returns when its audio was queued by the worker, if it is audio.
-    pub(super) fn pop(&mut self, codec: &mut dyn Codec, out: &mut Outbox) -> Option<Option<Instant>> {
-        match self.queue.pop_front()? {
-            Item::Audio { at, timestamp, bytes } => {
+    /// The oldest item.
+    pub(super) fn pop(&mut self) -> Option<Item> {
+        let mut item = self.queue.pop_front()?;
+        match &mut item {
+            Item::Audio { bytes, .. } => {
                 self.audio_blocks -= 1;
-                codec.encode(Outgoing::Audio { timestamp, audio: &bytes }, out);
+                if self.muted {
+                    bytes.fill(self.silence);
+                }
                 self.counters.media_sent.increment();
-                return Some(Some(at));
             }
-            Item::Digit(digit, duration) => {
-                codec.encode(Outgoing::Digit { digit, duration }, out);
-                self.counters.digits_sent.increment();
-            }
-            Item::Mark { name, complete } => {
-                codec.encode(Outgoing::MarkPlayed { name: &name, complete }, out);
-                self.counters.marks_answered.increment();
-            }
-            Item::Cleared => codec.encode(Outgoing::Cleared, out),
-            Item::Stop => codec.encode(Outgoing::Stop, out),
+            Item::Digit(..) => self.counters.digits_sent.increment(),
+            Item::Mark { .. } => self.counters.marks_answered.increment(),
+            _ => {}
         }
-        Some(None)
+        Some(item)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+    /// Keeps the caller's audio from the backend, or no longer.
+    pub(super) fn mute(&mut self, muted: bool) {
+        self.muted = muted;
     }
 
-    fn push_audio(&mut self, at: Instant, timestamp: u64, audio: &[u8]) {
+    /// How many blocks of audio may wait.
+    pub(super) fn limit(&mut self, max_audio_blocks: usize) {
+        self.max_audio_blocks = max_audio_blocks.max(1);
+        while self.audio_blocks > self.max_audio_blocks {
+            self.drop_oldest_block();
+        }
+    }
+
+    /// The connection is lost: what only its backend would understand goes.
+    pub(super) fn forget_connection(&mut self) {
+        self.queue.retain(|item| {
+            !matches!(
+                item,
+                Item::Mark { .. }
+                    | Item::Cleared
+                    | Item::Interrupted(_)
+                    | Item::Drained
+                    | Item::Pressure(_)
+                    | Item::Status(_)
+            )
+        });
+    }
+
+    /// Caller audio dropped because it waited too long.
+    pub(super) fn dropped(&self) -> Duration {
+        Duration::from_millis(20) * u32::try_from(self.stale_blocks).unwrap_or(u32::MAX)
+    }
+
+    /// Takes caller audio from the worker.
+    pub(super) fn push_audio(&mut self, at: Instant, timestamp: u64, audio: &[u8]) {
         let expected = self.partial.timestamp + self.partial.len as u64;
         if timestamp != expected {
             if self.partial.timestamp + self.partial.len as u64 > 0 {
@@ -129,10 +178,14 @@ impl Uplink {
             return;
         };
         for _ in 0..missing / BLOCK_BYTES as u64 {
-            self.push_audio(at, self.partial.timestamp + self.partial.len as u64, &[SILENCE; BLOCK_BYTES]);
+            self.push_audio(
+                at,
+                self.partial.timestamp + self.partial.len as u64,
+                &[self.silence; BLOCK_BYTES],
+            );
         }
         let rest = (missing % BLOCK_BYTES as u64) as usize;
-        self.push_audio(at, timestamp - rest as u64, &[SILENCE; BLOCK_BYTES][..rest]);
+        self.push_audio(at, timestamp - rest as u64, &[self.silence; BLOCK_BYTES][..rest]);
     }
 
     /// Queues the partial block, if there is one, padded with silence.
@@ -141,27 +194,52 @@ impl Uplink {
         if len == 0 {
             return;
         }
-        self.partial.bytes = [SILENCE; BLOCK_BYTES];
+        self.partial.bytes = [self.silence; BLOCK_BYTES];
         self.partial.timestamp = timestamp + BLOCK_BYTES as u64;
         self.partial.len = 0;
         if self.audio_blocks >= self.max_audio_blocks {
-            // Late audio is worth less than fresh audio: the oldest goes.
-            let oldest = self.queue.iter().position(|item| matches!(item, Item::Audio { .. }));
-            if oldest.and_then(|oldest| self.queue.remove(oldest)).is_some() {
-                self.audio_blocks -= 1;
-                self.counters.caller_audio_stale.increment();
-            }
+            self.drop_oldest_block();
         }
         self.queue.push_back(Item::Audio { at, timestamp, bytes });
         self.audio_blocks += 1;
     }
 
-    fn push_control(&mut self, item: Item) {
-        if self.queue.len() - self.audio_blocks >= MAX_CONTROL_ITEMS {
-            self.counters.marks_overflow.increment();
-            return;
+    /// Late audio is worth less than fresh audio.
+    fn drop_oldest_block(&mut self) {
+        let oldest = self.queue.iter().position(|item| matches!(item, Item::Audio { .. }));
+        if oldest.and_then(|oldest| self.queue.remove(oldest)).is_some() {
+            self.audio_blocks -= 1;
+            self.stale_blocks += 1;
+            self.counters.caller_audio_stale.increment();
         }
-        self.queue.push_back(item);
+    }
+}
+
+impl Item {
+    /// In the words of the model. Audio is the line's here; whoever sends it converts it.
+    pub(super) fn outgoing(&self) -> Outgoing<'_> {
+        match self {
+            Self::Audio { timestamp, bytes, .. } => Outgoing::Audio { timestamp: *timestamp, audio: bytes },
+            Self::Digit(digit, duration) => Outgoing::Digit { digit: *digit, duration: *duration },
+            Self::Mark { name, complete } => Outgoing::MarkPlayed { name, complete: *complete },
+            Self::Cleared => Outgoing::Cleared,
+            Self::Interrupted(items) => Outgoing::Interrupted { items },
+            Self::Drained => Outgoing::Drained,
+            Self::Pressure(high) => Outgoing::Pressure { high: *high },
+            Self::Status(status) => Outgoing::Status(*status),
+            Self::Text { from, text, respond } => Outgoing::Text { from: *from, text, respond: *respond },
+            Self::ToolResult(result) => Outgoing::ToolResult(result),
+            Self::Stop => Outgoing::Stop,
+        }
+    }
+}
+
+/// The byte that silence is made of (ITU-T G.711).
+fn silence(line: AudioFormat) -> u8 {
+    match line.encoding {
+        Encoding::Pcmu => 0xff,
+        Encoding::Pcma => 0xd5,
+        Encoding::L16 => 0,
     }
 }
 
@@ -176,17 +254,21 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::ai::dialect::{Dialect, StreamStart};
+
+    const SILENCE: u8 = 0xff;
+    use crate::ai::dialect::{Dialect, Outbox, StreamStart};
 
     fn uplink(max_audio_blocks: usize) -> (Uplink, Arc<AiCounters>) {
         let counters = Arc::new(AiCounters::default());
-        (Uplink::new(max_audio_blocks, Arc::clone(&counters)), counters)
+        (Uplink::new(AudioFormat::PCMU, max_audio_blocks, Arc::clone(&counters)), counters)
     }
 
     fn drain(uplink: &mut Uplink) -> Vec<Value> {
         let mut codec = Dialect::Twilio.codec(StreamStart::default());
         let mut out = Outbox::default();
-        while uplink.pop(&mut *codec, &mut out).is_some() {}
+        while let Some(item) = uplink.pop() {
+            codec.encode(item.outgoing(), &mut out);
+        }
         out.messages().map(|(_, message)| serde_json::from_slice(message).expect("JSON")).collect()
     }
 
@@ -242,7 +324,7 @@ mod tests {
     #[test]
     fn slow_backend_loses_the_oldest_audio_and_no_digit() {
         let (mut uplink, counters) = uplink(3);
-        uplink.push_control(Item::Digit(Digit::from_char('1').expect("a digit"), Duration::ZERO));
+        uplink.push(Item::Digit(Digit::from_char('1').expect("a digit"), Duration::ZERO));
         for n in 0..10 {
             uplink.push_audio(Instant::ZERO, n * 160, &[7; 160]);
         }
@@ -256,8 +338,38 @@ mod tests {
     fn unread_marks_are_bounded() {
         let (mut uplink, counters) = uplink(3);
         for _ in 0..5000 {
-            uplink.push_mark("m".into(), true);
+            uplink.push(Item::Mark { name: "m".into(), complete: true });
         }
         assert_eq!((uplink.queue.len(), counters.marks_overflow.value()), (4096, 904));
+    }
+
+    #[test]
+    fn a_muted_caller_is_silence() {
+        let (mut uplink, _) = uplink(100);
+        uplink.push_audio(Instant::ZERO, 0, &[7; 320]);
+        uplink.mute(true);
+        assert!(matches!(uplink.pop(), Some(Item::Audio { bytes, .. }) if bytes == [SILENCE; BLOCK_BYTES]));
+        uplink.mute(false);
+        assert!(matches!(uplink.pop(), Some(Item::Audio { bytes, .. }) if bytes == [7; BLOCK_BYTES]));
+    }
+
+    #[test]
+    fn a_lost_connection_leaves_what_the_next_one_can_use() {
+        let (mut uplink, counters) = uplink(100);
+        uplink.push(Item::Mark { name: "old".into(), complete: true });
+        uplink.push(Item::Digit(Digit::from_char('1').expect("a digit"), Duration::ZERO));
+        for n in 0..10 {
+            uplink.push_audio(Instant::ZERO, n * 160, &[7; 160]);
+        }
+        uplink.push(Item::Interrupted(Vec::new()));
+        uplink.push(Item::ToolResult(ToolResult::default()));
+        uplink.forget_connection();
+        uplink.limit(4);
+        let messages = drain(&mut uplink);
+        assert_eq!(messages[0]["event"], "dtmf");
+        assert_eq!(timestamps(&messages), ["120", "140", "160", "180"]);
+        assert_eq!(messages.len(), 5);
+        assert!(uplink.queue.is_empty());
+        assert_eq!((counters.caller_audio_stale.value(), uplink.dropped().as_millis()), (6, 120));
     }
 }

@@ -1,6 +1,8 @@
 //! A backend written by hand, and a worker driven by the test, for the AI stream tests.
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub(crate) mod realtime;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -36,6 +38,22 @@ pub(crate) fn meta() -> CallMeta {
     }
 }
 
+/// A WebSocket that leads nowhere.
+pub(crate) async fn loose_end() -> WebSocketStream<TcpStream> {
+    use tokio_tungstenite::tungstenite::protocol::Role;
+    let (listener, address) = listen().await;
+    let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+    drop(far);
+    WebSocketStream::from_raw_socket(near.expect("a connection"), Role::Server, None).await
+}
+
+/// The audio of a Twilio message.
+pub(crate) fn payload(media: &Value) -> Vec<u8> {
+    use base64::Engine as _;
+    let payload = media["media"]["payload"].as_str().expect("a payload");
+    base64::engine::general_purpose::STANDARD.decode(payload).expect("base64")
+}
+
 /// The backend's end of a stream.
 pub(crate) struct Bot {
     pub(crate) socket: WebSocketStream<TcpStream>,
@@ -47,6 +65,21 @@ impl Bot {
         tcp.set_nodelay(true).expect("no delay");
         let socket = soon("the upgrade", tokio_tungstenite::accept_async(tcp)).await.expect("an upgrade");
         Self { socket }
+    }
+
+    /// As [`Bot::accept`], with the subprotocol `media`.
+    #[expect(clippy::result_large_err, reason = "tungstenite's callback")]
+    pub(crate) async fn accept_media(listener: &TcpListener) -> Self {
+        use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
+        let (tcp, _) = soon("a connection", listener.accept()).await.expect("a connection");
+        let answer = |request: &Request, mut response: Response| {
+            if let Some(protocol) = request.headers().get("sec-websocket-protocol") {
+                response.headers_mut().insert("sec-websocket-protocol", protocol.clone());
+            }
+            Ok(response)
+        };
+        let upgrade = tokio_tungstenite::accept_hdr_async(tcp, answer);
+        Self { socket: soon("the upgrade", upgrade).await.expect("an upgrade") }
     }
 
     pub(crate) async fn message(&mut self) -> Message {
@@ -70,6 +103,19 @@ impl Bot {
             loop {
                 let event = self.event().await;
                 if event["event"] == name {
+                    return event;
+                }
+            }
+        })
+        .await
+    }
+
+    /// The next message of this type; others are skipped.
+    pub(crate) async fn typed(&mut self, name: &str) -> Value {
+        soon(name, async {
+            loop {
+                let event = self.event().await;
+                if event["type"] == name {
                     return event;
                 }
             }
@@ -119,9 +165,14 @@ impl Worker {
 
     /// One frame of 20 ms: caller audio up, bot audio down.
     pub(crate) fn frame(&mut self) -> Vec<u8> {
+        self.say(&[0x7e; 160])
+    }
+
+    /// As [`Worker::frame`], with this from the caller.
+    pub(crate) fn say(&mut self, audio: &[u8; 160]) -> Vec<u8> {
         let timestamp = self.frames * 160;
         self.frames += 1;
-        self.port.push_audio(Instant::from_millis(self.frames * 20), timestamp, &[0x7e; 160]);
+        self.port.push_audio(Instant::from_millis(self.frames * 20), timestamp, audio);
         let mut frame = [0; 160];
         let len = self.port.pull(Instant::from_millis(self.frames * 20), timestamp as u32, &mut frame);
         self.doorbell.ring();

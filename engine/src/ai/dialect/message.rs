@@ -333,6 +333,19 @@ impl Outbox {
         std::mem::take(&mut self.events)
     }
 
+    /// Moves all messages of `other` behind these, unless they would be more than `max_bytes` then: in that
+    /// case they are forgotten and the result is false.
+    pub fn append(&mut self, other: &mut Self, max_bytes: usize) -> bool {
+        let fits = other.is_empty() || self.bytes.len() + other.bytes.len() <= max_bytes;
+        if fits {
+            for (kind, message) in other.messages() {
+                self.push(kind, |bytes| bytes.extend_from_slice(message));
+            }
+        }
+        other.clear();
+        fits
+    }
+
     /// The messages, in order.
     pub fn messages(&self) -> impl Iterator<Item = (Kind, &[u8])> {
         self.messages.iter().map(|(kind, range)| (*kind, self.bytes.get(range.clone()).unwrap_or_default()))

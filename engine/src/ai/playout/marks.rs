@@ -32,7 +32,6 @@ impl Marks {
     }
 
     /// How many were not.
-    #[cfg(test)]
     pub(in crate::ai) fn len(&self) -> usize {
         self.names.len()
     }

@@ -18,7 +18,8 @@ use crate::ai::config::{AiConfig, CallMeta};
 use crate::ai::connect::{ConnectError, Target};
 use crate::ai::counters::AiCounters;
 use crate::ai::dialect::{Outbox, StreamStart, TapDialect, TapTracks, TapWire};
-use crate::ai::runtime::{AiRuntime, call_sid, hex};
+use crate::ai::runtime::AiRuntime;
+use crate::ai::supervisor::{call_sid, hex};
 use crate::time::{Duration, Instant};
 
 /// Who listens, and to what.
