@@ -487,12 +487,12 @@ mod tests {
     #[test]
     fn a_credential_goes_where_the_dialect_wants_it_and_is_never_shown() {
         for (wanted, secret, field, expected) in [
-            (None, "key", "authorization", "Bearer key"),
+            (None, "hunter2", "authorization", "Bearer hunter2"),
             (None, "Basic dTpw", "authorization", "Basic dTpw"),
-            (Some(("api-key", "")), "key", "api-key", "key"),
+            (Some(("api-key", "")), "hunter2", "api-key", "hunter2"),
             (Some(("api-key", "")), "Bearer token", "authorization", "Bearer token"),
-            (Some(("Authorization", "Token")), "key", "authorization", "Token key"),
-            (Some(("x-goog-api-key", "")), "key", "x-goog-api-key", "key"),
+            (Some(("Authorization", "Token")), "hunter2", "authorization", "Token hunter2"),
+            (Some(("x-goog-api-key", "")), "hunter2", "x-goog-api-key", "hunter2"),
         ] {
             let handshake = Handshake { credential: wanted, ..Handshake::default() };
             let request = request("ws://example.com/", &handshake, Some(secret));

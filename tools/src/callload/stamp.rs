@@ -15,15 +15,25 @@ impl Stamp {
         if let Some((into, _)) = audio.split_first_chunk_mut::<LEN>() {
             into[..MAGIC.len()].copy_from_slice(&MAGIC);
             into[8..16].copy_from_slice(&self.sent_ns.to_be_bytes());
-            into[16..].copy_from_slice(&self.number.to_be_bytes());
+            into[16..20].copy_from_slice(&self.number.to_be_bytes());
+            into[20..].copy_from_slice(&self.check().to_be_bytes());
         }
     }
 
     fn read(audio: &[u8]) -> Option<Self> {
         let rest = audio.strip_prefix(&MAGIC)?;
         let (sent_ns, rest) = rest.split_first_chunk::<8>()?;
-        let (number, _) = rest.split_first_chunk::<4>()?;
-        Some(Self { sent_ns: u64::from_be_bytes(*sent_ns), number: u32::from_be_bytes(*number) })
+        let (number, rest) = rest.split_first_chunk::<4>()?;
+        let (check, _) = rest.split_first_chunk::<4>()?;
+        let stamp = Self { sent_ns: u64::from_be_bytes(*sent_ns), number: u32::from_be_bytes(*number) };
+        (stamp.check() == u32::from_be_bytes(*check)).then_some(stamp)
+    }
+
+    /// A jitter buffer may join the audio of two packets in the middle of a stamp.
+    fn check(self) -> u32 {
+        let mixed =
+            (self.sent_ns ^ u64::from(self.number).rotate_left(40)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 32) as u32
     }
 }
 
@@ -92,7 +102,7 @@ impl Finder {
 
 /// Bytes that speech does not hold: no word of silence, and far apart.
 const MAGIC: [u8; 8] = [0x13, 0x9c, 0x2e, 0xb1, 0x47, 0xd5, 0x08, 0xe3];
-const LEN: usize = 20;
+const LEN: usize = 24;
 const PACKET: usize = 160;
 
 #[cfg(test)]
@@ -124,7 +134,7 @@ mod tests {
     #[test]
     fn stamps_are_found_wherever_the_audio_is_cut() {
         let all = packets(10).concat();
-        for size in [1, 7, 19, 20, 100, 159, 160, 161, 320, 1_000] {
+        for size in [1, 7, 23, 24, 100, 159, 160, 161, 320, 1_000] {
             let pieces = all.chunks(size).map(<[u8]>::to_vec);
             assert_eq!(found(pieces), (0..10).map(|number| (number, 0)).collect::<Vec<_>>(), "{size}");
         }
@@ -136,6 +146,13 @@ mod tests {
         all.drain(3..5);
         let pieces = all.into_iter().map(|packet| packet.to_vec());
         assert_eq!(found(pieces).iter().map(|(_, missing)| missing).sum::<u32>(), 2);
+    }
+
+    #[test]
+    fn a_stamp_that_was_joined_to_another_is_none() {
+        let all = packets(3);
+        let joined = [&all[0][..18], &all[2][18..], &all[1][..]].concat();
+        assert_eq!(found([joined]), [(1, 0)]);
     }
 
     #[test]

@@ -60,13 +60,13 @@ impl Report {
             let each = |figure: fn(&Outcome) -> f64| outcomes.iter().map(figure).collect::<Vec<_>>();
             match *what {
                 "streams" => {
-                    add("calls_per_media_core", each(|o| o.calls / o.media));
-                    add("calls_per_stream_core", each(|o| o.calls / o.stream));
+                    add("calls_per_media_core", each(|o| o.carried / o.media));
+                    add("calls_per_stream_core", each(|o| o.carried / o.stream));
                     add("stream_core_vs_echo", each(|o| o.peer / o.stream));
                 }
                 "wide" => {
-                    add("calls_per_media_core_pcm24", each(|o| o.calls / o.media));
-                    add("calls_per_stream_core_pcm24", each(|o| o.calls / o.stream));
+                    add("calls_per_media_core_pcm24", each(|o| o.carried / o.media));
+                    add("calls_per_stream_core_pcm24", each(|o| o.carried / o.stream));
                 }
                 // What the same call costs there and here, in the same seconds.
                 _ => add("calls_per_core_vs_peer", each(|o| o.peer / (o.media + o.stream))),
@@ -80,8 +80,8 @@ impl Report {
 
     fn table(&self) -> String {
         let mut text = String::from(
-            "| streams | calls | media thread, cores | AI thread, cores | the rest of sidetone | backend, cores | added, ms: p50 | p99 | p99.9 | there and back, ms: p50 | p99 | lost up, down | MiB |\n\
-             |---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
+            "| streams | calls | of them carried | media thread, cores | AI thread, cores | the rest of sidetone | backend, cores | added, ms: p50 | p99 | p99.9 | there and back, ms: p50 | p99 | lost up, down | MiB |\n\
+             |---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
         );
         for (what, outcomes) in &self.rounds {
             let each = |figure: &dyn Fn(&Outcome) -> f64, digits: usize| {
@@ -94,8 +94,9 @@ impl Report {
             };
             let _ = writeln!(
                 text,
-                "| {title} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {}, {} | {} |",
+                "| {title} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {}, {} | {} |",
                 each(&|o| o.calls, 0),
+                each(&|o| o.carried, 0),
                 each(&|o| o.media, 3),
                 each(&|o| o.stream, 3),
                 each(&|o| o.others, 3),
@@ -121,7 +122,7 @@ impl Report {
         let doubts =
             self.rounds.iter().flat_map(|(_, outcomes)| outcomes).filter(|o| !o.doubts.is_empty()).count();
         if doubts > 0 {
-            let _ = writeln!(text, "In {doubts} rounds the generator did not keep its own schedule.");
+            let _ = writeln!(text, "Rounds in which the generator did not keep its own schedule: {doubts}.");
         }
         text
     }
@@ -144,7 +145,7 @@ impl Report {
             .flat_map(|(what, outcomes)| outcomes.iter().map(move |outcome| (what, outcome)))
             .map(|(what, o)| {
                 json!({
-                    "what": what, "calls": o.calls, "media": o.media, "stream": o.stream, "others": o.others,
+                    "what": what, "calls": o.calls, "carried": o.carried, "media": o.media, "stream": o.stream, "others": o.others,
                     "peer": o.peer, "memory_mib": o.memory_mib, "added_ms": o.added_ms, "back_ms": o.back_ms,
                     "messages_per_s": o.messages_per_s, "lost_up": o.lost_up, "lost_down": o.lost_down,
                     "failed": o.failed, "doubts": o.doubts,
@@ -174,10 +175,24 @@ mod tests {
     fn ratios_are_calls_by_shares_of_a_core() {
         let mut report = Report::new(&AiBenchOptions::parse_from(["bench-ai"]));
         for media in [0.25, 0.5, 0.2] {
-            let outcome = Outcome { calls: 1_000.0, media, stream: 0.5, peer: 0.1, ..Outcome::default() };
+            let outcome = Outcome {
+                calls: 1_000.0,
+                carried: 1_000.0,
+                media,
+                stream: 0.5,
+                peer: 0.1,
+                ..Outcome::default()
+            };
             report.add("streams", Ok(outcome));
         }
-        let pipecat = Outcome { calls: 20.0, media: 0.02, stream: 0.03, peer: 0.6, ..Outcome::default() };
+        let pipecat = Outcome {
+            calls: 20.0,
+            carried: 20.0,
+            media: 0.02,
+            stream: 0.03,
+            peer: 0.6,
+            ..Outcome::default()
+        };
         report.add("pipecat", Ok(pipecat));
         report.add("wide", Err(anyhow::anyhow!("no such dialect")));
         report.most = Some(1_250);
@@ -203,6 +218,7 @@ mod tests {
             Outcome { lost_up: 1, ..good.clone() },
             Outcome { lost_down: 1, ..good.clone() },
             Outcome { failed: 1, ..good.clone() },
+            Outcome { calls: 100.0, carried: 90.0, ..good.clone() },
             Outcome { added_ms: [f64::NAN; 3], ..good.clone() },
         ] {
             assert!(!bad.holds(20.0), "{bad:?}");

@@ -53,6 +53,13 @@ pub fn run(options: &AiBenchOptions) -> anyhow::Result<ExitCode> {
     if !options.quick {
         report.most = bench.search(report.outcomes("streams"));
     }
+    let busy = report.outcomes("streams").iter().any(|outcome| !outcome.is_whole());
+    if busy {
+        report.failures.push((
+            "streams",
+            "not all calls were carried: try on an idle machine, or fewer calls".to_owned(),
+        ));
+    }
     report.print();
     if let Some(path) = &options.write {
         report.write(path)?;
