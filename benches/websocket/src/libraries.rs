@@ -67,7 +67,8 @@ pub(crate) fn write(name: &str, message: &[u8], times: u64) -> Done {
         "soketto" => now(async {
             let mut tape = Tape::default();
             let (mut sender, _receiver) =
-                soketto::connection::Builder::new((&mut tape).compat(), soketto::connection::Mode::Client).finish();
+                soketto::connection::Builder::new((&mut tape).compat(), soketto::connection::Mode::Client)
+                    .finish();
             for _ in 0..times {
                 sender.send_text(std::str::from_utf8(message).expect("UTF-8")).await.expect("sent");
                 sender.flush().await.expect("flushed");
@@ -116,7 +117,8 @@ pub(crate) fn read(name: &str, message: &[u8], times: u64) -> Done {
         }),
         "tokio-websockets" => now(async {
             let mut socket = tokio_websockets::ClientBuilder::new().take_over(tape);
-            stream(&mut socket, times, |message| message.expect("a message").as_text().expect("text").len()).await
+            stream(&mut socket, times, |message| message.expect("a message").as_text().expect("text").len())
+                .await
         }),
         "fastwebsockets" => now(async {
             let mut socket = fastwebsockets::FragmentCollector::new(fast(tape));
@@ -149,8 +151,10 @@ pub(crate) fn read(name: &str, message: &[u8], times: u64) -> Done {
         }),
         "yawc" => now(async {
             let mut socket = yawc(tape);
-            stream(&mut socket, times, |frame: yawc::Frame| std::str::from_utf8(frame.payload()).expect("UTF-8").len())
-                .await
+            stream(&mut socket, times, |frame: yawc::Frame| {
+                std::str::from_utf8(frame.payload()).expect("UTF-8").len()
+            })
+            .await
         }),
         _ => unreachable!("one of NAMES"),
     };
@@ -179,7 +183,11 @@ where
     }
 }
 
-async fn stream<S: Stream + Unpin>(socket: &mut S, times: u64, mut length: impl FnMut(S::Item) -> usize) -> u64 {
+async fn stream<S: Stream + Unpin>(
+    socket: &mut S,
+    times: u64,
+    mut length: impl FnMut(S::Item) -> usize,
+) -> u64 {
     let mut seen = 0;
     for _ in 0..times {
         seen += black_box(length(socket.next().await.expect("a message"))) as u64;
@@ -187,7 +195,9 @@ async fn stream<S: Stream + Unpin>(socket: &mut S, times: u64, mut length: impl 
     seen
 }
 
-pub(crate) async fn tungstenite<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> tokio_tungstenite::WebSocketStream<S> {
+pub(crate) async fn tungstenite<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+) -> tokio_tungstenite::WebSocketStream<S> {
     use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
     // As the product has it.
     let mut config = WebSocketConfig::default();

@@ -129,7 +129,9 @@ fn echo_server() -> io::Result<SocketAddr> {
                         }
                         let key = [bytes[4], bytes[5], bytes[6], bytes[7]];
                         let mut back = vec![0x81, 126, bytes[2], bytes[3]];
-                        back.extend(bytes[8..8 + length].iter().enumerate().map(|(at, byte)| byte ^ key[at & 3]));
+                        back.extend(
+                            bytes[8..8 + length].iter().enumerate().map(|(at, byte)| byte ^ key[at & 3]),
+                        );
                         if stream.write_all(&back).await.is_err() {
                             return;
                         }

@@ -17,7 +17,9 @@ fn main() {
     let bot = bot_media(160);
     let long = bot_media(8_000);
     println!("a message to the backend {} bytes, from it {} and {}\n", caller.len(), bot.len(), long.len());
-    println!("| library | write, ns | calls of write | read, ns | read 1 s of audio, ns | write and read, ns |");
+    println!(
+        "| library | write, ns | calls of write | read, ns | read 1 s of audio, ns | write and read, ns |"
+    );
     println!("|---|---|---|---|---|---|");
     let mut rows: Vec<[Vec<f64>; 3]> = NAMES.iter().map(|_| Default::default()).collect();
     let mut calls = [0.0; NAMES.len()];

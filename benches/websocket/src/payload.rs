@@ -36,7 +36,8 @@ pub(crate) fn run(name: &str, bytes: usize, times: u64) -> u64 {
                 base64_simd::STANDARD.decode_append(black_box(text.as_bytes()), &mut out).expect("base64");
             }
             "serde_json, media" => {
-                let message: Message<'_> = serde_json::from_slice(black_box(message.as_bytes())).expect("JSON");
+                let message: Message<'_> =
+                    serde_json::from_slice(black_box(message.as_bytes())).expect("JSON");
                 sum += message.media.payload.len() as u64 + u64::from(message.event == "media");
             }
             "a scan for the payload" => {

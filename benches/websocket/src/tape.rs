@@ -38,7 +38,9 @@ impl Tape {
         let (&[0x81, second], rest) = self.first.split_first_chunk::<2>()? else { return None };
         assert_eq!(second & 0x80, 0x80, "a client masks");
         let (length, rest) = match second & 0x7f {
-            126 => rest.split_first_chunk::<2>().map(|(length, rest)| (u16::from_be_bytes(*length) as usize, rest))?,
+            126 => rest
+                .split_first_chunk::<2>()
+                .map(|(length, rest)| (u16::from_be_bytes(*length) as usize, rest))?,
             short => (short as usize, rest),
         };
         let (key, rest) = rest.split_first_chunk::<4>()?;
@@ -47,7 +49,11 @@ impl Tape {
 }
 
 impl AsyncRead for Tape {
-    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.at == self.frame.len() {
             self.at = 0;
         }

@@ -18,9 +18,10 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, error::ProtocolError};
 use url::{Host, Url};
 
-use super::carrier::{Socket, Transport, WebSocket};
+use super::carrier::{AudioSocket, Socket, Transport, WebSocket};
 use super::config::{AiConfig, Secret};
 use super::counters::AiCounters;
+use super::dialect::{Carrier, Handshake};
 use crate::time::Duration;
 
 /// Why an AI backend could not be reached.
@@ -119,10 +120,15 @@ pub(super) struct Target {
     host: Host<String>,
     port: u16,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
-    request: Request,
-    websocket: WebSocketConfig,
+    opening: Opening,
     /// For messages: the URL without what may be secret.
     shown: String,
+}
+
+/// What follows on the transport.
+enum Opening {
+    WebSocket { request: Request, config: WebSocketConfig },
+    AudioSocket { max_message_bytes: usize, silence: Duration },
 }
 
 impl Target {
@@ -130,10 +136,16 @@ impl Target {
     pub(super) fn new(config: &AiConfig, public_roots: &Arc<ClientConfig>) -> Result<Self, ConnectError> {
         let bad = |reason: String| ConnectError::Config(reason);
         let url = Url::parse(&config.url).map_err(|error| bad(format!("{:?}: {error}", config.url)))?;
-        let secure = match url.scheme() {
-            "ws" => false,
-            "wss" => true,
-            other => return Err(bad(format!("the URL's scheme is {other}, not ws or wss"))),
+        let handshake = config.dialect.handshake(&config.settings);
+        let secure = match (handshake.carrier, url.scheme()) {
+            (Carrier::WebSocket, "ws") | (Carrier::AudioSocket, "tcp") => false,
+            (Carrier::WebSocket, "wss") => true,
+            (Carrier::WebSocket, other) => {
+                return Err(bad(format!("the URL's scheme is {other}, not ws or wss")));
+            }
+            (Carrier::AudioSocket, other) => {
+                return Err(bad(format!("the URL's scheme is {other}, AudioSocket has tcp://HOST:PORT")));
+            }
         };
         let host = url.host().ok_or_else(|| bad("the URL has no host".into()))?.to_owned();
         let port = url.port_or_known_default().ok_or_else(|| bad("the URL has no port".into()))?;
@@ -170,8 +182,17 @@ impl Target {
             None
         };
 
-        let websocket = WebSocket::config(config.max_message_bytes);
-        Ok(Self { host, port, tls, request: upgrade_request(config)?, websocket, shown })
+        let opening = match handshake.carrier {
+            Carrier::WebSocket => Opening::WebSocket {
+                request: upgrade_request(config, url, &handshake)?,
+                config: WebSocket::config(config.max_message_bytes),
+            },
+            Carrier::AudioSocket => Opening::AudioSocket {
+                max_message_bytes: config.max_message_bytes,
+                silence: config.ping_interval.min(AUDIOSOCKET_SILENCE),
+            },
+        };
+        Ok(Self { host, port, tls, opening, shown })
     }
 
     /// Tries until it works, cannot work or the window is over.
@@ -204,6 +225,13 @@ impl Target {
     async fn attempt(&self, deadline: Instant) -> Result<Socket, ConnectError> {
         let unreachable = |error| ConnectError::Unreachable { url: self.shown.clone(), error };
         let tcp = self.tcp(deadline).await.map_err(unreachable)?;
+        let (request, config) = match &self.opening {
+            Opening::WebSocket { request, config } => (request.clone(), *config),
+            Opening::AudioSocket { max_message_bytes, silence } => {
+                let socket = AudioSocket::new(tcp, *max_message_bytes, *silence).map_err(unreachable)?;
+                return Ok(Socket::AudioSocket(Box::new(socket)));
+            }
+        };
         let stream: Box<dyn Transport> = match &self.tls {
             None => Box::new(tcp),
             Some((client, name)) => {
@@ -212,9 +240,7 @@ impl Target {
                 Box::new(tls.map_err(|error| ConnectError::Tls { url: self.shown.clone(), error })?)
             }
         };
-        match tokio_tungstenite::client_async_with_config(self.request.clone(), stream, Some(self.websocket))
-            .await
-        {
+        match tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await {
             Ok((stream, _)) => Ok(Socket::WebSocket(Box::new(WebSocket::new(stream)))),
             Err(error) => Err(self.upgrade_error(error)),
         }
@@ -295,12 +321,18 @@ fn client_config(roots: RootCertStore) -> Result<ClientConfig, ConnectError> {
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// The upgrade as the configuration and the dialect want it.
-fn upgrade_request(config: &AiConfig) -> Result<Request, ConnectError> {
-    let handshake = config.dialect.handshake(&config.settings);
-    let url = with_query(&config.url, &handshake.query)?;
+fn upgrade_request(config: &AiConfig, mut url: Url, handshake: &Handshake) -> Result<Request, ConnectError> {
+    let missing = |(name, _): &&(&str, String)| !url.query_pairs().any(|(there, _)| there == *name);
+    let added: Vec<_> = handshake.query.iter().filter(missing).collect();
+    let full = if added.is_empty() {
+        // As the operator wrote it: what is signed must be what is sent.
+        config.url.clone()
+    } else {
+        url.query_pairs_mut().extend_pairs(added);
+        url.into()
+    };
     let mut request =
-        url.as_str().into_client_request().map_err(|error| ConnectError::Config(error.to_string()))?;
+        full.as_str().into_client_request().map_err(|error| ConnectError::Config(error.to_string()))?;
     let mut set = |name: &str, value: &str, secret: bool| {
         let bad =
             |what| ConnectError::Config(format!("the {what} of the header field {name:?} is not allowed"));
@@ -315,37 +347,28 @@ fn upgrade_request(config: &AiConfig) -> Result<Request, ConnectError> {
     }
     let read = |secret: &Secret| secret.read().map_err(ConnectError::Config);
     if let Some(secret) = &config.authorization {
-        let secret = read(secret)?;
-        let (name, value) = match handshake.credential {
-            // With a scheme of its own it is meant for this field.
-            _ if secret.contains(' ') => ("Authorization", secret),
-            // A token alone is a bearer token (RFC 6750 section 2.1).
-            None => ("Authorization", format!("Bearer {secret}")),
-            Some((name, "")) => (name, secret),
-            Some((name, scheme)) => (name, format!("{scheme} {secret}")),
-        };
-        set(name, &value, true)?;
+        let (field, value) = credential(read(secret)?, handshake.credential);
+        set(field, &value, true)?;
     }
     if let Some(subprotocol) = handshake.subprotocol {
         set("Sec-WebSocket-Protocol", subprotocol, false)?;
     }
     if let Some(secret) = &config.auth_token {
-        set("X-Twilio-Signature", &twilio_signature(&read(secret)?, &url), true)?;
+        set("X-Twilio-Signature", &twilio_signature(&read(secret)?, &full), true)?;
     }
     Ok(request)
 }
 
-/// Adds to a URL's query what is not in it.
-fn with_query(url: &str, query: &[(&'static str, String)]) -> Result<String, ConnectError> {
-    if query.is_empty() {
-        return Ok(url.to_owned());
+/// The header field of a secret. One that names its scheme goes into `Authorization` as it is; a token alone is a bearer token
+/// (RFC 6750 section 2.1) unless the dialect has its own way.
+fn credential(secret: String, wanted: Option<(&'static str, &'static str)>) -> (&'static str, String) {
+    if secret.contains(' ') {
+        return (AUTHORIZATION, secret);
     }
-    let mut url = Url::parse(url).map_err(|error| ConnectError::Config(error.to_string()))?;
-    let known: Vec<String> = url.query_pairs().map(|(name, _)| name.into_owned()).collect();
-    for (name, value) in query.iter().filter(|(name, _)| !known.iter().any(|known| known == name)) {
-        url.query_pairs_mut().append_pair(name, value);
+    match wanted.unwrap_or((AUTHORIZATION, "Bearer")) {
+        (field, "") => (field, secret),
+        (field, scheme) => (field, format!("{scheme} {secret}")),
     }
-    Ok(url.into())
 }
 
 /// The base64 of the HMAC-SHA1 of the URL.
@@ -354,6 +377,9 @@ fn twilio_signature(auth_token: &str, url: &str) -> String {
     BASE64.encode(ring::hmac::sign(&key, url.as_bytes()))
 }
 
+const AUTHORIZATION: &str = "Authorization";
+/// Asterisk gives an application up after two seconds without a sign of life.
+const AUDIOSOCKET_SILENCE: Duration = Duration::from_secs(2);
 const SEND_BUFFER_BYTES: u32 = 32 * 1024;
 
 #[cfg(test)]
@@ -404,6 +430,69 @@ mod tests {
         }
     }
 
+    fn request(url: &str, handshake: &Handshake, secret: Option<&str>) -> Request {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        let authorization = secret.map(|secret| {
+            io::Write::write_all(&mut file, secret.as_bytes()).expect("written");
+            Secret::File(file.path().to_owned())
+        });
+        let config = AiConfig { authorization, ..AiConfig::new(url) };
+        upgrade_request(&config, Url::parse(url).expect("a URL"), handshake)
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    fn a_dialect_adds_to_the_query_what_is_not_there() {
+        let query = vec![("model", "a b&c".to_owned()), ("api-version", "2026-04-10".to_owned())];
+        let handshake = Handshake { query, ..Handshake::default() };
+        for (url, expected) in [
+            ("wss://example.com/x", "wss://example.com/x?model=a+b%26c&api-version=2026-04-10"),
+            ("wss://example.com/x?model=own", "wss://example.com/x?model=own&api-version=2026-04-10"),
+            (
+                "wss://example.com/x?a=%20&model=&api-version=1",
+                "wss://example.com/x?a=%20&model=&api-version=1",
+            ),
+        ] {
+            assert_eq!(request(url, &handshake, None).uri().to_string(), expected);
+        }
+        assert_eq!(
+            request("ws://example.com/", &Handshake::default(), None).uri().to_string(),
+            "ws://example.com/"
+        );
+    }
+
+    #[test]
+    fn a_credential_goes_where_the_dialect_wants_it_and_is_never_shown() {
+        for (wanted, secret, field, expected) in [
+            (None, "key", "authorization", "Bearer key"),
+            (None, "Basic dTpw", "authorization", "Basic dTpw"),
+            (Some(("api-key", "")), "key", "api-key", "key"),
+            (Some(("api-key", "")), "Bearer token", "authorization", "Bearer token"),
+            (Some(("Authorization", "Token")), "key", "authorization", "Token key"),
+            (Some(("x-goog-api-key", "")), "key", "x-goog-api-key", "key"),
+        ] {
+            let handshake = Handshake { credential: wanted, ..Handshake::default() };
+            let request = request("ws://example.com/", &handshake, Some(secret));
+            let value = &request.headers()[field];
+            assert_eq!(value.to_str().expect("text"), expected);
+            assert!(value.is_sensitive() && !format!("{request:?}").contains(expected), "{request:?}");
+        }
+    }
+
+    #[test]
+    fn a_subprotocol_is_offered() {
+        let handshake = Handshake { subprotocol: Some("media"), ..Handshake::default() };
+        assert_eq!(
+            request("ws://example.com/", &handshake, None).headers()["sec-websocket-protocol"],
+            "media"
+        );
+    }
+
+    fn upgrade(config: &AiConfig) -> Request {
+        let url = Url::parse(&config.url).expect("a URL");
+        upgrade_request(config, url, &config.dialect.handshake(&config.settings)).expect("a request")
+    }
+
     #[test]
     fn dialect_adds_its_query_and_names_the_field_of_the_credential() {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -422,14 +511,14 @@ mod tests {
             std::fs::write(&file, secret).expect("a file");
             let authorization = Some(Secret::File(file.clone()));
             let config = AiConfig { dialect, authorization, ..AiConfig::new("ws://h/v1/realtime") };
-            let request = upgrade_request(&config).expect("a request");
+            let request = upgrade(&config);
             assert_eq!(request.headers()[field], value);
             assert_eq!(request.headers().contains_key("authorization"), field == "authorization");
             assert!(url.is_empty() || request.uri() == url, "{}", request.uri());
         }
         let own =
             AiConfig { dialect: Dialect::VoiceLive, ..AiConfig::new("ws://h/?model=m%20n&api-version=1") };
-        assert_eq!(upgrade_request(&own).expect("a request").uri(), "ws://h/?model=m%20n&api-version=1");
+        assert_eq!(upgrade(&own).uri(), "ws://h/?model=m%20n&api-version=1");
     }
 
     #[test]

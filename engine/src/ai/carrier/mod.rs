@@ -1,5 +1,6 @@
 //! What carries the messages of an AI stream: a WebSocket, or TCP with the frames of AudioSocket.
 
+mod audiosocket;
 mod websocket;
 
 use std::future::poll_fn;
@@ -8,6 +9,7 @@ use std::task::{Context, Poll};
 use tokio_tungstenite::tungstenite::Bytes;
 
 use super::dialect::Kind;
+pub(super) use audiosocket::AudioSocket;
 pub(super) use websocket::{Transport, WebSocket};
 
 /// A connection to a backend, used by polling.
@@ -16,6 +18,7 @@ pub(super) use websocket::{Transport, WebSocket};
 /// next [`Socket::poll_ready`] or [`Socket::poll_flush`]. So never more than one message waits in here.
 pub(super) enum Socket {
     WebSocket(Box<WebSocket>),
+    AudioSocket(Box<AudioSocket>),
 }
 
 /// What came from the backend.
@@ -64,6 +67,7 @@ impl Socket {
     pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CarrierError>> {
         match self {
             Self::WebSocket(socket) => socket.poll_ready(cx),
+            Self::AudioSocket(socket) => socket.poll_ready(cx),
         }
     }
 
@@ -71,6 +75,7 @@ impl Socket {
     pub(super) fn start_send(&mut self, kind: Kind, message: &[u8]) -> Result<(), CarrierError> {
         match self {
             Self::WebSocket(socket) => socket.start_send(kind, message),
+            Self::AudioSocket(socket) => socket.start_send(kind, message),
         }
     }
 
@@ -78,6 +83,7 @@ impl Socket {
     pub(super) fn start_ping(&mut self) -> Result<bool, CarrierError> {
         match self {
             Self::WebSocket(socket) => socket.start_ping().map(|()| true),
+            Self::AudioSocket(_) => Ok(false),
         }
     }
 
@@ -85,6 +91,7 @@ impl Socket {
     pub(super) fn start_close(&mut self, code: u16) -> Result<(), CarrierError> {
         match self {
             Self::WebSocket(socket) => socket.start_close(code),
+            Self::AudioSocket(socket) => socket.start_close(),
         }
     }
 
@@ -92,6 +99,7 @@ impl Socket {
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CarrierError>> {
         match self {
             Self::WebSocket(socket) => socket.poll_flush(cx),
+            Self::AudioSocket(socket) => socket.poll_flush(cx),
         }
     }
 
@@ -99,6 +107,7 @@ impl Socket {
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Received, CarrierError>>> {
         match self {
             Self::WebSocket(socket) => socket.poll_next(cx),
+            Self::AudioSocket(socket) => socket.poll_next(cx),
         }
     }
 
@@ -106,6 +115,7 @@ impl Socket {
     pub(super) async fn discard(&mut self) {
         match self {
             Self::WebSocket(socket) => socket.discard().await,
+            Self::AudioSocket(socket) => socket.discard().await,
         }
     }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::details::{convertible, unsupported_format};
 use super::json;
 use super::keypad::Keypad;
-use super::overlay::overlay;
+use super::overlay::{overlay, set};
 use super::{
     AgentSettings, AudioFormat, Codec, Decoded, Encoding, Formats, Handshake, Ignored, Incoming, Kind,
     Outbox, Outgoing, Sender, StreamStart, ToolCall,
@@ -216,14 +216,14 @@ fn settings(start: &StreamStart, formats: Formats) -> Value {
     }
     let mut output = write_format(formats.bot);
     // A WAV header would be heard as a click.
-    output["container"] = "none".into();
+    set(&mut output, "container", "none");
     let mut message = json!({
         "type": "Settings",
         "tags": tags,
         "audio": {"input": write_format(formats.caller), "output": output},
     });
     if let Some(id) = &settings.agent_id {
-        message["agent"] = id.as_str().into();
+        set(&mut message, "agent", id.as_str());
         return message;
     }
     let (provider, model) = match settings.model.as_deref() {
@@ -232,17 +232,17 @@ fn settings(start: &StreamStart, formats: Formats) -> Value {
     };
     let mut listen = json!({"type": "deepgram", "model": DEFAULT_LISTEN});
     if let Some(language) = &settings.language {
-        listen["language"] = language.as_str().into();
+        set(&mut listen, "language", language.as_str());
     }
     let mut think = json!({"provider": {"type": provider, "model": model}});
     if let Some(instructions) = &settings.instructions {
-        think["prompt"] = instructions.as_str().into();
+        set(&mut think, "prompt", instructions.as_str());
     }
     if !settings.tools.is_empty() {
         let functions = settings.tools.iter().map(
             |tool| json!({"name": tool.name, "description": tool.description, "parameters": tool.parameters}),
         );
-        think["functions"] = functions.collect();
+        set(&mut think, "functions", functions.collect::<Vec<_>>());
     }
     let voice = settings.voice.as_deref().unwrap_or(DEFAULT_SPEAK);
     let mut agent = json!({
@@ -256,11 +256,11 @@ fn settings(start: &StreamStart, formats: Formats) -> Value {
             let role = if *from == Sender::Caller { "user" } else { "assistant" };
             json!({"type": "History", "role": role, "content": text})
         });
-        agent["context"] = json!({"messages": said.collect::<Vec<_>>()});
+        set(&mut agent, "context", json!({"messages": said.collect::<Vec<_>>()}));
     } else if let Some(greeting) = &settings.greeting {
-        agent["greeting"] = greeting.as_str().into();
+        set(&mut agent, "greeting", greeting.as_str());
     }
-    message["agent"] = agent;
+    set(&mut message, "agent", agent);
     message
 }
 

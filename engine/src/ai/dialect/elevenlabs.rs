@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::details::{convertible, details, told, unsupported_format};
 use super::json::{self, Text};
 use super::keypad::Keypad;
-use super::overlay::overlay;
+use super::overlay::{overlay, set};
 use super::{
     AgentSettings, AudioFormat, Codec, Decoded, Encoding, Formats, Handshake, Ignored, Incoming, Kind,
     Outbox, Outgoing, Sender, StreamStart, ToolCall, base64,
@@ -268,7 +268,7 @@ fn initiation(start: &StreamStart) -> Value {
     if let Some(instructions) = &settings.instructions {
         let mut prompt = json!({"prompt": instructions});
         if let Some(model) = &settings.model {
-            prompt["llm"] = model.as_str().into();
+            set(&mut prompt, "llm", model.as_str());
         }
         agent.insert("prompt".to_owned(), prompt);
     } else if let Some(model) = &settings.model {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::details::{convertible, unsupported_format};
 use super::json::{self, Text};
 use super::keypad::Keypad;
-use super::overlay::overlay;
+use super::overlay::{overlay, set};
 use super::{
     AgentSettings, AudioFormat, Codec, Decoded, Encoding, Formats, Handshake, Ignored, Incoming, Kind,
     Outbox, Outgoing, Sender, StreamStart, ToolCall, base64,
@@ -169,7 +169,8 @@ impl Gemini {
             // The answer has begun, so the question is over.
             complete(&mut self.heard, Sender::Caller, decoded);
             self.caller_speaks(false, decoded);
-            result = result.and(self.audio(&blob, decoded));
+            let taken = self.audio(&blob, decoded);
+            result = result.and(taken);
         }
         if let Some(part) = content.output_transcription {
             transcribe(&mut self.said, Sender::Bot, part, decoded);
@@ -331,7 +332,7 @@ fn setup(start: &StreamStart) -> Value {
     }
     let mut generation = json!({"responseModalities": ["AUDIO"]});
     if !speech.is_empty() {
-        generation["speechConfig"] = speech.into();
+        set(&mut generation, "speechConfig", speech);
     }
     let resumption = start.resume.as_ref().map_or_else(|| json!({}), |handle| json!({"handle": handle}));
     let mut setup = json!({
@@ -343,17 +344,17 @@ fn setup(start: &StreamStart) -> Value {
         "outputAudioTranscription": {},
     });
     if let Some(instructions) = &settings.instructions {
-        setup["systemInstruction"] = json!({"parts": [{"text": instructions}]});
+        set(&mut setup, "systemInstruction", json!({"parts": [{"text": instructions}]}));
     }
     if !settings.tools.is_empty() {
         let functions = settings.tools.iter().map(|tool| {
             let mut function = json!({"name": tool.name, "description": tool.description});
             if !tool.parameters.is_null() {
-                function["parametersJsonSchema"] = tool.parameters.clone();
+                set(&mut function, "parametersJsonSchema", tool.parameters.clone());
             }
             function
         });
-        setup["tools"] = json!([{"functionDeclarations": functions.collect::<Vec<_>>()}]);
+        set(&mut setup, "tools", json!([{"functionDeclarations": functions.collect::<Vec<_>>()}]));
     }
     overlay(&mut setup, &settings.session);
     setup

@@ -23,6 +23,13 @@ pub(super) fn overlay(target: &mut Value, patch: &Map<String, Value>) {
     }
 }
 
+/// Sets a key of an object.
+pub(super) fn set(object: &mut Value, key: &str, value: impl Into<Value>) {
+    if let Value::Object(object) = object {
+        object.insert(key.to_owned(), value.into());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -90,7 +90,7 @@ fn the_type_tells_the_rate() {
 
 #[test]
 fn long_audio_becomes_several_frames_of_whole_samples() {
-    let frames = sent(&mut at(48_000), Outgoing::Audio { timestamp: 0, audio: &[1; 140_000] });
+    let frames = sent(&mut at(48_000), Outgoing::Audio { timestamp: 0, audio: &vec![1; 140_000] });
     assert_eq!(frames.iter().map(Vec::len).collect::<Vec<_>>(), [65_537, 65_537, 8_935]);
     assert_eq!(frames[0][..3], [0x16, 0xff, 0xfe]);
 }

@@ -48,7 +48,7 @@ fn events(codec: &mut Deepgram, message: &str) -> Vec<Incoming> {
 
 fn ready() -> Deepgram {
     let mut codec = deepgram(settings());
-    read(&mut codec, r#"{"type":"Welcome","request_id":"r1"}"#);
+    let _ = read(&mut codec, r#"{"type":"Welcome","request_id":"r1"}"#);
     assert_eq!(events(&mut codec, r#"{"type":"SettingsApplied"}"#), [Incoming::Ready]);
     codec
 }

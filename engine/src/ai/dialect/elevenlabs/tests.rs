@@ -149,8 +149,8 @@ fn audio_of_an_interrupted_event_is_stale_however_late_it_comes() {
     let next = read(&mut codec, &audio(8));
     assert_eq!(next.1, [Incoming::CallerSpeech { speaking: false }, Incoming::Audio { len: 5, item: 0 }]);
     // An older interruption does not bring back what a newer one dropped.
-    read(&mut codec, r#"{"type":"interruption","interruption_event":{"event_id":9}}"#);
-    read(&mut codec, r#"{"type":"interruption","interruption_event":{"event_id":4}}"#);
+    let _ = read(&mut codec, r#"{"type":"interruption","interruption_event":{"event_id":9}}"#);
+    let _ = read(&mut codec, r#"{"type":"interruption","interruption_event":{"event_id":4}}"#);
     assert_eq!(read(&mut codec, &audio(9)).0, Err(Ignored::Stale));
     assert_eq!(read(&mut codec, &audio(10)).0, Ok(()));
 }
