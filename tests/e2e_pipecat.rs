@@ -13,16 +13,51 @@ use support::server::{Server, Setup};
 use support::wav::decode_mu_law;
 use support::within;
 
+/// How a dialect looks to Pipecat.
+struct Wire {
+    dialect: &'static str,
+    path: &'static str,
+    /// More keys of the agent.
+    agent: &'static str,
+    /// The event that answers a mark, and where it has the name.
+    mark: (&'static str, &'static str),
+    /// The event of a key, and where it has the digit.
+    key: (&'static str, &'static str),
+    /// The event that confirms a clear, if there is one.
+    cleared: Option<&'static str>,
+}
+
+const TWILIO: Wire = Wire {
+    dialect: "twilio",
+    path: "/ws",
+    agent: "",
+    mark: ("mark", "/mark/name"),
+    key: ("dtmf", "/dtmf/digit"),
+    cleared: None,
+};
+const TELNYX: Wire = Wire { dialect: "telnyx", ..TWILIO };
+const EXOTEL: Wire = Wire { dialect: "exotel", ..TWILIO };
+const PLIVO: Wire =
+    Wire { dialect: "plivo", mark: ("playedStream", "/name"), cleared: Some("clearedAudio"), ..TWILIO };
+const VONAGE: Wire = Wire {
+    dialect: "vonage",
+    path: "/vonage?rate=16000",
+    mark: ("websocket:notify", "/payload/name"),
+    key: ("websocket:dtmf", "/digit"),
+    cleared: Some("websocket:cleared"),
+    ..TWILIO
+};
+
 #[test]
 fn audio_keys_marks_and_clear_work_at_8_khz() {
     let Some(pipecat) = Pipecat::start(8000) else { return };
-    let server = server(&pipecat);
+    let server = server(&pipecat, &TWILIO);
     let phone = call(&server);
     starts_as_the_protocol_says(&pipecat);
     echoes(&phone, Duration::from_millis(700));
-    a_mark_comes_back(&phone, &pipecat);
+    a_mark_comes_back(&phone, &pipecat, &TWILIO);
     clear_empties_the_queue(&phone);
-    a_burst_is_played_in_real_time(&phone, &pipecat);
+    a_burst_is_played_in_real_time(&phone, &pipecat, &TWILIO);
     caller_audio_has_no_gaps(&pipecat);
     pipecat_ends_the_call(&phone);
 }
@@ -30,7 +65,7 @@ fn audio_keys_marks_and_clear_work_at_8_khz() {
 #[test]
 fn audio_works_at_16_khz_with_odd_payloads() {
     let Some(pipecat) = Pipecat::start(16_000) else { return };
-    let server = server(&pipecat);
+    let server = server(&pipecat, &TWILIO);
     let phone = call(&server);
     // Pipecat resamples and sends irregular payloads; its resampler adds to the delay.
     echoes(&phone, Duration::from_millis(1200));
@@ -39,9 +74,48 @@ fn audio_works_at_16_khz_with_odd_payloads() {
 }
 
 #[test]
+fn telnyx_at_8_and_16_khz() {
+    everything_works(&TELNYX);
+}
+
+#[test]
+fn plivo_at_8_and_16_khz() {
+    everything_works(&PLIVO);
+}
+
+#[test]
+fn vonage_at_8_and_16_khz() {
+    everything_works(&VONAGE);
+}
+
+#[test]
+fn exotel_at_8_and_16_khz() {
+    everything_works(&EXOTEL);
+}
+
+/// What Pipecat can do in a dialect, with its pipeline at the telephone's rate and at twice that.
+fn everything_works(wire: &Wire) {
+    for (rate_hz, longest_delay) in [(8000, 700), (16_000, 1200)] {
+        let Some(pipecat) = Pipecat::start(rate_hz) else { return };
+        let server = server(&pipecat, wire);
+        let phone = call(&server);
+        // Resampling to Vonage's rate and back adds to the delay too.
+        echoes(&phone, Duration::from_millis(longest_delay + if wire.path == VONAGE.path { 500 } else { 0 }));
+        a_mark_comes_back(&phone, &pipecat, wire);
+        clear_empties_the_queue(&phone);
+        if let Some(cleared) = wire.cleared {
+            assert_eq!(pipecat.received(cleared).len(), 1, "{cleared}");
+        }
+        a_burst_is_played_in_real_time(&phone, &pipecat, wire);
+        pipecat_ends_the_call(&phone);
+        assert!(within(Duration::from_secs(5), || server.calls().is_empty()), "the call is gone");
+    }
+}
+
+#[test]
 fn the_callers_bye_is_told_by_stop_and_close() {
     let Some(pipecat) = Pipecat::start(8000) else { return };
-    let server = server(&pipecat);
+    let server = server(&pipecat, &TWILIO);
     let phone = call(&server);
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(phone.hang_up(), Some(200));
@@ -54,12 +128,14 @@ fn the_callers_bye_is_told_by_stop_and_close() {
     assert!(within(Duration::from_secs(5), || server.calls().is_empty()), "the call is gone");
 }
 
-fn server(pipecat: &Pipecat) -> Server {
+fn server(pipecat: &Pipecat, wire: &Wire) -> Server {
     Server::start(&Setup::new(&format!(
-        "[agents.pipecat]\nurl = \"{}\"\nsip_headers = [\"X-Campaign\"]\n\
+        "[agents.pipecat]\nurl = \"{}\"\ndialect = \"{}\"\n{}sip_headers = [\"X-Campaign\"]\n\
          [agents.pipecat.parameters]\nlanguage = \"en\"\ncaller = \"{{from}}\"\n\
          [[routes]]\nregex = '\\d+'\napp = \"agent\"\nagent = \"pipecat\"\n",
-        pipecat.url()
+        pipecat.url(wire.path),
+        wire.dialect,
+        wire.agent
     )))
 }
 
@@ -103,16 +179,18 @@ fn echoes(phone: &Phone, longest_delay: Duration) {
 }
 
 /// Key 1: Pipecat sends a mark, we send it back.
-fn a_mark_comes_back(phone: &Phone, pipecat: &Pipecat) {
-    let before = pipecat.received("mark").len();
+fn a_mark_comes_back(phone: &Phone, pipecat: &Pipecat, wire: &Wire) {
+    let before = pipecat.received(wire.mark.0).len();
     phone.press('1');
     assert!(
-        within(Duration::from_secs(3), || pipecat.received("mark").len() > before),
+        within(Duration::from_secs(3), || pipecat.received(wire.mark.0).len() > before),
         "the mark comes back"
     );
-    assert_eq!(pipecat.received("dtmf").last().expect("the key")["msg"]["dtmf"]["digit"], "1");
-    let mark = pipecat.received("mark").pop().expect("a mark");
-    assert!(mark["msg"]["mark"]["name"].as_str().is_some_and(|name| name.starts_with('m')), "{mark}");
+    let at = |entry: &Value, pointer: &str| entry["msg"].pointer(pointer).cloned();
+    let key = pipecat.received(wire.key.0).pop().expect("the key");
+    assert_eq!(at(&key, wire.key.1), Some("1".into()));
+    let mark = pipecat.received(wire.mark.0).pop().expect("a mark");
+    assert_eq!(at(&mark, wire.mark.1), Some("m1".into()), "{mark}");
 }
 
 /// Key 5 makes Pipecat talk for 10 s, key * makes it send `clear`: the tone stops at once.
@@ -136,17 +214,17 @@ fn clear_empties_the_queue(phone: &Phone) {
 }
 
 /// Key 9: 3 s of audio in one burst, then a mark, which comes back when the audio was played.
-fn a_burst_is_played_in_real_time(phone: &Phone, pipecat: &Pipecat) {
-    let before = pipecat.received("mark").len();
+fn a_burst_is_played_in_real_time(phone: &Phone, pipecat: &Pipecat, wire: &Wire) {
+    let before = pipecat.received(wire.mark.0).len();
     let from = phone.audio().len();
     phone.press('9');
     assert!(
-        within(Duration::from_secs(6), || pipecat.received("mark").len() > before),
+        within(Duration::from_secs(6), || pipecat.received(wire.mark.0).len() > before),
         "the mark comes back"
     );
     let log = pipecat.log();
     let sent = log.iter().rev().find(|entry| entry["mark"].is_string()).expect("the mark was sent");
-    let returned = pipecat.received("mark").pop().expect("a mark");
+    let returned = pipecat.received(wire.mark.0).pop().expect("a mark");
     let took = returned["t"].as_f64().expect("a time") - sent["t"].as_f64().expect("a time");
     assert!((2.94..3.25).contains(&took), "the mark of 3 s of audio came back after {took} s");
     std::thread::sleep(Duration::from_millis(300));

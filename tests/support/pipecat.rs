@@ -43,8 +43,9 @@ impl Pipecat {
         Some(pipecat)
     }
 
-    pub(crate) fn url(&self) -> String {
-        format!("ws://{}/ws", self.address)
+    /// `/ws`, where Pipecat tells the dialect itself, or `/vonage?rate=HZ`.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("ws://{}{path}", self.address)
     }
 
     /// What it saw so far: one object per message or event, `t` in seconds of Unix time.

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 /// Generous: the machine may be busy.
@@ -63,8 +64,52 @@ impl Bot {
     pub(crate) async fn accept(listener: &TcpListener) -> Self {
         let (tcp, _) = soon("a connection", listener.accept()).await.expect("a connection");
         tcp.set_nodelay(true).expect("no delay");
-        let socket = soon("the upgrade", tokio_tungstenite::accept_async(tcp)).await.expect("an upgrade");
-        Self { socket }
+        // A server that is offered a subprotocol takes it (RFC 6455 section 4.2.2).
+        let take = |request: &Request, mut response: Response| {
+            if let Some(subprotocol) = request.headers().get("Sec-WebSocket-Protocol") {
+                response.headers_mut().insert("Sec-WebSocket-Protocol", subprotocol.clone());
+            }
+            Ok(response)
+        };
+        let upgrade = tokio_tungstenite::accept_hdr_async(tcp, take);
+        Self { socket: soon("the upgrade", upgrade).await.expect("an upgrade") }
+    }
+
+    /// The next binary message; texts are skipped.
+    pub(crate) async fn binary(&mut self) -> Vec<u8> {
+        soon("a binary message", async {
+            loop {
+                if let Message::Binary(bytes) = self.message().await {
+                    return bytes.to_vec();
+                }
+            }
+        })
+        .await
+    }
+
+    /// The next text message, of whatever form; audio is skipped.
+    pub(crate) async fn text(&mut self) -> String {
+        soon("a text message", async {
+            loop {
+                if let Message::Text(text) = self.message().await {
+                    return text.to_string();
+                }
+            }
+        })
+        .await
+    }
+
+    /// The next text message as JSON; audio is skipped.
+    pub(crate) async fn json(&mut self) -> Value {
+        serde_json::from_str(&self.text().await).expect("JSON")
+    }
+
+    pub(crate) async fn send_text(&mut self, text: &str) {
+        self.socket.send(Message::text(text)).await.expect("sent");
+    }
+
+    pub(crate) async fn send_binary(&mut self, bytes: &[u8]) {
+        self.socket.send(Message::binary(bytes.to_vec())).await.expect("sent");
     }
 
     /// As [`Bot::accept`], with the subprotocol `media`.

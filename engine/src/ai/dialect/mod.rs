@@ -24,8 +24,6 @@ mod scan;
 mod settings;
 mod tap;
 mod telephony;
-#[cfg(test)]
-mod telephony_tests;
 mod telnyx;
 mod twilio;
 mod vonage;
@@ -95,6 +93,10 @@ impl Dialect {
         Self::AudioFork,
         Self::AudioStream,
         Self::Raw,
+        Self::Deepgram,
+        Self::ElevenLabs,
+        Self::Gemini,
+        Self::AudioSocket,
     ];
 
     /// How a connection begins, besides what the configuration says.

@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use crate::ai::dialect::telephony_tests::{digit, heard, meant, opening, said, shown, with};
+use crate::ai::dialect::telephony::tests::{digit, heard, meant, opening, said, shown, with};
 use crate::ai::dialect::{
     AudioFormat, Codec, Dialect, Formats, Ignored, Incoming, Kind, Outbox, Outgoing, QueueStatus, StreamStart,
 };

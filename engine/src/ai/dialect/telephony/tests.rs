@@ -5,12 +5,13 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::*;
+use super::super::*;
+use super::{Swap, rfc3339};
 use crate::command::Digit;
 use crate::time::Duration;
 
 /// All dialects in which we act as a telephony platform.
-pub(super) const TELEPHONY: [Dialect; 11] = [
+pub(in crate::ai::dialect) const TELEPHONY: [Dialect; 11] = [
     Dialect::Twilio,
     Dialect::Telnyx,
     Dialect::Plivo,
@@ -38,7 +39,11 @@ fn start() -> StreamStart {
     }
 }
 
-pub(super) fn with(formats: Option<Formats>, session: Value, parameters: &[(&str, &str)]) -> StreamStart {
+pub(in crate::ai::dialect) fn with(
+    formats: Option<Formats>,
+    session: Value,
+    parameters: &[(&str, &str)],
+) -> StreamStart {
     let Value::Object(session) = session else { panic!("an object") };
     let parameters = parameters.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
     StreamStart {
@@ -53,7 +58,7 @@ fn both(format: AudioFormat) -> Option<Formats> {
 }
 
 /// Text as JSON if it is, binary as bytes.
-pub(super) fn shown(out: &Outbox) -> Vec<Value> {
+pub(in crate::ai::dialect) fn shown(out: &Outbox) -> Vec<Value> {
     let shown = |(kind, message): (Kind, &[u8])| match kind {
         Kind::Text => {
             let text = std::str::from_utf8(message).expect("UTF-8");
@@ -64,20 +69,24 @@ pub(super) fn shown(out: &Outbox) -> Vec<Value> {
     out.messages().map(shown).collect()
 }
 
-pub(super) fn opening(codec: &mut dyn Codec) -> Vec<Value> {
+pub(in crate::ai::dialect) fn opening(codec: &mut dyn Codec) -> Vec<Value> {
     let mut out = Outbox::default();
     codec.open(&mut out);
     assert_eq!(out.take_events(), [Incoming::Ready]);
     shown(&out)
 }
 
-pub(super) fn said(codec: &mut dyn Codec, event: Outgoing<'_>) -> Vec<Value> {
+pub(in crate::ai::dialect) fn said(codec: &mut dyn Codec, event: Outgoing<'_>) -> Vec<Value> {
     let mut out = Outbox::default();
     codec.encode(event, &mut out);
     shown(&out)
 }
 
-pub(super) fn heard(codec: &mut dyn Codec, kind: Kind, message: &[u8]) -> (Result<(), Ignored>, Decoded) {
+pub(in crate::ai::dialect) fn heard(
+    codec: &mut dyn Codec,
+    kind: Kind,
+    message: &[u8],
+) -> (Result<(), Ignored>, Decoded) {
     let mut decoded = Decoded::default();
     let result = codec.decode(kind, message, &mut decoded);
     let announced: usize = decoded
@@ -90,13 +99,13 @@ pub(super) fn heard(codec: &mut dyn Codec, kind: Kind, message: &[u8]) -> (Resul
 }
 
 /// What a text message means.
-pub(super) fn meant(codec: &mut dyn Codec, text: &str) -> Vec<Incoming> {
+pub(in crate::ai::dialect) fn meant(codec: &mut dyn Codec, text: &str) -> Vec<Incoming> {
     let (result, decoded) = heard(codec, Kind::Text, text.as_bytes());
     assert_eq!(result, Ok(()), "{text}");
     decoded.events
 }
 
-pub(super) fn digit(digit: char, ms: u64) -> Outgoing<'static> {
+pub(in crate::ai::dialect) fn digit(digit: char, ms: u64) -> Outgoing<'static> {
     Outgoing::Digit { digit: Digit::from_char(digit).expect("a digit"), duration: Duration::from_millis(ms) }
 }
 
@@ -472,6 +481,18 @@ fn faults_are_told_apart() {
     }
 }
 
+#[test]
+fn moments_are_written_as_dates() {
+    for (unix_ms, expected) in [
+        (0, "1970-01-01T00:00:00.000Z"),
+        (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+        (1_793_613_600_007, "2026-11-02T10:00:00.007Z"),
+        (4_107_542_399_999, "2100-02-28T23:59:59.999Z"),
+    ] {
+        assert_eq!(rfc3339(unix_ms), expected);
+    }
+}
+
 fn any_start() -> impl Strategy<Value = StreamStart> {
     let text = "\\PC{0,20}|.{0,20}";
     let format = prop_oneof![
@@ -593,5 +614,29 @@ proptest! {
             prop_assert_eq!(answer[0]["event"].as_str().unwrap_or_default(), event);
             prop_assert_eq!(answer[0].pointer(path), Some(&quoted), "{:?}", dialect);
         }
+    }
+
+    #[test]
+    fn swapping_twice_over_any_borders_gives_the_same(audio in proptest::collection::vec(any::<u8>(), 0..200), piece in 1..50usize) {
+        let (mut there, mut back) = (Swap::default(), Swap::default());
+        let (mut swapped, mut again) = (Vec::new(), Vec::new());
+        for piece in audio.chunks(piece) {
+            let start = swapped.len();
+            swapped.extend_from_slice(piece);
+            there.from(start, &mut swapped);
+        }
+        for piece in swapped.chunks(3) {
+            let start = again.len();
+            again.extend_from_slice(piece);
+            back.from(start, &mut again);
+        }
+        let whole = audio.len() / 2 * 2;
+        prop_assert_eq!(again, &audio[..whole]);
+        prop_assert!(swapped.as_chunks::<2>().0.iter().zip(audio.as_chunks::<2>().0).all(|(a, b)| a[0] == b[1] && a[1] == b[0]));
+    }
+
+    #[test]
+    fn dates_never_panic(unix_ms in 0..u64::MAX / 2) {
+        let _ = rfc3339(unix_ms);
     }
 }

@@ -1,5 +1,8 @@
 //! What the relatives of Twilio Media Streams have in common: base64 audio in JSON events.
 
+#[cfg(test)]
+pub(super) mod tests;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -120,49 +123,4 @@ pub(super) fn rfc3339(unix_ms: u64) -> String {
         ms / 1000 % 60,
         ms % 1000
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn moments_are_written_as_dates() {
-        for (unix_ms, expected) in [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
-            (1_793_613_600_007, "2026-11-02T10:00:00.007Z"),
-            (4_107_542_399_999, "2100-02-28T23:59:59.999Z"),
-        ] {
-            assert_eq!(rfc3339(unix_ms), expected);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn swapping_twice_over_any_borders_gives_the_same(audio in proptest::collection::vec(any::<u8>(), 0..200), piece in 1..50usize) {
-            let (mut there, mut back) = (Swap::default(), Swap::default());
-            let (mut swapped, mut again) = (Vec::new(), Vec::new());
-            for piece in audio.chunks(piece) {
-                let start = swapped.len();
-                swapped.extend_from_slice(piece);
-                there.from(start, &mut swapped);
-            }
-            for piece in swapped.chunks(3) {
-                let start = again.len();
-                again.extend_from_slice(piece);
-                back.from(start, &mut again);
-            }
-            let whole = audio.len() / 2 * 2;
-            prop_assert_eq!(again, &audio[..whole]);
-            prop_assert!(swapped.as_chunks::<2>().0.iter().zip(audio.as_chunks::<2>().0).all(|(a, b)| a[0] == b[1] && a[1] == b[0]));
-        }
-
-        #[test]
-        fn dates_never_panic(unix_ms in 0..u64::MAX / 2) {
-            let _ = rfc3339(unix_ms);
-        }
-    }
 }
