@@ -23,7 +23,7 @@ use crate::codec::Law;
 use crate::rtp::TICK_NANOS;
 use crate::time::Instant;
 
-pub use pump::{TapConfig, TapEnd, TapFigures, TapSession};
+pub use pump::{TapConfig, TapEnd, TapFigures, TapHandle, TapSession};
 
 /// Names a tap among all of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

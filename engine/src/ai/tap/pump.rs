@@ -36,7 +36,7 @@ pub struct TapConfig {
 /// How a tap ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TapEnd {
-    /// By [`TapSession::stop`], or because the call is over; what had come was sent.
+    /// By [`TapHandle::stop`], or because the call is over; what had come was sent.
     Stopped,
     /// The listener closed.
     Closed {
@@ -60,15 +60,21 @@ pub struct TapFigures {
     pub late: u64,
 }
 
+/// Sees and ends a tap, from anywhere.
+#[derive(Clone, Debug)]
+pub struct TapHandle {
+    id: TapId,
+    shared: Arc<TapShared>,
+}
+
 /// A running tap. Dropping it leaves the tap running until its port is dropped.
 #[derive(Debug)]
 pub struct TapSession {
-    id: TapId,
-    shared: Arc<TapShared>,
+    handle: TapHandle,
     end: oneshot::Receiver<TapEnd>,
 }
 
-impl TapSession {
+impl TapHandle {
     /// Its name.
     #[must_use]
     pub fn id(&self) -> TapId {
@@ -89,6 +95,26 @@ impl TapSession {
             stale: self.shared.stale.load(Ordering::Relaxed),
             late: self.shared.late.load(Ordering::Relaxed),
         }
+    }
+}
+
+impl TapSession {
+    /// A handle to see and end it.
+    #[must_use]
+    pub fn handle(&self) -> TapHandle {
+        self.handle.clone()
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn id(&self) -> TapId {
+        self.handle.id
+    }
+
+    /// As [`TapHandle::figures`].
+    #[must_use]
+    pub fn figures(&self) -> TapFigures {
+        self.handle.figures()
     }
 
     /// Waits for the end. May be dropped and called again, until it has answered.
@@ -115,7 +141,7 @@ impl AiRuntime {
         let (port, ring, shared) = TapPort::pair(id, tracks);
         let (opened, open) = oneshot::channel();
         let (end, ended) = oneshot::channel();
-        let session = TapSession { id, shared: Arc::clone(&shared), end: ended };
+        let session = TapSession { handle: TapHandle { id, shared: Arc::clone(&shared) }, end: ended };
         let (counters, public_tls) = (self.counters(), self.public_tls());
         let span = tracing::info_span!("tap", call_id = meta.call_id, tap = id.0);
         let task = async move {
