@@ -400,6 +400,7 @@ fn gateway_variables_name_the_account_to_register() {
     // A password may be in a file of secrets; one that is not there is an error from the start.
     let loaded = load_text(
         "[registration]\nenabled = true\nserver = \"127.0.0.1\"\nuser = \"u\"\npassword_file = \"/nowhere/password\"\n",
+        &[],
     );
     let error = plan(&loaded.expect("good"), &[]).expect_err("refused").to_string();
     assert!(error.contains("registration.password_file") && error.contains("cannot be read"), "{error}");
