@@ -155,7 +155,8 @@ async fn serve(mut plan: Plan) -> Result<()> {
     };
     let apps = {
         let config = plan.apps.clone();
-        tokio::task::spawn_blocking(move || Apps::load(config)).await?.context("cannot load the apps")?
+        let loaded = tokio::task::spawn_blocking(move || Apps::load(config)).await?;
+        Arc::new(loaded.context("cannot load the apps")?)
     };
 
     let (sip, incoming) = SipEndpoint::start(plan.sip.clone())
@@ -177,11 +178,12 @@ async fn serve(mut plan: Plan) -> Result<()> {
         readiness: Arc::clone(&readiness),
         metrics: Arc::clone(&registry),
         calls: context.table.clone(),
+        apps: Arc::clone(&apps),
         media: media.clone(),
         allowed_hosts: plan.http.allowed_hosts.clone(),
     };
     let http = http_listener.serve(plan.http.connections, api.router());
-    let taking = tokio::spawn(apps::serve(Arc::clone(&context), Arc::new(apps), incoming));
+    let taking = tokio::spawn(apps::serve(Arc::clone(&context), apps, incoming));
     let watching = tokio::spawn(watch::devices(media.clone()));
     readiness.enter(Phase::Serving);
     if let Some(ng) = &ng {

@@ -65,13 +65,21 @@ fn examples() -> Vec<PathBuf> {
     let mut files: Vec<_> =
         files.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
     files.sort();
-    assert!(files.len() >= 7, "{files:?}");
+    assert!(files.len() >= 14, "{files:?}");
     files
 }
 
 /// What the examples expect in the environment.
 fn environment() -> Vec<(String, String)> {
-    vec![("AGENT_TOKEN".to_owned(), "example".to_owned())]
+    let names = [
+        "AGENT_TOKEN",
+        "AZURE_VOICELIVE_API_KEY",
+        "DEEPGRAM_API_KEY",
+        "ELEVENLABS_API_KEY",
+        "GEMINI_API_KEY",
+        "OPENAI_API_KEY",
+    ];
+    names.map(|name| (name.to_owned(), "example".to_owned())).into()
 }
 
 #[test]

@@ -128,6 +128,28 @@ fn the_callers_bye_is_told_by_stop_and_close() {
     assert!(within(Duration::from_secs(5), || server.calls().is_empty()), "the call is gone");
 }
 
+/// Pipecat's own `auto_hang_up`, which asks Twilio's calls resource to complete the call.
+#[test]
+fn pipecat_hangs_up_by_the_calls_resource() {
+    let Some(pipecat) = Pipecat::start_with_rest(8000) else { return };
+    let mut setup = Setup::new(&format!(
+        "[agents.pipecat]\nurl = \"{}\"\naccount_sid = \"{ACCOUNT}\"\nsigning_token_env = \"CALLS_TOKEN\"\n\
+         [[routes]]\nregex = '\\d+'\napp = \"agent\"\nagent = \"pipecat\"\n",
+        pipecat.url("/ws")
+    ));
+    setup.environment.push(("CALLS_TOKEN".to_owned(), "s3cret".to_owned()));
+    let server = Server::start(&setup);
+    pipecat.tell_rest(&format!("http://{}", server.http), ACCOUNT, "s3cret");
+    let phone = call(&server);
+    starts(&pipecat);
+    pipecat_ends_the_call(&phone);
+    let done = || pipecat.output().contains("Successfully terminated Twilio call CA");
+    assert!(within(Duration::from_secs(5), done), "{}", pipecat.output());
+    assert!(within(Duration::from_secs(5), || server.calls().is_empty()), "the call is gone");
+}
+
+const ACCOUNT: &str = "AC0123456789abcdef0123456789abcdef";
+
 fn server(pipecat: &Pipecat, wire: &Wire) -> Server {
     Server::start(&Setup::new(&format!(
         "[agents.pipecat]\nurl = \"{}\"\ndialect = \"{}\"\n{}sip_headers = [\"X-Campaign\"]\n\
@@ -147,8 +169,7 @@ fn call(server: &Server) -> Phone {
 
 /// `connected`, then `start` with the parameters and headers that the configuration chose.
 fn starts_as_the_protocol_says(pipecat: &Pipecat) {
-    let upgraded = || pipecat.log().iter().any(|entry| entry["event"] == "start");
-    assert!(within(Duration::from_secs(5), upgraded), "Pipecat understood the start");
+    starts(pipecat);
     let log = pipecat.log();
     let start = log.iter().find(|entry| entry["event"] == "start").expect("seen above");
     assert_eq!(start["kind"], "twilio", "{start}");
@@ -156,6 +177,11 @@ fn starts_as_the_protocol_says(pipecat: &Pipecat) {
     assert!(text.contains("MZ") && text.contains("CA"), "the ids: {text}");
     assert!(text.contains("\"language\":\"en\""), "the custom parameter: {text}");
     assert!(text.contains("spring"), "the SIP header: {text}");
+}
+
+fn starts(pipecat: &Pipecat) {
+    let upgraded = || pipecat.log().iter().any(|entry| entry["event"] == "start");
+    assert!(within(Duration::from_secs(5), upgraded), "Pipecat understood the start");
 }
 
 /// The caller hears the own speech, as loud as it was, soon after it was said.

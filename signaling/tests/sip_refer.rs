@@ -86,7 +86,7 @@ async fn a_transfer_that_fails_leaves_the_session_as_it_was() {
     let (mut peer, session) = connected(address, &mut calls, "").await;
     let outcome = refer(&session, PATIENCE);
     answered(&peer, 405).await;
-    let refused = TransferError::Refused { status: 405, reason: "Method Not Allowed".into() };
+    let refused = TransferError::Refused { status: 405, reason: "Reason".into() };
     assert_eq!(soon(outcome).await.expect("no panic"), Err(refused));
 
     let outcome = refer(&session, PATIENCE);

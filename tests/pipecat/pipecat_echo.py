@@ -10,7 +10,10 @@ on the wire is what a Pipecat application would say and expect.
     DTMF 5     talks for --talk seconds (a 440 Hz tone instead of the echo)
     DTMF *     interruption: Pipecat drops its queue and sends its word for clear
     DTMF 9     sends 3 s of tone in one burst, faster than real time, followed by a mark
-    DTMF #     graceful end: Pipecat closes the WebSocket with code 1000
+    DTMF #     graceful end: Pipecat closes the WebSocket with code 1000; with --rest it has hung up before by the calls
+               resource, as Pipecat applications made for Twilio do
+
+--rest FILE names a JSON file with base_url, account_sid and auth_token, read when a call begins.
 
 --log FILE gets one JSON line per thing seen: {"t": seconds, "dir": "in|out|ev", ..}.
 """
@@ -93,8 +96,9 @@ class Wire:
 
     def serializer(self, call):
         if self.kind == "twilio":
-            params = TwilioFrameSerializer.InputParams(auto_hang_up=False)
-            return TwilioFrameSerializer(self.stream_id, call.call_id, params=params)
+            rest = json.load(open(ARGS.rest)) if ARGS.rest else {}
+            params = TwilioFrameSerializer.InputParams(auto_hang_up=bool(rest))
+            return TwilioFrameSerializer(self.stream_id, call.call_id, **rest, params=params)
         if self.kind == "telnyx":
             params = TelnyxFrameSerializer.InputParams(auto_hang_up=False)
             encoding = call["outbound_encoding"]
@@ -262,9 +266,10 @@ def main():
     parser.add_argument("--rate", type=int, default=8000, help="pipeline rate; 16000 or 24000 make Pipecat resample")
     parser.add_argument("--talk", type=float, default=10.0, help="seconds of tone after DTMF 5")
     parser.add_argument("--log")
+    parser.add_argument("--rest", help="file with base_url, account_sid and auth_token for auto_hang_up")
     ARGS = parser.parse_args()
     logger.remove()
-    logger.add(sys.stderr, level="WARNING")
+    logger.add(sys.stderr, level="INFO" if ARGS.rest else "WARNING")
     server = uvicorn.Server(uvicorn.Config(app, host=ARGS.host, port=ARGS.port, log_level="warning"))
     asyncio.run(server.serve())
 

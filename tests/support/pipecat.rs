@@ -1,5 +1,6 @@
 //! Pipecat, a voice-agent framework by others, as the agent: `tests/pipecat/pipecat_echo.py`.
 
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -24,13 +25,33 @@ impl Pipecat {
         if !present("Pipecat in .venv", python.is_file()) {
             return None;
         }
+        Some(Self::start_with(python, rate_hz, false))
+    }
+
+    /// Starts it so that it hangs up by the calls resource; tell it where that is with [`Pipecat::tell_rest`].
+    pub(crate) fn start_with_rest(rate_hz: u32) -> Option<Self> {
+        let python = python();
+        present("Pipecat in .venv", python.is_file()).then(|| Self::start_with(python, rate_hz, true))
+    }
+
+    /// Where the calls resource is, and who may use it.
+    pub(crate) fn tell_rest(&self, base_url: &str, account_sid: &str, auth_token: &str) {
+        let rest = serde_json::json!({
+            "base_url": base_url, "account_sid": account_sid, "auth_token": auth_token,
+        });
+        std::fs::write(self.folder.path().join("rest.json"), rest.to_string()).expect("written");
+    }
+
+    fn start_with(python: PathBuf, rate_hz: u32, rest: bool) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_loopback_port()));
         let output = std::fs::File::create(folder.path().join("output")).expect("a file");
+        let rest = rest.then(|| [OsString::from("--rest"), folder.path().join("rest.json").into()]);
         let child = Command::new(python)
             .arg(fixture("pipecat/pipecat_echo.py"))
             .args(["--port", &address.port().to_string(), "--rate", &rate_hz.to_string(), "--log"])
             .arg(folder.path().join("log.jsonl"))
+            .args(rest.into_iter().flatten())
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("a second handle"))
             .stderr(output)
@@ -40,7 +61,7 @@ impl Pipecat {
         // Its imports take long on a small machine.
         let ready = within(Duration::from_secs(90), || TcpStream::connect(address).is_ok());
         assert!(ready, "Pipecat does not listen after 90 s:\n{}", pipecat.output());
-        Some(pipecat)
+        pipecat
     }
 
     /// `/ws`, where Pipecat tells the dialect itself, or `/vonage?rate=HZ`.
@@ -62,7 +83,8 @@ impl Pipecat {
             .collect()
     }
 
-    fn output(&self) -> String {
+    /// What it printed.
+    pub(crate) fn output(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("output")).unwrap_or_default()
     }
 }

@@ -163,6 +163,7 @@ pub(super) enum AiCommand {
     Mute(bool),
     Pause(bool),
     Interrupt,
+    Goodbye(AiRequest),
 }
 
 /// Why a command to an AI stream was not taken.
@@ -239,6 +240,15 @@ impl AiSession {
     /// When it is not taken.
     pub fn pause(&self, paused: bool) -> Result<(), CommandError> {
         self.command(AiCommand::Pause(paused))
+    }
+
+    /// Sends `request` back as an [`AiEvent::Request`] once what the bot has said so far was heard, or
+    /// [`super::AiConfig::drain_limit`] is over. One such request waits at a time; a second is dropped.
+    ///
+    /// # Errors
+    /// When it is not taken.
+    pub fn after_goodbye(&self, request: AiRequest) -> Result<(), CommandError> {
+        self.command(AiCommand::Goodbye(request))
     }
 
     /// Silences the bot as a caller that speaks does: what is queued is dropped, and the backend learns how

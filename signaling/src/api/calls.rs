@@ -7,10 +7,12 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use engine::ai::AiFigures;
 use engine::stream::{Codec, StreamStatistics};
 use serde::Serialize;
 use serde_json::json;
 
+use super::ai::AiView;
 use super::routes::{Api, error};
 use crate::call::{CallSummary, milliseconds};
 
@@ -19,6 +21,7 @@ use crate::call::{CallSummary, milliseconds};
 struct CallView {
     id: u64,
     call_id: String,
+    call_sid: Option<String>,
     app: &'static str,
     agent: Option<String>,
     state: &'static str,
@@ -33,6 +36,8 @@ struct CallView {
     local_rtp: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     media: Option<MediaView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ai: Option<AiView>,
 }
 
 /// [`StreamStatistics`] as JSON.
@@ -61,16 +66,17 @@ struct MediaView {
 
 /// `GET /v1/calls`
 pub(super) async fn list(State(api): State<Arc<Api>>) -> impl IntoResponse {
-    let calls: Vec<_> = api.calls.list().into_iter().map(|summary| CallView::new(summary, None)).collect();
+    let calls: Vec<_> =
+        api.calls.list().into_iter().map(|summary| CallView::new(summary, None, None)).collect();
     Json(json!({ "count": calls.len(), "max": api.calls.max_calls(), "calls": calls }))
 }
 
 /// `GET /v1/calls/{id}`
 pub(super) async fn one(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Response {
     let Some(id) = parse_id(&id) else { return no_such_call() };
-    let statistics = api.calls.statistics(id).await;
+    let (statistics, figures) = tokio::join!(api.calls.statistics(id), api.calls.ai_figures(id));
     match api.calls.call(id) {
-        Some(summary) => Json(CallView::new(summary, statistics)).into_response(),
+        Some(summary) => Json(CallView::new(summary, statistics, figures)).into_response(),
         None => no_such_call(),
     }
 }
@@ -95,10 +101,11 @@ fn no_such_call() -> Response {
 }
 
 impl CallView {
-    fn new(summary: CallSummary, statistics: Option<StreamStatistics>) -> Self {
+    fn new(summary: CallSummary, statistics: Option<StreamStatistics>, figures: Option<AiFigures>) -> Self {
         Self {
             id: summary.id,
             call_id: summary.call_id,
+            call_sid: summary.call_sid,
             app: summary.app,
             agent: summary.agent,
             state: summary.state.name(),
@@ -112,6 +119,7 @@ impl CallView {
             remote_rtp: summary.remote_rtp.map(|address| address.to_string()),
             local_rtp: summary.local_rtp.map(|address| address.to_string()),
             media: statistics.map(|statistics| MediaView::new(&statistics)),
+            ai: figures.map(|figures| AiView::new(&figures)),
         }
     }
 }
@@ -146,6 +154,13 @@ impl MediaView {
 fn rfc_3339(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let (year, month, day) = date(days);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
+}
+
+/// Year, month and day of so many days after 1970-01-01.
+pub(super) fn date(days: u64) -> (u64, u64, u64) {
     // Days to a date of the Gregorian calendar, counted in eras of 400 years that begin in March, so that
     // the leap day is the last of a year.
     let from_march = days + 719_468;
@@ -156,8 +171,7 @@ fn rfc_3339(time: SystemTime) -> String {
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
     let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
+    (year, month, day)
 }
 
 #[cfg(test)]

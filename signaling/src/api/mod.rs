@@ -1,11 +1,15 @@
 //! HTTP: health, metrics and the calls.
 
+mod ai;
 mod calls;
+mod calls_resource;
 mod device;
 mod host;
 mod routes;
 mod server;
 
+#[cfg(test)]
+mod calls_resource_tests;
 #[cfg(test)]
 mod tests;
 

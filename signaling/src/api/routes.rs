@@ -12,7 +12,8 @@ use axum::{Json, Router};
 use serde_json::json;
 
 use super::host::AllowedHosts;
-use super::{calls, device};
+use super::{calls, calls_resource, device};
+use crate::apps::Apps;
 use crate::call::CallTable;
 use crate::media::Media;
 use crate::telemetry::{Phase, Readiness, Registry};
@@ -26,6 +27,8 @@ pub struct Api {
     pub metrics: Arc<Registry>,
     /// The calls that run.
     pub calls: CallTable,
+    /// The apps, for the accounts of their agents.
+    pub apps: Arc<Apps>,
     /// The media engine.
     pub media: Media,
     /// Names that the Host header may carry besides addresses and `localhost`.
@@ -44,6 +47,7 @@ impl Api {
             .route("/v1/device", get(device::show))
             .route("/v1/calls", get(calls::list))
             .route("/v1/calls/{id}", get(calls::one).delete(calls::hang_up))
+            .merge(calls_resource::routes())
             .fallback(not_found)
             .method_not_allowed_fallback(method_not_allowed)
             .layer(DefaultBodyLimit::max(BODY_LIMIT))
@@ -125,4 +129,6 @@ GET    /v1/device      how media comes in and goes out, JSON
 GET    /v1/calls       the calls that run now, JSON
 GET    /v1/calls/{id}  one call, with its media figures
 DELETE /v1/calls/{id}  hangs up
+GET    /2010-04-01/Accounts/{sid}/Calls/{sid}.json  one call, for bots made for Twilio
+POST   /2010-04-01/Accounts/{sid}/Calls/{sid}.json  ends or transfers it
 ";

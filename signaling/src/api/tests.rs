@@ -12,17 +12,22 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::*;
+use crate::apps::{AgentConfig, Apps, AppsConfig};
 use crate::call::{CallState, CallSummary, CallTable, HangUp};
 use crate::media::Media;
 use crate::telemetry::{Phase, Readiness, Registry};
 
-struct Server {
+pub(super) struct Server {
     http: HttpServer,
     readiness: Arc<Readiness>,
-    calls: CallTable,
+    pub(super) calls: CallTable,
 }
 
 async fn server(connections: usize) -> Server {
+    server_with(connections, Vec::new()).await
+}
+
+pub(super) async fn server_with(connections: usize, agents: Vec<AgentConfig>) -> Server {
     let readiness = Arc::new(Readiness::default());
     let metrics = Arc::new(Registry::default());
     metrics.register(|out| out.counter("sidetone_test", "A test", &[], 3u64));
@@ -31,6 +36,7 @@ async fn server(connections: usize) -> Server {
         readiness: Arc::clone(&readiness),
         metrics,
         calls: calls.clone(),
+        apps: Arc::new(Apps::load(AppsConfig { agents, routes: Vec::new() }).expect("apps")),
         media: media(),
         allowed_hosts: vec!["voice.example.com".to_owned()],
     };
@@ -59,10 +65,11 @@ async fn the_device_in_use_is_named_for_each_worker() {
     assert_eq!(device["refused"], serde_json::json!([]));
 }
 
-fn summary() -> CallSummary {
+pub(super) fn summary() -> CallSummary {
     CallSummary {
         id: 0,
         call_id: "a84b4c76e66710@192.0.2.1".into(),
+        call_sid: None,
         from: "*********56".into(),
         to: "agent".into(),
         app: "agent",
@@ -78,7 +85,7 @@ fn summary() -> CallSummary {
 }
 
 /// Sends raw text and reads what comes until the server closes.
-async fn exchange(server: &Server, request: &str) -> String {
+pub(super) async fn exchange(server: &Server, request: &str) -> String {
     let mut stream = TcpStream::connect(server.http.local_addr()).await.expect("connected");
     stream.write_all(request.as_bytes()).await.expect("sent");
     let mut answer = Vec::new();

@@ -20,7 +20,7 @@ pub(super) struct Agent {
 
 impl Agent {
     /// How to reach the backend for one call.
-    pub(super) fn ai_config(&self, calls: &CallConfig, meta: &CallMeta) -> AiConfig {
+    pub(super) fn ai_config(&self, calls: &CallConfig, meta: &CallMeta, fallbacks: &[Arc<Self>]) -> AiConfig {
         let agent = &self.config;
         let passed_on = meta.headers.iter().map(|(name, _)| (name.clone(), format!("{{header:{name}}}")));
         let passed_on = passed_on.filter(|(name, _)| agent.sip_headers.iter().any(|header| header == name));
@@ -35,6 +35,7 @@ impl Agent {
             barge_in: agent.barge_in,
             latency: agent.latency,
             reconnect: self.reconnect.clone(),
+            fallbacks: fallbacks.iter().map(|fallback| fallback.ai_config(calls, meta, &[])).collect(),
             custom_parameters,
             account_sid: agent.account_sid.clone(),
             headers: agent.http_headers.clone(),
@@ -51,11 +52,20 @@ impl Agent {
         }
     }
 
-    /// What the backend may learn about the call.
-    pub(super) fn meta(&self, info: &InviteInfo) -> CallMeta {
+    /// The names of the SIP headers that it wants.
+    fn headers(&self) -> impl Iterator<Item = &str> {
         let templates = self.config.custom_parameters.iter().flat_map(|(_, value)| header_names(value));
-        let wanted = self.config.sip_headers.iter().map(String::as_str).chain(templates);
-        let headers = wanted.filter_map(|name| Some((name.to_owned(), clean(info.header(name)?))));
+        self.config.sip_headers.iter().map(String::as_str).chain(templates)
+    }
+
+    /// What the backend, or one of those that may take over, may learn about the call.
+    pub(super) fn meta(&self, info: &InviteInfo, fallbacks: &[Arc<Self>]) -> CallMeta {
+        let mut wanted: Vec<&str> =
+            self.headers().chain(fallbacks.iter().flat_map(|fallback| fallback.headers())).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let headers =
+            wanted.into_iter().filter_map(|name| Some((name.to_owned(), clean(info.header(name)?))));
         let uris = [(FROM_URI, &info.from.uri), (TO_URI, &info.request_uri.uri)];
         let uris = uris.into_iter().map(|(name, uri)| (name.to_owned(), clean(uri)));
         CallMeta {
@@ -66,6 +76,14 @@ impl Agent {
             headers: headers.chain(uris).collect(),
         }
     }
+}
+
+/// What the Twilio dialect calls the call with this Call-ID.
+pub(super) fn call_sid(call_id: &str) -> String {
+    use sha2::Digest as _;
+    let digest = sha2::Sha256::digest(clean(call_id));
+    let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    format!("CA{hex}")
 }
 
 /// The names in our configuration, as the engine has them.
@@ -141,7 +159,7 @@ mod tests {
             ],
             ..CallMeta::default()
         };
-        let config = agent.ai_config(&CallConfig::default(), &meta);
+        let config = agent.ai_config(&CallConfig::default(), &meta, &[]);
         let expanded: Vec<_> = config
             .custom_parameters
             .iter()

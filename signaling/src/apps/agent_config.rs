@@ -96,6 +96,27 @@ impl Default for AgentConfig {
     }
 }
 
+impl AgentConfig {
+    /// The account SID that its streams name, and that the calls resource is under.
+    #[must_use]
+    pub fn account(&self) -> String {
+        if self.account_sid.is_empty() { format!("AC{}", "0".repeat(32)) } else { self.account_sid.clone() }
+    }
+
+    /// Where a call may be transferred to of what a bot names: by its name, its address, or the number in it.
+    #[must_use]
+    pub fn transfer_target(&self, wanted: &str) -> Option<&TransferTarget> {
+        let wanted = wanted.trim();
+        let mut targets = self.transfers.values();
+        let by_address = || targets.find(|target| target.as_str() == wanted);
+        self.transfers.get(wanted).or_else(by_address).or_else(|| {
+            let number = wanted.strip_prefix("tel:").unwrap_or(wanted);
+            let is_number = number.bytes().any(|byte| byte.is_ascii_digit());
+            self.transfers.values().find(|target| is_number && target.user() == number)
+        })
+    }
+}
+
 /// What happens to a call whose backend is gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum OnClose {
@@ -144,4 +165,32 @@ pub struct ReconnectConfig {
     pub reconnect: engine::ai::Reconnect,
     /// What the caller hears meanwhile, again and again.
     pub filler: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_go_to_configured_places_only() {
+        let target = |text: &str| text.parse::<TransferTarget>().expect("a target");
+        let places =
+            [("sales", "sip:sales@pbx.example.com"), ("desk", "sip:+4930123@pbx.example.com;user=phone")];
+        let transfers = places.map(|(name, place)| (name.to_owned(), target(place))).into();
+        let agent = AgentConfig { transfers, ..AgentConfig::default() };
+        for (wanted, place) in [
+            ("sales", Some(0)),
+            (" desk ", Some(1)),
+            ("sip:sales@pbx.example.com", Some(0)),
+            ("+4930123", Some(1)),
+            ("tel:+4930123", Some(1)),
+            ("sip:sales@evil.example.net", None),
+            ("+4930124", None),
+            ("pbx", None),
+            ("", None),
+        ] {
+            let found = agent.transfer_target(wanted).map(TransferTarget::as_str);
+            assert_eq!(found, place.map(|place: usize| places[place].1), "{wanted}");
+        }
+    }
 }

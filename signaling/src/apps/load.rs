@@ -8,7 +8,7 @@ use engine::ai::Reconnect;
 use engine::wav::{self, LoadError};
 
 use super::agent::Agent;
-use super::{AppConfig, AppsConfig};
+use super::{AgentConfig, AppConfig, AppsConfig};
 use crate::route::{RouteRule, UserPattern, route};
 
 /// Why the apps of a configuration cannot run.
@@ -94,8 +94,18 @@ impl Apps {
             && self.routes.iter().any(|rule| matches!(&rule.user, UserPattern::Exact(name) if name == user))
     }
 
+    /// What the configuration says of all agents.
+    pub fn agent_configs(&self) -> impl Iterator<Item = &AgentConfig> {
+        self.agents.values().map(|agent| &agent.config)
+    }
+
     pub(super) fn agent(&self, name: &str) -> Option<&Arc<Agent>> {
         self.agents.get(name)
+    }
+
+    /// Those that take over from an agent, in order.
+    pub(super) fn fallbacks(&self, agent: &Agent) -> Vec<Arc<Agent>> {
+        agent.config.fallback_agents.iter().filter_map(|name| self.agent(name)).cloned().collect()
     }
 
     pub(super) fn prompt(&self, path: &Path) -> Option<&Arc<[i16]>> {
@@ -119,7 +129,7 @@ fn load_once(prompts: &mut HashMap<PathBuf, Arc<[i16]>>, path: &Path) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::apps::{AgentConfig, PlayConfig, RejectConfig};
+    use crate::apps::{PlayConfig, RejectConfig};
 
     fn rule(app: AppConfig) -> RouteRule {
         RouteRule { user: UserPattern::Exact("1".into()), app }

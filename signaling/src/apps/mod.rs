@@ -8,9 +8,11 @@ use std::path::PathBuf;
 mod agent;
 mod agent_config;
 mod demo;
+mod keys;
 mod load;
 mod prepare;
 mod service;
+mod talk;
 
 pub use agent_config::{AgentConfig, OnClose, ReconnectConfig, ToolAction, ToolConfig};
 pub use demo::DemoAgent;

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use engine::ai::AiSession;
 use engine::stream;
 use tracing::{debug, warn};
 
 use super::AppConfig;
-use super::agent::Agent;
+use super::agent::{Agent, call_sid};
 use super::load::Apps;
+use super::talk::Talk;
 use crate::call::{CallContext, CallEntry, CallState, CallSummary, HangUp, Leg, Quiet, redacted, shortened};
 use crate::sip::{CallError, IncomingCall, InviteInfo, Rejection};
 
@@ -17,7 +17,7 @@ use crate::sip::{CallError, IncomingCall, InviteInfo, Rejection};
 pub(super) enum Program {
     Echo,
     Play { samples: Arc<[i16]>, repeat: bool },
-    Agent { agent: Arc<Agent>, app: stream::App, session: AiSession },
+    Agent { app: stream::App, talk: Box<Talk> },
 }
 
 /// A call that is not answered.
@@ -85,6 +85,7 @@ fn summary(context: &CallContext, info: &InviteInfo, app: &AppConfig, is_app_nam
     CallSummary {
         id: 0,
         call_id: shortened(&info.call_id),
+        call_sid: matches!(app, AppConfig::Agent(_)).then(|| call_sid(&info.call_id)),
         from: redacted(&info.from.user, show),
         to: redacted(&info.request_uri.user, show || is_app_name),
         app: app.name(),
@@ -169,37 +170,44 @@ async fn program(
             Ok(Program::Play { samples, repeat: play.repeat })
         }
         AppConfig::Reject(reject) => Err(NotAnswered::Rejected(Rejection::new(reject.status))),
-        AppConfig::Agent(name) => connect(context, apps.agent(name).ok_or_else(missing)?, info).await,
+        AppConfig::Agent(name) => {
+            let agent = apps.agent(name).ok_or_else(missing)?;
+            connect(context, agent, apps.fallbacks(agent), info).await
+        }
     }
 }
 
+/// Connects the agent, or else the first of `fallbacks` that can be reached.
 async fn connect(
     context: &CallContext,
     agent: &Arc<Agent>,
+    fallbacks: Vec<Arc<Agent>>,
     info: &InviteInfo,
 ) -> Result<Program, NotAnswered> {
-    let meta = agent.meta(info);
-    let config = agent.ai_config(&context.config, &meta);
-    match context.media.connect_ai(config, meta).await {
-        Ok((app, session)) => Ok(Program::Agent { agent: Arc::clone(agent), app, session }),
-        Err(error) => {
-            context.counters().ai_connect_failed.increment();
-            let suppressed = NO_BACKEND.allows(Instant::now());
-            match &agent.fallback {
-                Some(samples) => {
-                    if let Some(suppressed) = suppressed {
-                        warn!(agent = agent.config.name, %error, suppressed, "the AI backend cannot be reached; playing the fallback prompt");
-                    }
-                    context.counters().fallback_prompts.increment();
-                    Ok(Program::Play { samples: Arc::clone(samples), repeat: false })
-                }
-                None => {
-                    if let Some(suppressed) = suppressed {
-                        warn!(agent = agent.config.name, %error, suppressed, "the AI backend cannot be reached; refusing the call");
-                    }
-                    Err(NotAnswered::Rejected(unavailable(context)))
-                }
+    let meta = agent.meta(info, &fallbacks);
+    let config = agent.ai_config(&context.config, &meta, &fallbacks);
+    let error = match context.media.connect_ai(config, meta).await {
+        Ok((app, session)) => {
+            let talk = Box::new(Talk::new(Arc::clone(agent), fallbacks, session));
+            return Ok(Program::Agent { app, talk });
+        }
+        Err(error) => error,
+    };
+    context.counters().ai_connect_failed.increment();
+    let suppressed = NO_BACKEND.allows(Instant::now());
+    match &agent.fallback {
+        Some(samples) => {
+            if let Some(suppressed) = suppressed {
+                warn!(agent = agent.config.name, %error, suppressed, "the AI backend cannot be reached; playing the fallback prompt");
             }
+            context.counters().fallback_prompts.increment();
+            Ok(Program::Play { samples: Arc::clone(samples), repeat: false })
+        }
+        None => {
+            if let Some(suppressed) = suppressed {
+                warn!(agent = agent.config.name, %error, suppressed, "the AI backend cannot be reached; refusing the call");
+            }
+            Err(NotAnswered::Rejected(unavailable(context)))
         }
     }
 }

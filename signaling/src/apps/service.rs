@@ -3,17 +3,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use engine::ai::{AiEnd, AiEvent, AiFailure, AiSession};
 use engine::player::Player;
 use engine::stream;
 use tokio::sync::mpsc;
 use tracing::{Instrument as _, info, info_span, warn};
 
 use super::OnClose;
-use super::agent::Agent;
+use super::keys::KEY;
 use super::load::Apps;
 use super::prepare::{NotAnswered, Program, prepare};
-use crate::call::{Call, CallContext, CallEnd, CallEvent, Quiet, milliseconds, redacted, shortened};
+use super::talk::{self, Talk, Transfer, Wish};
+use crate::call::{
+    Call, CallContext, CallCounters, CallEnd, CallEvent, CallRequest, Quiet, milliseconds, redacted,
+    shortened,
+};
 use crate::sip::{CallError, IncomingCall, Rejection};
 
 /// Takes calls until the endpoint ends. The tasks of running calls go on; [`crate::call::CallTable::drain`]
@@ -77,11 +80,15 @@ async fn reject(context: &CallContext, incoming: IncomingCall, rejection: Reject
 
 /// The answered call, to its end.
 async fn run(context: &CallContext, mut call: Call, program: Program) {
-    let (mut app, mut ai) = match program {
+    let counters = context.counters();
+    let (mut app, mut talk) = match program {
         Program::Echo => (Some(stream::App::Echo), None),
         Program::Play { samples, repeat } => (Some(player(samples, repeat)), None),
-        Program::Agent { agent, app, session } => (Some(app), Some((agent, session))),
+        Program::Agent { app, talk } => (Some(app), Some(talk)),
     };
+    let mut transfer: Option<Transfer> = None;
+    // What happens when a transfer fails and no bot is left to go on.
+    let mut after_transfer = CallEnd::AppFinished;
     let end = loop {
         // With a late offer the audio begins when its answer has come.
         if call.has_media()
@@ -91,46 +98,125 @@ async fn run(context: &CallContext, mut call: Call, program: Program) {
             warn!(%error, "the app did not start");
             break CallEnd::MediaLost;
         }
-        tokio::select! {
+        let wish = tokio::select! {
             signal = call.next() => match call.handle(signal).await {
                 Some(CallEvent::Ended(end)) => break end,
                 // Only a recording that plays to its end ends the call; one that another app replaced does not.
-                Some(CallEvent::PlayFinished(report)) if report.complete && ai.is_none() => {
+                Some(CallEvent::PlayFinished(report))
+                    if report.complete && talk.is_none() && transfer.is_none() =>
+                {
                     break CallEnd::AppFinished;
                 }
-                Some(CallEvent::MediaAgreed | CallEvent::PlayFinished(_) | CallEvent::Digit(_)) | None => {}
+                Some(CallEvent::Requested(request)) => requested(request, talk.as_deref()),
+                Some(CallEvent::MediaAgreed | CallEvent::PlayFinished(_) | CallEvent::Digit) | None => None,
             },
-            event = ai_end(&mut ai) => {
-                let agent = ai.take().map(|(agent, _)| agent);
-                info!(?event, "the AI stream ended");
-                let fallback = agent.filter(|agent| agent.config.on_close == OnClose::PlayFallback);
-                match fallback.and_then(|agent| agent.fallback.clone()) {
-                    Some(samples) => {
-                        context.counters().fallback_prompts.increment();
-                        app = Some(player(samples, false));
+            wish = next(&mut talk, counters) => Some(wish),
+            outcome = talk::outcome(&mut transfer) => match outcome {
+                Ok(_) => break CallEnd::Transferred,
+                Err(error) => {
+                    warn!(%error, "the call was not transferred");
+                    match &mut talk {
+                        Some(talk) => talk.transfer_failed(&error),
+                        None => break after_transfer,
                     }
-                    None if event.is_normal() => break CallEnd::BackendHungUp,
-                    None => break CallEnd::BackendFailed,
+                    None
+                }
+            }
+        };
+        match wish {
+            None => {}
+            Some(Wish::HangUp) => {
+                break if talk.is_some() { CallEnd::BackendHungUp } else { CallEnd::AppFinished };
+            }
+            Some(Wish::Transfer(_)) if transfer.is_some() => {}
+            Some(Wish::Transfer(target)) => transfer = Some(talk::begin(&call, target)),
+            Some(Wish::TakenOver) => {
+                if let Some(talk) = &talk {
+                    call.tell_agent(&talk.agent().config.name);
+                }
+            }
+            Some(Wish::Press(digit)) => {
+                if let Err(error) = call.press(digit, KEY).await {
+                    warn!(%error, "a key was not pressed");
+                }
+            }
+            Some(Wish::Ended(end)) => {
+                info!(?end, "the AI stream ended");
+                let Some(over) = talk.take() else { continue };
+                log_figures(&over);
+                let lost = if end.is_normal() { CallEnd::BackendHungUp } else { CallEnd::BackendFailed };
+                if transfer.is_some() {
+                    // A bot may leave as soon as it has asked for a transfer.
+                    after_transfer = lost;
+                    continue;
+                }
+                let config = &over.first().config;
+                let on_failure = config.on_failure.as_ref().filter(|_| !end.is_normal());
+                match (on_failure.unwrap_or(&config.on_close), &over.first().fallback) {
+                    (OnClose::Transfer(target), _) => {
+                        transfer = Some(talk::begin(&call, target.clone()));
+                        after_transfer = lost;
+                    }
+                    (OnClose::PlayFallback, Some(samples)) => {
+                        counters.fallback_prompts.increment();
+                        app = Some(player(Arc::clone(samples), false));
+                    }
+                    (OnClose::HangUp | OnClose::PlayFallback, _) => break lost,
                 }
             }
         }
     };
-    if let Some((_, session)) = ai {
-        session.stop(end.name());
+    if let Some(talk) = talk {
+        log_figures(&talk);
+        talk.session.stop(end.name());
     }
     call.finish(&end).await;
 }
 
-/// The end of the AI stream, if there is one. Cancel safe.
-async fn ai_end(ai: &mut Option<(Arc<Agent>, AiSession)>) -> AiEnd {
-    let Some((_, session)) = ai else { return std::future::pending().await };
-    loop {
-        match session.next_event().await {
-            Some(AiEvent::Ended(end)) => return end,
-            Some(_) => {}
-            None => return AiEnd::Failed(AiFailure::Internal),
-        }
+/// The next wish of the bot, if there is one. Cancel safe.
+async fn next(talk: &mut Option<Box<Talk>>, counters: &CallCounters) -> Wish {
+    match talk {
+        Some(talk) => talk.next(counters).await,
+        None => std::future::pending().await,
     }
+}
+
+/// What somebody outside wants, now or once the bot has been heard to the end.
+fn requested(request: CallRequest, talk: Option<&Talk>) -> Option<Wish> {
+    let target = match request {
+        CallRequest::Figures(reply) => {
+            if let Some(talk) = talk {
+                // Nobody waits for late figures.
+                let _ = reply.send(talk.session.figures());
+            }
+            return None;
+        }
+        CallRequest::HangUp => None,
+        CallRequest::Transfer(target) => Some(target),
+    };
+    if talk.is_some_and(|talk| talk.finish(target.as_ref())) {
+        return None;
+    }
+    Some(target.map_or(Wish::HangUp, Wish::Transfer))
+}
+
+fn log_figures(talk: &Talk) {
+    let figures = talk.session.figures();
+    info!(
+        agent = talk.agent().config.name,
+        connect_ms = milliseconds(figures.connect),
+        first_audio_ms = figures.first_audio.map(milliseconds),
+        response_p50_ms = milliseconds(figures.response.p50),
+        response_max_ms = milliseconds(figures.response.max),
+        barge_ins = figures.barge_ins,
+        barge_in_stop_max_ms = milliseconds(figures.barge_in_stop.max),
+        queue_max_ms = milliseconds(figures.queue.max),
+        reconnects = figures.reconnects,
+        underruns = figures.underruns,
+        bot_audio_dropped_ms = milliseconds(figures.bot_audio_dropped),
+        caller_audio_dropped_ms = milliseconds(figures.caller_audio_dropped),
+        "the AI stream in figures"
+    );
 }
 
 fn player(samples: Arc<[i16]>, repeat: bool) -> stream::App {

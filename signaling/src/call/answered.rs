@@ -11,10 +11,12 @@ use tracing::{debug, info, warn};
 
 use super::end::CallEnd;
 use super::leg::Leg;
-use super::table::{CallEntry, CallState, HangUp};
+use super::table::{CallEntry, CallRequest, CallState, HangUp};
 use super::{CallContext, Quiet, info, milliseconds};
 use crate::media::{MediaError, MediaEvent};
-use crate::sip::{OfferRequest, OfferWanted, Session, SessionEvent};
+use crate::sip::{
+    OfferRequest, OfferWanted, Session, SessionEvent, TransferError, TransferTarget, Transferred,
+};
 
 /// An answered call. Its owner calls [`Call::next`] and gives the result to [`Call::handle`], over and over,
 /// until that tells the end, and then calls [`Call::finish`].
@@ -34,17 +36,20 @@ pub(crate) enum Signal {
     Sip(SessionEvent),
     Media(MediaEvent),
     HangUp(HangUp),
+    Request(CallRequest),
 }
 
 /// What an app wants to know.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum CallEvent {
     /// The answer to our offer has come; until then no audio flows.
     MediaAgreed,
     /// The caller pressed a key.
-    Digit(Digit),
+    Digit,
     /// A player is done, or was replaced.
     PlayFinished(PlayoutReport),
+    /// Somebody outside wants something of the app.
+    Requested(CallRequest),
     /// Nothing more will happen.
     Ended(CallEnd),
 }
@@ -64,6 +69,7 @@ impl Call {
             event = self.session.next_event() => Signal::Sip(event),
             event = self.leg.stream_mut().next_event() => Signal::Media(event),
             wanted = &mut self.hang_up => Signal::HangUp(wanted),
+            request = self.entry.next_request() => Signal::Request(request),
         }
     }
 
@@ -72,6 +78,7 @@ impl Call {
         match signal {
             Signal::Sip(event) => self.handle_session(event).await,
             Signal::Media(event) => self.handle_media(event),
+            Signal::Request(request) => Some(CallEvent::Requested(request)),
             Signal::HangUp(wanted) => Some(CallEvent::Ended(CallEnd::HungUp(wanted))),
         }
     }
@@ -84,6 +91,26 @@ impl Call {
     /// Changes what the caller hears and who hears the caller.
     pub(crate) async fn attach(&mut self, app: App) -> Result<(), MediaError> {
         self.leg.stream().attach(app).await
+    }
+
+    /// Presses a key at the caller's side.
+    pub(crate) async fn press(&mut self, digit: Digit, duration: Duration) -> Result<(), MediaError> {
+        self.leg.stream().send_dtmf(digit, duration).await
+    }
+
+    /// Asks the caller's phone to call `target` instead of us, and tells what became of that.
+    pub(crate) fn transfer(
+        &self,
+        target: TransferTarget,
+    ) -> impl Future<Output = Result<Transferred, TransferError>> + Send + use<> {
+        let session = self.session.handle();
+        info!(%target, "the call is being transferred");
+        async move { session.refer(target, TRANSFER_PATIENCE).await }
+    }
+
+    /// Says whose part the call has now.
+    pub(crate) fn tell_agent(&self, name: &str) {
+        self.entry.update(|summary| summary.agent = Some(name.to_owned()));
     }
 
     /// Hangs up if the session still runs, ends the stream, and leaves the table.
@@ -202,7 +229,7 @@ impl Call {
         if let Err(error) = self.leg.stream().relay_dtmf(digit, duration).await {
             warn!(%error, "a key did not reach the app");
         }
-        Some(CallEvent::Digit(digit))
+        Some(CallEvent::Digit)
     }
 
     fn handle_media(&mut self, event: MediaEvent) -> Option<CallEvent> {
@@ -212,11 +239,11 @@ impl Call {
                 self.entry.update(|summary| summary.remote_rtp = Some(remote));
                 None
             }
-            MediaEvent::Dtmf { digit, duration, inband } => {
+            MediaEvent::Dtmf { duration, inband, .. } => {
                 let counters = self.context.counters();
                 if inband { &counters.digits_inband } else { &counters.digits_rtp }.increment();
                 debug!(?duration, inband, "a key was pressed, by RTP");
-                Some(CallEvent::Digit(digit))
+                Some(CallEvent::Digit)
             }
             MediaEvent::PlayFinished(report) => Some(CallEvent::PlayFinished(report)),
             MediaEvent::Timeout => Some(CallEvent::Ended(CallEnd::MediaTimeout)),
@@ -267,6 +294,9 @@ fn log_end(end: &CallEnd, statistics: Option<&StreamStatistics>) {
         "call ended"
     );
 }
+
+/// How long the phone may take to reach the target: it rings there.
+const TRANSFER_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a call that hangs up stays in the table for its BYE to be answered.
 const BYE_PATIENCE: Duration = Duration::from_secs(4);

@@ -16,6 +16,8 @@ pub(crate) enum CallEnd {
     BackendHungUp,
     /// The AI backend failed.
     BackendFailed,
+    /// The caller was transferred to somebody else.
+    Transferred,
     /// No media came for the negotiated time.
     MediaTimeout,
     /// The stream is gone.
@@ -40,6 +42,7 @@ impl CallEnd {
             Self::AppFinished => "app finished",
             Self::BackendHungUp => "AI backend hung up",
             Self::BackendFailed => "AI backend failed",
+            Self::Transferred => "transferred",
             Self::MediaTimeout => "media timeout",
             Self::MediaLost => "stream lost",
             Self::OfferFailed => "no media agreed on",
@@ -52,7 +55,7 @@ impl CallEnd {
     pub(crate) fn bye_reason(&self) -> Option<ByeReason> {
         let (protocol, cause, text) = match self {
             Self::Session(_) => return None,
-            Self::AppFinished | Self::BackendHungUp | Self::HungUp(HangUp::Operator) => {
+            Self::AppFinished | Self::BackendHungUp | Self::Transferred | Self::HungUp(HangUp::Operator) => {
                 ("Q.850", 16, "Normal call clearing")
             }
             Self::BackendFailed => ("Q.850", 41, "AI backend failed"),
@@ -80,6 +83,7 @@ impl CallEnd {
             }
             Self::Session(EndCause::Shutdown) | Self::HungUp(HangUp::Drain) => &counters.ended_by_drain,
             Self::BackendHungUp | Self::BackendFailed => &counters.ended_by_backend,
+            Self::Transferred => &counters.ended_by_transfer,
             Self::MediaTimeout => &counters.ended_by_media_timeout,
             Self::MediaLost => &counters.ended_by_media_loss,
             Self::OfferFailed => &counters.ended_by_failed_offer,

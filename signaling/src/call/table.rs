@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use engine::ai::AiFigures;
 use engine::stream::{Codec, StreamStatistics};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::counters::{CallCounters, SetupTime};
 use crate::media::StreamHandle;
+use crate::sip::TransferTarget;
 
 /// The live calls of this process: who may enter, who is there, who must leave. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -40,6 +42,18 @@ struct Entry {
     summary: CallSummary,
     stream: Option<StreamHandle>,
     hang_up: watch::Sender<Option<HangUp>>,
+    requests: mpsc::Sender<CallRequest>,
+}
+
+/// What somebody outside may want of a call, on behalf of its app.
+#[derive(Debug)]
+pub enum CallRequest {
+    /// Hang up once the app has been heard to the end.
+    HangUp,
+    /// Transfer the call once the app has been heard to the end.
+    Transfer(TransferTarget),
+    /// The figures of the AI stream.
+    Figures(oneshot::Sender<AiFigures>),
 }
 
 /// Who wants a call to end.
@@ -84,6 +98,8 @@ pub struct CallSummary {
     pub id: u64,
     /// The Call-ID.
     pub call_id: String,
+    /// What the Twilio dialect calls it, if the app is an agent.
+    pub call_sid: Option<String>,
     /// The calling user, masked unless [`super::CallConfig::show_numbers`] is set.
     pub from: String,
     /// The called user, masked likewise.
@@ -126,6 +142,7 @@ impl CallTable {
     /// Enters a call; its id is given out here. `None` when there are as many as allowed, or draining.
     pub(crate) fn admit(&self, mut summary: CallSummary) -> Option<CallEntry> {
         let (hang_up, hung_up) = watch::channel(None);
+        let (requests, requested) = mpsc::channel(WAITING_REQUESTS);
         let mut calls = self.shared.lock();
         if calls.draining || calls.live.len() >= self.shared.max_calls {
             return None;
@@ -133,9 +150,9 @@ impl CallTable {
         calls.last_id += 1;
         let id = calls.last_id;
         summary.id = id;
-        calls.live.insert(id, Entry { summary, stream: None, hang_up });
+        calls.live.insert(id, Entry { summary, stream: None, hang_up, requests });
         self.shared.count.send_replace(calls.live.len());
-        Some(CallEntry { shared: Arc::clone(&self.shared), id, hung_up })
+        Some(CallEntry { shared: Arc::clone(&self.shared), id, hung_up, requested })
     }
 
     /// Whether no more calls are taken.
@@ -153,6 +170,29 @@ impl CallTable {
     #[must_use]
     pub fn call(&self, id: u64) -> Option<CallSummary> {
         self.shared.lock().live.get(&id).map(|entry| entry.summary.clone())
+    }
+
+    /// The call that the Twilio dialect calls so.
+    #[must_use]
+    pub fn call_by_sid(&self, sid: &str) -> Option<CallSummary> {
+        let calls = self.shared.lock();
+        let mut summaries = calls.live.values().map(|entry| &entry.summary);
+        summaries.find(|summary| summary.call_sid.as_deref() == Some(sid)).cloned()
+    }
+
+    /// Asks a call for something; false when it is not there or has too much to do already.
+    pub fn request(&self, id: u64, request: CallRequest) -> bool {
+        let calls = self.shared.lock();
+        calls.live.get(&id).is_some_and(|entry| entry.requests.try_send(request).is_ok())
+    }
+
+    /// The figures of a call's AI stream; `None` when it has none, or does not answer.
+    pub async fn ai_figures(&self, id: u64) -> Option<AiFigures> {
+        let (reply, figures) = oneshot::channel();
+        if !self.request(id, CallRequest::Figures(reply)) {
+            return None;
+        }
+        timeout(FIGURES_PATIENCE, figures).await.ok()?.ok()
     }
 
     /// The figures of a call's stream; `None` when the call or its stream has ended.
@@ -230,6 +270,7 @@ pub(crate) struct CallEntry {
     shared: Arc<Shared>,
     id: u64,
     hung_up: watch::Receiver<Option<HangUp>>,
+    requested: mpsc::Receiver<CallRequest>,
 }
 
 impl CallEntry {
@@ -247,6 +288,14 @@ impl CallEntry {
     pub(crate) fn set_stream(&self, stream: Option<StreamHandle>) {
         if let Some(entry) = self.shared.lock().live.get_mut(&self.id) {
             entry.stream = stream;
+        }
+    }
+
+    /// The next request. Never completes once the call has left the table. Cancel safe.
+    pub(crate) async fn next_request(&mut self) -> CallRequest {
+        match self.requested.recv().await {
+            Some(request) => request,
+            None => std::future::pending().await,
         }
     }
 
@@ -273,6 +322,10 @@ impl Drop for CallEntry {
 
 /// How long calls may take to hang up after they were told to.
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
+/// Requests that may wait for one call's task.
+const WAITING_REQUESTS: usize = 8;
+/// How long a call's task may take to tell its figures.
+const FIGURES_PATIENCE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -282,6 +335,7 @@ mod tests {
         CallSummary {
             id: 0,
             call_id: "a@192.0.2.1".into(),
+            call_sid: Some("CA1".into()),
             from: "*".into(),
             to: "*".into(),
             app: "echo",
@@ -317,6 +371,24 @@ mod tests {
         assert_eq!(table.statistics(entry.id()).await, None);
         assert!(table.hang_up(entry.id()) && !table.hang_up(99));
         assert_eq!(entry.hang_up().await, HangUp::Operator);
+    }
+
+    #[tokio::test]
+    async fn requests_reach_the_call_and_no_more_than_it_can_do() {
+        let table = CallTable::new(1);
+        let mut entry = table.admit(summary()).expect("room");
+        assert_eq!(table.call_by_sid("CA1").map(|call| call.id), Some(entry.id()));
+        assert!(table.call_by_sid("CA2").is_none());
+        for _ in 0..WAITING_REQUESTS {
+            assert!(table.request(entry.id(), CallRequest::HangUp));
+        }
+        assert!(!table.request(entry.id(), CallRequest::HangUp), "it does not listen");
+        assert!(matches!(entry.next_request().await, CallRequest::HangUp));
+        assert!(table.request(entry.id(), CallRequest::HangUp));
+        let id = entry.id();
+        drop(entry);
+        assert!(!table.request(id, CallRequest::HangUp));
+        assert_eq!(table.ai_figures(id).await, None);
     }
 
     #[tokio::test]

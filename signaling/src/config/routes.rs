@@ -36,8 +36,10 @@ pub(super) fn plan(check: &mut Check<'_>, mut agents: Vec<AgentConfig>) -> AppsC
     if reached(DEMO_AGENT) && !is_configured(check, DEMO_AGENT) {
         agents.push(AgentConfig { name: DEMO_AGENT.to_owned(), ..AgentConfig::default() });
     }
+    let takes_over =
+        |name: &str| agents.iter().any(|agent| agent.fallback_agents.iter().any(|fallback| fallback == name));
     for agent in &agents {
-        if !reached(&agent.name) {
+        if !reached(&agent.name) && !takes_over(&agent.name) {
             check.warn(format!("agents.{}: no route reaches it", agent.name));
         }
     }

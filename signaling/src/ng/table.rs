@@ -173,6 +173,7 @@ fn summary(call_id: &str, job: &Job) -> CallSummary {
     CallSummary {
         id: 0,
         call_id: call_id.to_owned(),
+        call_sid: None,
         from: tag(&job.options.from_tag),
         to: tag(&job.options.to_tag),
         app: "relay",

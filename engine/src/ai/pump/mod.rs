@@ -358,6 +358,7 @@ impl Pump {
             AiCommand::Mute(muted) => self.uplink.mute(muted),
             AiCommand::Pause(paused) => self.pause(paused),
             AiCommand::Interrupt => self.clear(Cause::Ours),
+            AiCommand::Goodbye(request) => self.say_goodbye(request),
             AiCommand::Say { from, text, respond } => {
                 self.history.add(from, &text);
                 self.uplink.push(Item::Text { from, text, respond });

@@ -78,7 +78,10 @@ async fn agent_greets_repeats_and_hangs_up() {
     let end = async {
         loop {
             tokio::select! {
-                end = call.session.next_event() => return end,
+                event = call.session.next_event() => match event {
+                    Some(AiEvent::Notice(_)) => {}
+                    end => return end,
+                },
                 () = sleep(Duration::from_millis(1)) => {}
             }
             let mut frame = [0; 160];

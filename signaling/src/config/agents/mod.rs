@@ -203,6 +203,10 @@ const DIALECTS: &[(Dialect, dialect::Dialect)] = &[
     (Dialect::Raw, dialect::Dialect::Raw),
     (Dialect::OpenAi, dialect::Dialect::OpenAi),
     (Dialect::AzureVoiceLive, dialect::Dialect::VoiceLive),
+    (Dialect::AudioSocket, dialect::Dialect::AudioSocket),
+    (Dialect::Deepgram, dialect::Dialect::Deepgram),
+    (Dialect::ElevenLabs, dialect::Dialect::ElevenLabs),
+    (Dialect::Gemini, dialect::Dialect::Gemini),
 ];
 
 /// The words in braces that mean nothing, as far as they look like a template.

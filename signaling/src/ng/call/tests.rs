@@ -19,6 +19,7 @@ fn summary() -> CallSummary {
     CallSummary {
         id: 0,
         call_id: "one".to_owned(),
+        call_sid: None,
         from: String::new(),
         to: String::new(),
         app: "relay",

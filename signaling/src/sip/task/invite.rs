@@ -183,6 +183,7 @@ impl CallTask {
         if let Some(reason) = self.wants_bye.take() {
             self.send_bye(EndCause::LocalBye, reason);
         }
+        self.refer_if_wanted();
     }
 
     /// The first INVITE's 2xx needs its ACK no more.

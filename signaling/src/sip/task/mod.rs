@@ -127,6 +127,7 @@ struct CallTask {
     wants_bye: Option<Option<ByeReason>>,
     /// A REFER of ours whose outcome is not known, and whether there was one before.
     referral: Option<refer::Referral>,
+    wants_refer: Option<refer::WantedReferral>,
     referred: bool,
     peer_allows_update: bool,
     commands: mpsc::Receiver<Command>,
@@ -193,6 +194,7 @@ pub(super) fn start(
         pending: None,
         wants_bye: None,
         referral: None,
+        wants_refer: None,
         referred: false,
         commands,
         mailbox,

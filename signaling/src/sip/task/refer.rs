@@ -4,11 +4,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::{Asked, CallTask, Phase};
+use super::{Asked, CallTask, Phase, ToCall};
 use crate::sip::message::{Message, NameAddr, decimal};
 use crate::sip::refer::{TransferError, TransferTarget, Transferred};
 use crate::sip::transaction::ServerTransaction;
 use crate::sip::validate::{ALLOW, Refusal, SUPPORTED};
+
+/// A REFER that waits for the ACK.
+pub(super) type WantedReferral =
+    (TransferTarget, Duration, oneshot::Sender<Result<Transferred, TransferError>>);
 
 /// A REFER of ours whose outcome is not known.
 pub(super) struct Referral {
@@ -32,11 +36,17 @@ impl CallTask {
         patience: Duration,
         reply: oneshot::Sender<Result<Transferred, TransferError>>,
     ) {
-        if self.phase != Phase::Confirmed {
-            return drop(reply.send(Err(TransferError::Closed)));
-        }
-        if self.referral.is_some() {
+        if self.referral.is_some() || self.wants_refer.is_some() {
             return drop(reply.send(Err(TransferError::Pending)));
+        }
+        match self.phase {
+            Phase::Confirmed => {}
+            // Nothing is asked of a peer that has not acknowledged.
+            Phase::Answered => {
+                self.wants_refer = Some((target.clone(), patience, reply));
+                return;
+            }
+            _ => return drop(reply.send(Err(TransferError::Closed))),
         }
         let mut refer = self.dialog.request("REFER");
         let cseq = refer.cseq().map_or(0, |(number, _)| number);
@@ -51,6 +61,13 @@ impl CallTask {
         self.referral = Some(Referral { cseq, accepted: false, deadline, reply });
         self.core.counters.refers_sent.increment();
         self.send(refer, true, Asked::Refer { cseq });
+    }
+
+    /// The session is acknowledged: what was asked for before can be sent.
+    pub(super) fn refer_if_wanted(&mut self) {
+        if let Some((target, patience, reply)) = self.wants_refer.take() {
+            self.refer(&target, patience, reply);
+        }
     }
 
     pub(super) fn handle_refer_response(&mut self, cseq: u32, response: &Message) {
@@ -105,8 +122,20 @@ impl CallTask {
         }
     }
 
-    /// The peer has hung up. One that has taken a referral may do so as soon as it has no more use for us.
-    pub(super) fn settle_referral_by_bye(&mut self) {
+    /// The peer has hung up. One that has taken a referral may do so as soon as it has no more use for us, and its BYE
+    /// may overtake its answer.
+    pub(super) async fn settle_referral_by_bye(&mut self) {
+        let patience = tokio::time::Instant::now() + ANSWER_PATIENCE;
+        while self.referral.as_ref().is_some_and(|referral| !referral.accepted) {
+            match tokio::time::timeout_at(patience, self.mailbox.recv()).await {
+                Ok(Some(ToCall::Response { asked: Asked::Refer { cseq }, response })) => {
+                    self.handle_refer_response(cseq, &response);
+                }
+                // Nothing else matters to a session that is over.
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => break,
+            }
+        }
         let accepted = self.referral.as_ref().is_some_and(|referral| referral.accepted);
         self.settle_referral(if accepted { Ok(Transferred::Left) } else { Err(TransferError::Closed) });
     }
@@ -128,6 +157,8 @@ pub(super) fn progress(body: &[u8]) -> Option<(u16, String)> {
 }
 
 const MAX_LINE: usize = 256;
+/// How much later than its BYE a peer's answer to our REFER may come.
+const ANSWER_PATIENCE: Duration = Duration::from_millis(300);
 
 #[cfg(test)]
 mod tests {

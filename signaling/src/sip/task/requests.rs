@@ -96,7 +96,7 @@ impl CallTask {
             }
             Phase::Ending(cause) => self.finish(cause),
             _ => {
-                self.settle_referral_by_bye();
+                self.settle_referral_by_bye().await;
                 if self.server.is_final() {
                     self.server.stop();
                 } else {
