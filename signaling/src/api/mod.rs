@@ -5,6 +5,7 @@ mod device;
 mod host;
 mod routes;
 mod server;
+mod streams;
 
 #[cfg(test)]
 mod tests;

@@ -7,12 +7,12 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{delete, get};
 use axum::{Json, Router};
 use serde_json::json;
 
 use super::host::AllowedHosts;
-use super::{calls, device};
+use super::{calls, device, streams};
 use crate::call::CallTable;
 use crate::media::Media;
 use crate::telemetry::{Phase, Readiness, Registry};
@@ -44,6 +44,8 @@ impl Api {
             .route("/v1/device", get(device::show))
             .route("/v1/calls", get(calls::list))
             .route("/v1/calls/{id}", get(calls::one).delete(calls::hang_up))
+            .route("/v1/calls/{id}/streams", get(streams::list).post(streams::begin))
+            .route("/v1/calls/{id}/streams/{stream}", delete(streams::end))
             .fallback(not_found)
             .method_not_allowed_fallback(method_not_allowed)
             .layer(DefaultBodyLimit::max(BODY_LIMIT))
@@ -125,4 +127,7 @@ GET    /v1/device      how media comes in and goes out, JSON
 GET    /v1/calls       the calls that run now, JSON
 GET    /v1/calls/{id}  one call, with its media figures
 DELETE /v1/calls/{id}  hangs up
+GET    /v1/calls/{id}/streams           the WebSockets that listen to a call
+POST   /v1/calls/{id}/streams           one more: url, dialect (twilio, jambonz, raw), track (inbound, outbound, both, mix)
+DELETE /v1/calls/{id}/streams/{stream}  ends one
 ";
