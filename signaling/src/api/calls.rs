@@ -92,11 +92,11 @@ pub(super) async fn hang_up(State(api): State<Arc<Api>>, Path(id): Path<String>)
 }
 
 /// Digits only: no sign, no spaces, and so one spelling per call.
-fn parse_id(id: &str) -> Option<u64> {
+pub(super) fn parse_id(id: &str) -> Option<u64> {
     id.parse().ok().filter(|number: &u64| number.to_string() == id)
 }
 
-fn no_such_call() -> Response {
+pub(super) fn no_such_call() -> Response {
     error(StatusCode::NOT_FOUND, "there is no such call now; GET /v1/calls lists them")
 }
 

@@ -7,6 +7,7 @@ mod device;
 mod host;
 mod routes;
 mod server;
+mod streams;
 
 #[cfg(test)]
 mod calls_resource_tests;

@@ -7,12 +7,12 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{delete, get};
 use axum::{Json, Router};
 use serde_json::json;
 
 use super::host::AllowedHosts;
-use super::{calls, calls_resource, device};
+use super::{calls, calls_resource, device, streams};
 use crate::apps::Apps;
 use crate::call::CallTable;
 use crate::media::Media;
@@ -48,6 +48,8 @@ impl Api {
             .route("/v1/calls", get(calls::list))
             .route("/v1/calls/{id}", get(calls::one).delete(calls::hang_up))
             .merge(calls_resource::routes())
+            .route("/v1/calls/{id}/streams", get(streams::list).post(streams::begin))
+            .route("/v1/calls/{id}/streams/{stream}", delete(streams::end))
             .fallback(not_found)
             .method_not_allowed_fallback(method_not_allowed)
             .layer(DefaultBodyLimit::max(BODY_LIMIT))
@@ -131,4 +133,7 @@ GET    /v1/calls/{id}  one call, with its media figures
 DELETE /v1/calls/{id}  hangs up
 GET    /2010-04-01/Accounts/{sid}/Calls/{sid}.json  one call, for bots made for Twilio
 POST   /2010-04-01/Accounts/{sid}/Calls/{sid}.json  ends or transfers it
+GET    /v1/calls/{id}/streams           the WebSockets that listen to a call
+POST   /v1/calls/{id}/streams           one more: url, dialect (twilio, jambonz, raw), track (inbound, outbound, both, mix)
+DELETE /v1/calls/{id}/streams/{stream}  ends one
 ";

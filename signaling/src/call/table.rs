@@ -201,6 +201,11 @@ impl CallTable {
         stream.statistics().await.ok()
     }
 
+    /// A call's stream, while it has one.
+    pub(crate) fn stream(&self, id: u64) -> Option<StreamHandle> {
+        self.shared.lock().live.get(&id)?.stream.clone()
+    }
+
     /// Ends a call with BYE (or 480 if it still rings); false when there is no such call.
     pub fn hang_up(&self, id: u64) -> bool {
         let calls = self.shared.lock();

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, Weak};
 
 use engine::Doorbell;
 use engine::EngineEvents;
-use engine::command::{RelayId, StreamId};
+use engine::command::{RelayId, StreamId, Tapped};
 use engine::event::Event;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -42,8 +42,12 @@ async fn run(
             let mut removals = shared.removals.lock().unwrap_or_else(PoisonError::into_inner);
             removals.retain(|removal| {
                 let is_there = match removal {
-                    Removal::Stream(id) => shared.streams().contains_key(id),
-                    Removal::Relay(id) => shared.relays().contains_key(id),
+                    Removal::Stream(id) | Removal::Tap(Tapped::Stream(id), _) => {
+                        shared.streams().contains_key(id)
+                    }
+                    Removal::Relay(id) | Removal::Tap(Tapped::Relay(id), _) => {
+                        shared.relays().contains_key(id)
+                    }
                 };
                 is_there && shared.engine.send(removal.command()).is_err()
             });

@@ -8,14 +8,15 @@
 //! ```
 //! Memory that workers give back (apps, streams) is dropped here, off the media threads.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use engine::ai::tap::TapId;
 use engine::ai::{AiConfig, AiRuntime, AiSession, CallMeta, ConnectError};
-use engine::command::{Command, Digit, RelayId, StreamId};
+use engine::command::{Command, Digit, RelayId, StreamId, Tapped};
 use engine::stream::{App, PlayoutReport, Stream, StreamParameters, StreamStatistics};
 use engine::{AddStreamError, CommandRingFull, Engine, EngineEvents};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -25,6 +26,7 @@ mod address;
 mod dispatch;
 mod relay;
 mod stream;
+mod tap;
 
 pub use address::{MediaAddress, MediaAddresses};
 pub(crate) use address::{is_local, is_on_every_address};
@@ -32,6 +34,7 @@ use relay::RelayRegistration;
 
 pub use relay::{MediaRelay, RelayEvent, RelayHandle};
 pub use stream::{MediaStream, StreamHandle};
+pub use tap::{MediaTap, TapError};
 
 xdp::counters! {
     /// What the facade has done.
@@ -113,6 +116,8 @@ struct Shared {
     ai: AiRuntime,
     streams: Mutex<HashMap<StreamId, Registration>>,
     relays: Mutex<HashMap<RelayId, RelayRegistration>>,
+    /// By the number of the tap.
+    taps: Mutex<BTreeMap<u64, MediaTap>>,
     /// What to remove as soon as its worker takes the command.
     removals: Mutex<Vec<Removal>>,
     /// Wakes the dispatching task for `removals`, and to see that the facade is gone.
@@ -125,6 +130,7 @@ struct Shared {
 enum Removal {
     Stream(StreamId),
     Relay(RelayId),
+    Tap(Tapped, TapId),
 }
 
 impl Removal {
@@ -132,6 +138,7 @@ impl Removal {
         match self {
             Self::Stream(id) => Command::RemoveStream { id },
             Self::Relay(id) => Command::RemoveRelay { id },
+            Self::Tap(call, tap) => Command::RemoveTap { call, tap },
         }
     }
 }
@@ -157,6 +164,7 @@ impl Media {
             ai,
             streams: Mutex::default(),
             relays: Mutex::default(),
+            taps: Mutex::default(),
             removals: Mutex::default(),
             wake: Arc::default(),
             counters: Arc::default(),

@@ -168,6 +168,10 @@ impl Media {
 }
 
 impl RelayHandle {
+    pub(super) const fn id(&self) -> RelayId {
+        self.id
+    }
+
     /// The figures now.
     ///
     /// # Errors

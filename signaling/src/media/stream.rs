@@ -31,6 +31,10 @@ pub struct StreamHandle {
 }
 
 impl StreamHandle {
+    pub(super) const fn id(&self) -> StreamId {
+        self.id
+    }
+
     /// The figures now.
     ///
     /// # Errors
