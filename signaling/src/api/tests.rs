@@ -16,28 +16,30 @@ use crate::call::{CallState, CallSummary, CallTable, HangUp};
 use crate::media::Media;
 use crate::telemetry::{Phase, Readiness, Registry};
 
-struct Server {
+pub(super) struct Server {
     http: HttpServer,
     readiness: Arc<Readiness>,
-    calls: CallTable,
+    pub(super) calls: CallTable,
+    pub(super) media: Media,
 }
 
-async fn server(connections: usize) -> Server {
+pub(super) async fn server(connections: usize) -> Server {
     let readiness = Arc::new(Readiness::default());
     let metrics = Arc::new(Registry::default());
     metrics.register(|out| out.counter("sidetone_test", "A test", &[], 3u64));
     let calls = CallTable::new(10);
+    let media = media();
     let api = Api {
         readiness: Arc::clone(&readiness),
         metrics,
         calls: calls.clone(),
-        media: media(),
+        media: media.clone(),
         allowed_hosts: vec!["voice.example.com".to_owned()],
     };
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = HttpListener::bind(any).await.expect("a free port");
     let http = listener.serve(connections, api.router());
-    Server { http, readiness, calls }
+    Server { http, readiness, calls, media }
 }
 
 /// An engine that never opens a port.
@@ -59,7 +61,7 @@ async fn the_device_in_use_is_named_for_each_worker() {
     assert_eq!(device["refused"], serde_json::json!([]));
 }
 
-fn summary() -> CallSummary {
+pub(super) fn summary() -> CallSummary {
     CallSummary {
         id: 0,
         call_id: "a84b4c76e66710@192.0.2.1".into(),
@@ -78,7 +80,7 @@ fn summary() -> CallSummary {
 }
 
 /// Sends raw text and reads what comes until the server closes.
-async fn exchange(server: &Server, request: &str) -> String {
+pub(super) async fn exchange(server: &Server, request: &str) -> String {
     let mut stream = TcpStream::connect(server.http.local_addr()).await.expect("connected");
     stream.write_all(request.as_bytes()).await.expect("sent");
     let mut answer = Vec::new();
@@ -88,7 +90,7 @@ async fn exchange(server: &Server, request: &str) -> String {
 }
 
 /// The status and the body of one request.
-async fn request(server: &Server, method: &str, path: &str) -> (u16, String) {
+pub(super) async fn request(server: &Server, method: &str, path: &str) -> (u16, String) {
     request_as(server, method, path, "localhost").await
 }
 
