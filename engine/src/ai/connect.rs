@@ -151,7 +151,7 @@ pub(super) struct Target {
 
 /// What follows on the transport.
 enum Opening {
-    WebSocket { request: Request, config: WebSocketConfig },
+    WebSocket { request: Box<Request>, config: WebSocketConfig },
     AudioSocket { max_message_bytes: usize, silence: Duration },
 }
 
@@ -208,7 +208,7 @@ impl Target {
 
         let opening = match handshake.carrier {
             Carrier::WebSocket => Opening::WebSocket {
-                request: upgrade_request(config, url, &handshake)?,
+                request: Box::new(upgrade_request(config, url, &handshake)?),
                 config: WebSocket::config(config.max_message_bytes),
             },
             Carrier::AudioSocket => Opening::AudioSocket {
@@ -249,7 +249,7 @@ impl Target {
         let unreachable = |error| ConnectError::Unreachable { url: self.shown.clone(), error };
         let tcp = self.tcp(deadline).await.map_err(unreachable)?;
         let (request, config) = match &self.opening {
-            Opening::WebSocket { request, config } => (request.clone(), *config),
+            Opening::WebSocket { request, config } => (Request::clone(request), *config),
             Opening::AudioSocket { max_message_bytes, silence } => {
                 let socket = AudioSocket::new(tcp, *max_message_bytes, *silence).map_err(unreachable)?;
                 return Ok(Socket::AudioSocket(Box::new(socket)));

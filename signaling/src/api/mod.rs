@@ -8,6 +8,8 @@ mod host;
 mod routes;
 mod server;
 mod streams;
+#[cfg(test)]
+mod streams_tests;
 
 #[cfg(test)]
 mod calls_resource_tests;

@@ -21,9 +21,10 @@ pub(super) struct Server {
     http: HttpServer,
     readiness: Arc<Readiness>,
     pub(super) calls: CallTable,
+    pub(super) media: Media,
 }
 
-async fn server(connections: usize) -> Server {
+pub(super) async fn server(connections: usize) -> Server {
     server_with(connections, Vec::new()).await
 }
 
@@ -32,18 +33,19 @@ pub(super) async fn server_with(connections: usize, agents: Vec<AgentConfig>) ->
     let metrics = Arc::new(Registry::default());
     metrics.register(|out| out.counter("sidetone_test", "A test", &[], 3u64));
     let calls = CallTable::new(10);
+    let media = media();
     let api = Api {
         readiness: Arc::clone(&readiness),
         metrics,
         calls: calls.clone(),
         apps: Arc::new(Apps::load(AppsConfig { agents, routes: Vec::new() }).expect("apps")),
-        media: media(),
+        media: media.clone(),
         allowed_hosts: vec!["voice.example.com".to_owned()],
     };
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = HttpListener::bind(any).await.expect("a free port");
     let http = listener.serve(connections, api.router());
-    Server { http, readiness, calls }
+    Server { http, readiness, calls, media }
 }
 
 /// An engine that never opens a port.
@@ -95,7 +97,7 @@ pub(super) async fn exchange(server: &Server, request: &str) -> String {
 }
 
 /// The status and the body of one request.
-async fn request(server: &Server, method: &str, path: &str) -> (u16, String) {
+pub(super) async fn request(server: &Server, method: &str, path: &str) -> (u16, String) {
     request_as(server, method, path, "localhost").await
 }
 
