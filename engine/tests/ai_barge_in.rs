@@ -184,7 +184,7 @@ fn noise_and_echo_at_50_db_below_full_scale_interrupt_nobody() {
     for fixture in VOICES {
         let mut call = Call::new(BargeInMode::Engine, 0);
         // A line that is silent but for the bot's echo, which is the hardest case.
-        call.caller(&[0; 100 * 160]);
+        call.caller(&vec![0; 100 * 160]);
         call.backend.queue_audio(&vec![BOT; 60 * 8000]);
         let echo = voice(fixture, -50.0);
         call.caller(&echo);

@@ -159,7 +159,7 @@ async fn an_asterisk_flush_drops_marks_silently() {
 async fn an_asterisk_application_is_asked_to_wait_and_to_go_on() {
     let mut call = open(Dialect::Asterisk, None, json!({})).await;
     call.bot.json().await;
-    call.bot.send_binary(&[0x20; 8000 * 3]).await;
+    call.bot.send_binary(&vec![0x20; 8000 * 3]).await;
     assert_eq!(call.bot.json().await["event"], "MEDIA_XOFF", "three seconds where one is allowed");
     call.bot.send(json!({"command": "GET_STATUS"})).await;
     let status = call.bot.json().await;

@@ -161,10 +161,7 @@ mod tests {
     use super::*;
 
     fn response(status: u16, fields: &[(&str, &str)]) -> Message {
-        let fields = fields
-            .iter()
-            .fold(Message::response(status, ""), |message, (name, value)| message.with(name, *value));
-        fields
+        fields.iter().fold(Message::response(status, ""), |message, (name, value)| message.with(name, *value))
     }
 
     fn credentials(user: &str, password: &str) -> Credentials {

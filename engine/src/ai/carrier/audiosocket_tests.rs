@@ -28,7 +28,7 @@ async fn next(socket: &mut Socket) -> Option<Result<Received, CarrierError>> {
 
 #[tokio::test]
 async fn frames_come_whole_however_they_are_cut() {
-    let frames = [frame(0x10, &[7; 320]), frame(0xff, &[]), frame(0x10, &[9; 65_000]), frame(0, &[])];
+    let frames = [frame(0x10, &[7; 320]), frame(0xff, &[]), frame(0x10, &vec![9; 65_000]), frame(0, &[])];
     let bytes = frames.concat();
     for cut in [1, 2, 3, 100, 323, 4096, bytes.len()] {
         let (mut socket, mut theirs) = pair(1 << 20).await;

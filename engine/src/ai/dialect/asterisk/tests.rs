@@ -116,7 +116,7 @@ fn commands_mean_the_same_in_both_forms() {
             Some(id) => json!({"command": command, "correlation_id": id}).to_string(),
             None => json!({"command": command}).to_string(),
         };
-        let in_text = id.map_or(command.to_owned(), |id| format!("{command} {id}\n"));
+        let in_text = id.map_or_else(|| command.to_owned(), |id| format!("{command} {id}\n"));
         assert_eq!(meant(&mut *asterisk("json"), &in_json), meaning, "{in_json}");
         assert_eq!(meant(&mut *asterisk("text"), &in_text), meaning, "{in_text}");
     }
