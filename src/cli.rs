@@ -32,6 +32,9 @@ pub(crate) enum Subcommands {
     CheckConfig(Box<RunFlags>),
     /// Says how well this host is set up for media and what to do about it: 0 unless there is a problem
     Doctor(Box<DoctorFlags>),
+    /// Runs as a voice gateway: every call reaches Azure Voice Live (AZURE_VOICELIVE_ENDPOINT, AZURE_VOICELIVE_API_KEY),
+    /// directly or through a SIP server (REGISTER_WITH_SIP_SERVER, SIP_SERVER, SIP_USER, AUTH_PASSWORD ..)
+    Gateway(Box<RunFlags>),
     /// Prints the version and ends
     Version,
 }

@@ -27,6 +27,18 @@ fn main() -> ExitCode {
             Ok(plan) => doctor::run(&plan, flags.json),
             Err(error) => refuse(&error),
         },
+        Some(Subcommands::Gateway(flags)) => match read_plan(&flags) {
+            Ok(plan) if plan.apps.agents.is_empty() => {
+                eprintln!(
+                    "error: no agent to reach; set {} to the resource's address, such as \
+                     https://example.services.ai.azure.com, and AZURE_VOICELIVE_API_KEY to its key",
+                    config::AZURE_ENDPOINT
+                );
+                ExitCode::FAILURE
+            }
+            Ok(plan) => run::run(plan),
+            Err(error) => refuse(&error),
+        },
         None => match read_plan(&cli.run) {
             Ok(plan) => run::run(plan),
             Err(error) => refuse(&error),

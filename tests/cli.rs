@@ -164,20 +164,40 @@ fn wrong_flags_are_refused_by_name() {
 }
 
 #[test]
-fn registration_is_refused_and_direct_mode_accepted() {
-    let run = |register: &str| {
+fn the_gateways_variables_register_or_take_calls_directly() {
+    let run = |register: &str, server: &str| {
         let mut command = sidetone();
         command.args(["check-config"]).env("REGISTER_WITH_SIP_SERVER", register);
         command.env("SIP_LOCAL_ADDRESS", "127.0.0.1").env("AUTH_PASSWORD", "topsecret");
+        command.env("SIP_SERVER", server).env("SIP_USER", "bot");
         command.output().expect("the binary runs")
     };
-    let refused = run("true");
-    assert_eq!(refused.status.code(), Some(1));
-    assert!(text(&refused.stderr).contains("registration with a SIP server is not in this version"));
-    let direct = run("false");
-    assert!(direct.status.success());
-    assert!(text(&direct.stdout).contains("127.0.0.1:5060"));
-    assert!(!(text(&direct.stdout) + &text(&refused.stderr)).contains("topsecret"));
+    let (direct, registered) = (run("false", "127.0.0.1"), run("true", "127.0.0.1"));
+    for output in [&direct, &registered] {
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert!(text(&output.stdout).contains("127.0.0.1:5060"));
+    }
+    assert!(!text(&direct.stdout).contains("registers bot"));
+    assert!(text(&registered.stdout).contains("registers bot at 127.0.0.1"), "{}", text(&registered.stdout));
+    let unreachable = run("true", "sip.example.com");
+    assert_eq!(unreachable.status.code(), Some(1));
+    assert!(text(&unreachable.stderr).contains("SIP_LOCAL_ADDRESS"), "{}", text(&unreachable.stderr));
+    for output in [direct, registered, unreachable] {
+        assert!(!(text(&output.stdout) + &text(&output.stderr)).contains("topsecret"));
+    }
+}
+
+#[test]
+fn the_gateway_says_what_it_needs_and_runs_with_it() {
+    let bare = sidetone().arg("gateway").output().expect("the binary runs");
+    assert_eq!(bare.status.code(), Some(1));
+    assert!(text(&bare.stderr).contains("AZURE_VOICELIVE_ENDPOINT"), "{}", text(&bare.stderr));
+    let mut ready = sidetone();
+    ready.arg("check-config").env("AZURE_VOICELIVE_ENDPOINT", "https://example.services.ai.azure.com/");
+    let ready = ready.env("AZURE_VOICELIVE_API_KEY", "topsecret").output().expect("the binary runs");
+    assert!(ready.status.success(), "{}", text(&ready.stderr));
+    assert!(text(&ready.stdout).contains("wss://example.services.ai.azure.com/voice-live/realtime"));
+    assert!(!text(&ready.stdout).contains("topsecret"));
 }
 
 /// The binary, running on free ports in an empty folder.

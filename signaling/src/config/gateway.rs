@@ -79,5 +79,56 @@ pub(super) fn settings(environment: &[(String, String)]) -> Result<Vec<GatewaySe
     errors.or_ok(settings)
 }
 
+/// Where Azure Voice Live is; with it and no agent or route in the file, every call reaches Voice Live.
+pub const AZURE_ENDPOINT: &str = "AZURE_VOICELIVE_ENDPOINT";
+
+/// The agent and the routes of the voice gateway, as a configuration file would have them; `None` if the environment
+/// does not ask for it.
+pub(super) fn voice_live(environment: &[(String, String)]) -> Option<toml::Table> {
+    let read = |name: &str| {
+        let found = environment.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.trim().to_owned()).filter(|value| !value.is_empty())
+    };
+    let endpoint = read(AZURE_ENDPOINT)?;
+    // Portals show it as the address of a web page.
+    let host = endpoint.split_once("://").map_or(endpoint.as_str(), |(_, rest)| rest);
+    let host = host.split('/').next().unwrap_or_default();
+    let mut agent = toml::Table::new();
+    let mut set = |key: &str, value: String| drop(agent.insert(key.to_owned(), value.into()));
+    set("dialect", "azure_voice_live".to_owned());
+    if endpoint.starts_with("ws://") || endpoint.starts_with("wss://") {
+        set("url", endpoint.clone());
+    } else {
+        set("endpoint", host.to_owned());
+    }
+    set("auth_token_env", AZURE_KEY.to_owned());
+    for (variable, key, default) in [
+        ("AZURE_VOICELIVE_MODEL", "model", "gpt-realtime"),
+        ("AZURE_VOICELIVE_VOICE", "voice", "en-US-Ava:DragonHDLatestNeural"),
+        ("AZURE_VOICELIVE_INSTRUCTIONS", "instructions", "You answer phone calls. Be brief and friendly."),
+        ("AZURE_VOICELIVE_GREETING", "greeting", "Greet the caller and ask how you can help."),
+    ] {
+        set(key, read(variable).unwrap_or_else(|| default.to_owned()));
+    }
+    let route = |what: &str, value: &str, app: &str| {
+        let mut route = toml::Table::new();
+        route.insert(what.to_owned(), value.into());
+        route.insert("app".to_owned(), app.into());
+        route
+    };
+    let mut calls = route("regex", ".*", "agent");
+    calls.insert("agent".to_owned(), AGENT.into());
+    let routes = vec![route("match", "echo", "echo").into(), calls.into()];
+    let agents = toml::Table::from_iter([(AGENT.to_owned(), agent.into())]);
+    Some(toml::Table::from_iter([
+        ("agents".to_owned(), agents.into()),
+        ("routes".to_owned(), toml::Value::Array(routes)),
+    ]))
+}
+
+/// The key of the resource, or `Bearer` and a token.
+const AZURE_KEY: &str = "AZURE_VOICELIVE_API_KEY";
+/// What the gateway's agent is called.
+const AGENT: &str = "voice_live";
 const SIP_PORT: u16 = 5060;
 const PASSWORD: &str = "AUTH_PASSWORD";

@@ -80,6 +80,13 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         }
     }
 
+    let has_calls = ["agents", "routes"].iter().any(|key| layers.table.contains_key(*key));
+    if let Some(table) = gateway::voice_live(&sources.environment).filter(|_| !has_calls) {
+        for key in table.keys() {
+            layers.origins.insert(key.clone(), Origin::Environment(gateway::AZURE_ENDPOINT.to_owned()));
+        }
+        layers.table.extend(table);
+    }
     match gateway::settings(&sources.environment) {
         Ok(settings) => {
             for (name, key, value) in settings {

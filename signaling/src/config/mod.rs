@@ -32,6 +32,7 @@ pub use ai::{AccountSid, AudioName, FreeTable, OnFailure};
 pub use choices::{Codec, Device, InbandDtmf, Simd, Source, Steering, Wait, Want, XdpMode};
 pub use environment::CONFIG_FILE;
 pub use error::{ConfigError, Origin, Problem};
+pub use gateway::AZURE_ENDPOINT;
 pub use load::{Loaded, Setting, Sources, load};
 pub use machine::{CpuList, InterfaceName, Priority, QueueList};
 pub use plan::{DEMO_AGENT, Plan, plan};

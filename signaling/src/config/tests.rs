@@ -407,6 +407,32 @@ fn gateway_variables_name_the_account_to_register() {
 }
 
 #[test]
+fn the_environment_alone_makes_a_voice_gateway() {
+    let environment = [
+        ("AZURE_VOICELIVE_ENDPOINT", "https://example.services.ai.azure.com/"),
+        ("AZURE_VOICELIVE_API_KEY", "topsecret"),
+        ("AZURE_VOICELIVE_MODEL", "gpt-4.1-mini"),
+        ("REGISTER_WITH_SIP_SERVER", "false"),
+        ("SIP_LOCAL_ADDRESS", "127.0.0.1"),
+    ];
+    let gateway =
+        plan(&load_environment(&environment).expect("good"), &variables(&environment)).expect("a plan");
+    assert!(!format!("{gateway:?}").contains("topsecret"), "a secret is never printed");
+    let agent = &gateway.apps.agents[0];
+    assert_eq!(agent.url, "wss://example.services.ai.azure.com/voice-live/realtime");
+    assert_eq!(agent.dialect, engine::ai::dialect::Dialect::VoiceLive);
+    assert_eq!(agent.settings.model.as_deref(), Some("gpt-4.1-mini"));
+    let apps: Vec<_> = gateway.apps.routes.iter().map(|route| route.app.clone()).collect();
+    assert_eq!(apps, [AppConfig::Echo, AppConfig::Agent("voice_live".to_owned())]);
+    // Whoever has agents or routes of their own has said what they want.
+    let own = load_text("[[routes]]\nmatch = \"x\"\napp = \"echo\"\n", &environment).expect("good");
+    assert!(plan(&own, &variables(&environment)).expect("a plan").apps.agents.is_empty());
+    // Without the key nothing would work, and that is said.
+    let error = plan(&load_environment(&environment[..1]).expect("good"), &variables(&environment[..1]));
+    assert!(error.expect_err("refused").to_string().contains("AZURE_VOICELIVE_API_KEY"));
+}
+
+#[test]
 fn unknown_variable_is_a_warning_and_not_an_error() {
     let loaded = load_environment(&[("SIDETONE_SIP_BNID", "x"), ("SIDETONE_SERVICE_HOST", "192.0.2.1")])
         .expect("good");
