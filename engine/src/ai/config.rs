@@ -251,6 +251,15 @@ impl CallMeta {
         expanded.chars().filter(|c| !c.is_control()).take(MAX_PARAMETER_CHARS).collect()
     }
 
+    /// `CA` and 32 hexadecimal digits that depend on the Call-ID alone: what the Twilio dialect calls the call, so that
+    /// logs and requests of both sides can be joined.
+    #[must_use]
+    pub fn call_sid(&self) -> String {
+        let digest = ring::digest::digest(&ring::digest::SHA256, self.call_id.as_bytes());
+        let hex = digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}"));
+        format!("CA{}", hex.collect::<String>())
+    }
+
     fn value(&self, name: &str) -> Option<&str> {
         Some(match name {
             "call_id" => &self.call_id,

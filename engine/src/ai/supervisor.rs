@@ -147,7 +147,7 @@ impl Source {
         };
         Ok(StreamStart {
             stream_sid: format!("MZ{}", hex(&random)),
-            call_sid: call_sid(&self.meta.call_id),
+            call_sid: self.meta.call_sid(),
             account_sid,
             unix_ms: unix_ms(),
             call_id: self.meta.call_id.clone(),
@@ -369,13 +369,6 @@ impl std::fmt::Display for LinkEnd {
             Self::Failed(failure) => failure.fmt(f),
         }
     }
-}
-
-/// `CA` and 32 hexadecimal digits that depend on the Call-ID alone, so that logs of both sides can be
-/// joined.
-pub(super) fn call_sid(call_id: &str) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, call_id.as_bytes());
-    format!("CA{}", hex(digest.as_ref().get(..16).unwrap_or_default()))
 }
 
 /// Milliseconds since 1970, for the messages that carry the time of day.

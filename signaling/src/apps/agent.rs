@@ -47,6 +47,7 @@ impl Agent {
             connect_window: agent.connect_timeout,
             max_queue: agent.playout_limit,
             max_outbound: agent.caller_audio_limit,
+            max_message_bytes: agent.dialect.largest_message(),
             drain_limit: calls.goodbye_limit,
             ..defaults
         }
@@ -80,10 +81,7 @@ impl Agent {
 
 /// What the Twilio dialect calls the call with this Call-ID.
 pub(super) fn call_sid(call_id: &str) -> String {
-    use sha2::Digest as _;
-    let digest = sha2::Sha256::digest(clean(call_id));
-    let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("CA{hex}")
+    CallMeta { call_id: clean(call_id), ..CallMeta::default() }.call_sid()
 }
 
 /// The names in our configuration, as the engine has them.

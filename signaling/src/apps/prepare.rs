@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use engine::ai::AiConfig;
+use engine::ai::dialect::AudioFormat;
+use engine::codec::Law;
 use engine::stream;
 use tracing::{debug, warn};
 
@@ -68,8 +71,13 @@ pub(super) async fn prepare(
 
     let cancelled = incoming.cancelled();
     let hang_up = entry.hang_up();
+    // With a late offer the law is not known yet; the leg converts then.
+    let line = match leg.parameters().send.codec.law() {
+        Some(Law::A) => AudioFormat::PCMA,
+        Some(Law::Mu) | None => AudioFormat::PCMU,
+    };
     tokio::select! {
-        program = ring_until(context, incoming, program(context, apps, app, &info)) => {
+        program = ring_until(context, incoming, program(context, apps, app, &info, line)) => {
             program.map(|program| (entry, leg, sdp, program))
         }
         () = cancelled => Err(NotAnswered::GivenUp(CallError::Cancelled)),
@@ -161,6 +169,7 @@ async fn program(
     apps: &Apps,
     app: &AppConfig,
     info: &InviteInfo,
+    line: AudioFormat,
 ) -> Result<Program, NotAnswered> {
     let missing = || NotAnswered::Rejected(Rejection::new(500));
     match app {
@@ -172,7 +181,7 @@ async fn program(
         AppConfig::Reject(reject) => Err(NotAnswered::Rejected(Rejection::new(reject.status))),
         AppConfig::Agent(name) => {
             let agent = apps.agent(name).ok_or_else(missing)?;
-            connect(context, agent, apps.fallbacks(agent), info).await
+            connect(context, agent, apps.fallbacks(agent), info, line).await
         }
     }
 }
@@ -183,9 +192,10 @@ async fn connect(
     agent: &Arc<Agent>,
     fallbacks: Vec<Arc<Agent>>,
     info: &InviteInfo,
+    line: AudioFormat,
 ) -> Result<Program, NotAnswered> {
     let meta = agent.meta(info, &fallbacks);
-    let config = agent.ai_config(&context.config, &meta, &fallbacks);
+    let config = AiConfig { line, ..agent.ai_config(&context.config, &meta, &fallbacks) };
     let error = match context.media.connect_ai(config, meta).await {
         Ok((app, session)) => {
             let talk = Box::new(Talk::new(Arc::clone(agent), fallbacks, session));

@@ -5,7 +5,8 @@ use std::io::Write as _;
 
 use serde_json::{Value, json};
 
-use super::json::{merge, quoted};
+use super::json::quoted;
+use super::overlay::merge;
 use super::telephony::{Message, SAMPLES_PER_MS};
 use super::{
     AudioFormat, Codec, Decoded, Formats, Ignored, Incoming, Kind, Outbox, Outgoing, StreamStart, base64,

@@ -9,7 +9,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::clip::Clips;
-use super::json::{self, Text, merge, quoted};
+use super::json::{self, Text, quoted};
+use super::overlay::merge;
 use super::{
     AudioFormat, Codec, Decoded, Encoding, Formats, Ignored, Incoming, Kind, Outbox, Outgoing, StreamStart,
     base64,

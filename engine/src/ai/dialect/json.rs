@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// A string that is borrowed unless it has escapes, as PHP writes the `/` of base64.
 #[derive(Default, Deserialize)]
@@ -22,19 +22,4 @@ pub(super) fn object<'a, T: Deserialize<'a>>(message: &'a [u8]) -> Option<T> {
 /// A string as JSON, quotes included.
 pub(super) fn quoted(text: &str) -> String {
     Value::from(text).to_string()
-}
-
-/// Lays the keys of `over` over `message`: objects key by key, `null` takes a key away, all else replaces.
-pub(super) fn merge(message: &mut Map<String, Value>, over: &Map<String, Value>) {
-    for (key, value) in over {
-        match (message.get_mut(key), value) {
-            (_, Value::Null) => {
-                message.remove(key);
-            }
-            (Some(Value::Object(inner)), Value::Object(over)) => merge(inner, over),
-            _ => {
-                message.insert(key.clone(), value.clone());
-            }
-        }
-    }
 }

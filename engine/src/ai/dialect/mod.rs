@@ -122,6 +122,15 @@ impl Dialect {
         }
     }
 
+    /// How many bytes a message of a well-behaved backend may have: models send seconds of audio in one.
+    #[must_use]
+    pub const fn largest_message(self) -> usize {
+        match self {
+            Self::OpenAi | Self::VoiceLive | Self::Deepgram | Self::ElevenLabs | Self::Gemini => 16 << 20,
+            _ => 1 << 20,
+        }
+    }
+
     /// A codec for one new stream.
     #[must_use]
     pub fn codec(self, start: StreamStart) -> Box<dyn Codec> {

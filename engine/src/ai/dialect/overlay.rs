@@ -9,7 +9,13 @@ pub(super) fn overlay(target: &mut Value, patch: &Map<String, Value>) {
     if !target.is_object() || other_type {
         *target = Value::Object(Map::new());
     }
-    let Value::Object(target) = target else { return };
+    if let Value::Object(target) = target {
+        merge(target, patch);
+    }
+}
+
+/// As [`overlay`], for an object that stays one of its type.
+pub(super) fn merge(target: &mut Map<String, Value>, patch: &Map<String, Value>) {
     for (key, value) in patch {
         match value {
             Value::Null => {

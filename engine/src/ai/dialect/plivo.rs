@@ -6,7 +6,8 @@ use std::io::Write as _;
 use serde_json::{Value, json};
 
 use super::clip::Clips;
-use super::json::{merge, quoted};
+use super::json::quoted;
+use super::overlay::merge;
 use super::telephony::{Media, Message, SAMPLES_PER_MS};
 use super::{
     AudioFormat, Codec, Decoded, Encoding, Formats, Ignored, Incoming, Kind, Outbox, Outgoing, StreamStart,

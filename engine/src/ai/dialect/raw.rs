@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::json::merge;
+use super::overlay::merge;
 use super::{
     AudioFormat, Codec, Decoded, Encoding, Formats, Ignored, Incoming, Kind, Outbox, Outgoing, StreamStart,
 };

@@ -6,7 +6,8 @@ use std::io::Write as _;
 use ::base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
 
-use super::json::{merge, quoted};
+use super::json::quoted;
+use super::overlay::merge;
 use super::telephony::{Message, SAMPLES_PER_MS, Swap, rfc3339};
 use super::{
     Codec, Decoded, Encoding, Formats, Ignored, Incoming, Kind, Outbox, Outgoing, StreamStart, base64,

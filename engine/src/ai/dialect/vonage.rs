@@ -6,7 +6,8 @@ use std::io::Write as _;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::json::{self, Text, merge};
+use super::json::{self, Text};
+use super::overlay::merge;
 use super::{
     AudioFormat, Codec, Decoded, Encoding, Formats, Ignored, Incoming, Kind, Outbox, Outgoing, StreamStart,
 };

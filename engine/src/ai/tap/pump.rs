@@ -19,7 +19,7 @@ use crate::ai::connect::{ConnectError, Target};
 use crate::ai::counters::AiCounters;
 use crate::ai::dialect::{Outbox, StreamStart, TapDialect, TapTracks, TapWire};
 use crate::ai::runtime::AiRuntime;
-use crate::ai::supervisor::{call_sid, hex};
+use crate::ai::supervisor::hex;
 use crate::time::{Duration, Instant};
 
 /// Who listens, and to what.
@@ -182,7 +182,7 @@ fn stream_start(listener: &AiConfig, meta: &CallMeta) -> Result<StreamStart, Con
     let expand = |(name, template): (&String, &String)| (name.clone(), meta.expand(template));
     Ok(StreamStart {
         stream_sid: format!("MZ{}", hex(&random)),
-        call_sid: call_sid(&meta.call_id),
+        call_sid: meta.call_sid(),
         account_sid,
         call_id: meta.call_id.clone(),
         from: meta.from_number.clone(),

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::command::{Command, Direction, Message};
 use super::event::{Event, MediaStart, Status};
 use super::{Control, MAX_TEXT_BYTES, PTIME, PTIME_MS, format_name};
-use crate::ai::dialect::json::merge;
+use crate::ai::dialect::overlay::merge;
 use crate::ai::dialect::{
     AudioFormat, Codec, Decoded, Formats, Ignored, Incoming, Kind, Outbox, Outgoing, QueueStatus, StreamStart,
 };
