@@ -55,6 +55,15 @@ struct Utterance {
     clear_due_ns: Option<u64>,
     cleared_ns: Option<u64>,
     packets_after_clear: u64,
+    /// What may still fade away behind the last sample that a clear left, and how loud it may be: not louder than the
+    /// sample before it.
+    fade: Fade,
+}
+
+#[derive(Clone, Copy)]
+struct Fade {
+    left: usize,
+    loudest: u8,
 }
 
 struct Mark {
@@ -130,7 +139,8 @@ impl Bot {
             let rest = &payload[at..];
             let known = self.utterance.as_mut().and_then(|utterance| utterance.recognise(rest));
             let (Some(utterance), Some(run)) = (&mut self.utterance, known) else {
-                stats.bot_samples_wrong += 1;
+                let fades = self.utterance.as_mut().is_some_and(|utterance| utterance.fades(payload[at]));
+                stats.bot_samples_wrong += u64::from(!fades);
                 at += 1;
                 continue;
             };
@@ -228,7 +238,17 @@ impl Utterance {
             clear_due_ns: None,
             cleared_ns: None,
             packets_after_clear: 0,
+            fade: Fade { left: FADE, loudest: 0 },
         }
+    }
+
+    /// Whether this can be the end of what a clear cut off: at most 5 ms, and never getting louder.
+    fn fades(&mut self, byte: u8) -> bool {
+        let fits = self.cleared_ns.is_some() && self.fade.left > 0 && loudness(byte) <= self.fade.loudest;
+        if fits {
+            self.fade = Fade { left: self.fade.left - 1, loudest: loudness(byte) };
+        }
+        fits
     }
 
     fn is_over(&self, now_ns: u64) -> bool {
@@ -276,6 +296,7 @@ impl Utterance {
             stats.bot_gap.record_ns(self.silence as u64 * NS_PER_SAMPLE);
         }
         self.silence = 0;
+        self.fade.loudest = self.audio.get(run.end.wrapping_sub(1)).map_or(0, |&byte| loudness(byte));
         self.heard = run.end;
         self.last_heard_ns = arrival_ns;
         for mark in self.marks.iter_mut().filter(|mark| mark.heard_ns.is_none() && mark.position <= run.end) {
@@ -301,6 +322,11 @@ fn common(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
+/// mu-law codes grow with the magnitude once they are turned over (ITU-T G.711).
+fn loudness(byte: u8) -> u8 {
+    !byte & 0x7f
+}
+
 fn is_silence(byte: u8) -> bool {
     byte & 0x7f == 0x7f
 }
@@ -311,6 +337,8 @@ const CHUNK_NS: u64 = 20_000_000;
 const PAUSE_NS: u64 = 300_000_000;
 const CLEAR_AFTER_NS: u64 = 600_000_000;
 const AFTER_CLEAR_NS: u64 = 500_000_000;
+/// 5 ms.
+const FADE: usize = 40;
 const PROBE: usize = 8;
 const MAX_SKIP: usize = 8_000;
 
