@@ -28,7 +28,7 @@ fn main() -> ExitCode {
             Err(error) => refuse(&error),
         },
         Some(Subcommands::Gateway(flags)) => match read_plan(&flags) {
-            Ok(plan) if plan.apps.agents.is_empty() => {
+            Ok(plan) if plan.apps.agents.iter().all(|agent| agent.name == config::DEMO_AGENT) => {
                 eprintln!(
                     "error: no agent to reach; set {} to the resource's address, such as \
                      https://example.services.ai.azure.com, and AZURE_VOICELIVE_API_KEY to its key",
