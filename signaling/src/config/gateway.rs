@@ -106,7 +106,7 @@ pub(super) fn voice_live(environment: &[(String, String)]) -> Option<toml::Table
         ("AZURE_VOICELIVE_MODEL", "model", "gpt-realtime"),
         ("AZURE_VOICELIVE_VOICE", "voice", "en-US-Ava:DragonHDLatestNeural"),
         ("AZURE_VOICELIVE_INSTRUCTIONS", "instructions", "You answer phone calls. Be brief and friendly."),
-        ("AZURE_VOICELIVE_GREETING", "greeting", "Greet the caller and ask how you can help."),
+        ("AZURE_VOICELIVE_GREETING", "greeting", "Hello, how can I help you?"),
     ] {
         set(key, read(variable).unwrap_or_else(|| default.to_owned()));
     }
