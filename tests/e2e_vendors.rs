@@ -98,6 +98,33 @@ fn voice_live_greets_hears_and_is_interrupted_at_24_khz() {
     ends_well(&fakes, &phone);
 }
 
+/// The voice gateway of the README: no file, no subcommand, the environment alone.
+#[test]
+fn the_environment_alone_takes_calls_to_voice_live() {
+    let Some(fakes) = Fakes::start() else { return };
+    let mut setup = Setup::new("");
+    for (name, value) in [
+        ("AZURE_VOICELIVE_ENDPOINT", fakes.voice_live("")),
+        ("AZURE_VOICELIVE_API_KEY", "secret".to_owned()),
+        ("REGISTER_WITH_SIP_SERVER", "false".to_owned()),
+    ] {
+        setup.environment.push((name.to_owned(), value));
+    }
+    let server = Server::start(&setup);
+    let phone =
+        Phone::dial(server.sip, "test").unwrap_or_else(|refusal| panic!("{refusal:?}\n{}", server.log()));
+    set_up(&fakes);
+    let session = one(&fakes, "in", "session.update")["session"].take();
+    assert_eq!(session["turn_detection"]["type"], "azure_semantic_vad", "{session}");
+    assert_eq!(session["input_audio_noise_reduction"]["type"], "azure_deep_noise_suppression", "{session}");
+    assert_eq!(session["input_audio_echo_cancellation"]["type"], "server_echo_cancellation", "{session}");
+    let item = answer_begins(&fakes, &phone);
+    std::thread::sleep(Duration::from_millis(1200));
+    let (_, carried) = carried(&fakes.item(&item), &payload(&phone));
+    assert!(carried > 4_000, "the greeting goes through untouched: {carried} samples");
+    ends_well(&fakes, &phone);
+}
+
 #[test]
 fn goodbye_is_heard_to_its_end_before_the_function_hangs_up() {
     for dialect in ["openai", "azure_voice_live"] {

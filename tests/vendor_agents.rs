@@ -4,8 +4,6 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +13,7 @@ use engine::ai::dialect::{
 };
 use engine::command::Digit;
 use serde_json::{Value, json};
-use support::fixture;
-use support::vendors::python;
+use support::vendors::{case, validate};
 
 #[test]
 fn every_message_is_one_of_the_vendors_types() {
@@ -28,7 +25,7 @@ fn every_message_is_one_of_the_vendors_types() {
         assert_eq!(seen, kinds.iter().map(|&kind| kind.to_owned()).collect(), "{vendor}: what can be sent");
         cases.extend(messages.iter().map(|message| case(vendor, message, false)));
     }
-    check(&cases);
+    validate("validate_agents.py", &cases);
 }
 
 /// The validator refuses what the vendors refuse, so that what passes means something.
@@ -63,7 +60,7 @@ fn wrong_messages_are_refused_by_the_vendors_types() {
         ("gemini", json!({"realtimeInput":{"text":"t"},"clientContent":{}})),
         ("gemini", json!({"toolResponse":{"functionResponses":[{"id":"f","name":"n","response":"text"}]}})),
     ];
-    check(&cases.map(|(vendor, message)| case(vendor, &message.to_string(), true)));
+    validate("validate_agents.py", &cases.map(|(vendor, message)| case(vendor, &message.to_string(), true)));
 }
 
 const VENDORS: [(Dialect, &str, &[&str]); 3] = [
@@ -162,31 +159,4 @@ fn kind(message: &str) -> String {
     let object = message.as_object().expect("an object");
     let kind = object.get("type").and_then(Value::as_str).map(str::to_owned);
     kind.unwrap_or_else(|| object.keys().next().expect("a key").clone())
-}
-
-fn case(vendor: &str, message: &str, refuse: bool) -> Value {
-    let message: Value = serde_json::from_str(message).expect("JSON");
-    json!({ "vendor": vendor, "message": message, "refuse": refuse })
-}
-
-fn check(cases: &[Value]) {
-    let Some(python) = python() else { return };
-    let mut child = Command::new(python)
-        .arg(fixture("vendors/validate_agents.py"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("python starts");
-    let mut stdin = child.stdin.take().expect("piped");
-    let lines: String = cases.iter().map(|case| format!("{case}\n")).collect();
-    let writer = std::thread::spawn(move || stdin.write_all(lines.as_bytes()));
-    let stdout = BufReader::new(child.stdout.take().expect("piped"));
-    let answers: Vec<Value> =
-        stdout.lines().map(|line| serde_json::from_str(&line.expect("a line")).expect("an answer")).collect();
-    let _ = writer.join();
-    assert!(child.wait().expect("it ends").success());
-    assert_eq!(answers.len(), cases.len(), "one answer each");
-    for (case, answer) in cases.iter().zip(&answers) {
-        assert_eq!(answer["ok"], true, "{case}\n{answer}");
-    }
 }

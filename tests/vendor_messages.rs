@@ -4,8 +4,6 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +13,7 @@ use engine::ai::dialect::{
 };
 use engine::command::Digit;
 use serde_json::{Value, json};
-use support::fixture;
-use support::vendors::python;
+use support::vendors::{case, validate};
 
 #[test]
 fn every_message_is_one_of_the_vendors_types() {
@@ -29,7 +26,7 @@ fn every_message_is_one_of_the_vendors_types() {
         assert!(messages.len() > 100, "{vendor}: {} messages", messages.len());
         cases.extend(messages.into_iter().map(|message| case(vendor, &message, false)));
     }
-    check(&cases);
+    validate("validate.py", &cases);
 }
 
 /// The validator refuses what the vendors refuse, so that what passes means something.
@@ -87,7 +84,7 @@ fn wrong_messages_are_refused_by_the_vendors_types() {
         ),
         ("voice_live", json!({"type":"no.such.event"})),
     ];
-    check(&refused.map(|(vendor, message)| case(vendor, &message.to_string(), true)));
+    validate("validate.py", &refused.map(|(vendor, message)| case(vendor, &message.to_string(), true)));
 }
 
 const DIALECTS: [(Dialect, &str); 2] = [(Dialect::OpenAi, "openai"), (Dialect::VoiceLive, "voice_live")];
@@ -105,33 +102,6 @@ const VARIANTS: u32 = 1 << 11;
 fn kind(message: &str) -> String {
     let message: Value = serde_json::from_str(message).expect("JSON");
     message["type"].as_str().expect("a type").to_owned()
-}
-
-fn case(vendor: &str, message: &str, refuse: bool) -> Value {
-    let message: Value = serde_json::from_str(message).expect("JSON");
-    json!({ "vendor": vendor, "message": message, "refuse": refuse })
-}
-
-fn check(cases: &[Value]) {
-    let Some(python) = python() else { return };
-    let mut child = Command::new(python)
-        .arg(fixture("vendors/validate.py"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("python starts");
-    let mut stdin = child.stdin.take().expect("piped");
-    let lines: String = cases.iter().map(|case| format!("{case}\n")).collect();
-    let writer = std::thread::spawn(move || stdin.write_all(lines.as_bytes()));
-    let stdout = BufReader::new(child.stdout.take().expect("piped"));
-    let answers: Vec<Value> =
-        stdout.lines().map(|line| serde_json::from_str(&line.expect("a line")).expect("an answer")).collect();
-    let _ = writer.join();
-    assert!(child.wait().expect("it ends").success());
-    assert_eq!(answers.len(), cases.len(), "one answer each");
-    for (case, answer) in cases.iter().zip(&answers) {
-        assert_eq!(answer["ok"], true, "{case}\n{answer}");
-    }
 }
 
 /// A call with the settings that the bits of `variant` choose.

@@ -1,10 +1,10 @@
 //! The AI vendors' SDKs and fakes of the vendors: `tests/vendors`.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{fixture, present};
 
@@ -12,6 +12,35 @@ use super::{fixture, present};
 pub(crate) fn python() -> Option<PathBuf> {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv-vendors/bin/python");
     present("the vendors' SDKs in .venv-vendors", python.is_file()).then_some(python)
+}
+
+/// A message for [`validate`], and whether it must be refused.
+pub(crate) fn case(vendor: &str, message: &str, refuse: bool) -> Value {
+    let message: Value = serde_json::from_str(message).expect("JSON");
+    json!({ "vendor": vendor, "message": message, "refuse": refuse })
+}
+
+/// Has a script of tests/vendors hold messages against the SDKs' types; does nothing, visibly, without the SDKs.
+pub(crate) fn validate(script: &str, cases: &[Value]) {
+    let Some(python) = python() else { return };
+    let mut child = Command::new(python)
+        .arg(fixture(&format!("vendors/{script}")))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    let lines: String = cases.iter().map(|case| format!("{case}\n")).collect();
+    let writer = std::thread::spawn(move || stdin.write_all(lines.as_bytes()));
+    let stdout = BufReader::new(child.stdout.take().expect("piped"));
+    let answers: Vec<Value> =
+        stdout.lines().map(|line| serde_json::from_str(&line.expect("a line")).expect("an answer")).collect();
+    let _ = writer.join();
+    assert!(child.wait().expect("it ends").success());
+    assert_eq!(answers.len(), cases.len(), "one answer each");
+    for (case, answer) in cases.iter().zip(&answers) {
+        assert_eq!(answer["ok"], true, "{case}\n{answer}");
+    }
 }
 
 /// Running fakes of OpenAI Realtime and Azure Voice Live.
