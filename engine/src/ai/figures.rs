@@ -15,7 +15,7 @@ pub struct AiFigures {
     pub first_audio: Option<Duration>,
     /// From the end of the caller's speech to the bot's first sample.
     pub response: Distribution,
-    /// From the decision to interrupt to the last packet with bot audio.
+    /// From the speech that interrupts, or the backend's clear, to the last packet with bot audio.
     pub barge_in_stop: Distribution,
     /// How much bot audio waited, each time that some was queued.
     pub queue: Distribution,

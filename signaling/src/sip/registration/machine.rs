@@ -18,8 +18,8 @@ pub(super) struct Machine {
     challenge: Option<Challenge>,
     /// Requests answered with the challenge's nonce.
     nonce_count: u32,
-    /// Answers in a row that were refused without the nonce being stale.
-    refused: bool,
+    /// Whether the password was sent and has not been accepted yet.
+    unproven: bool,
     expires: Duration,
     failures: u32,
     pub(super) state: RegistrationState,
@@ -55,7 +55,7 @@ impl Machine {
             cseq: 0,
             challenge: None,
             nonce_count: 0,
-            refused: false,
+            unproven: false,
             failures: 0,
             state: RegistrationState::Unregistered,
             cause: None,
@@ -159,7 +159,7 @@ impl Machine {
             return;
         }
         self.state = RegistrationState::Registered;
-        (self.cause, self.failures, self.refused) = (None, 0, false);
+        (self.cause, self.failures, self.unproven) = (None, 0, false);
         self.granted = Some(granted);
         self.holds_until = Some(now + granted);
         // Early enough for some repetitions of a lost request, at 64 * T1 = 32 s the whole of them.
@@ -188,12 +188,12 @@ impl Machine {
             return self.failed(now, response, Some(cause), spread);
         }
         // A second no to the same password is final, unless only the nonce was too old.
-        if self.refused && !challenge.stale {
+        if self.unproven && !challenge.stale {
             self.challenge = None;
             let cause = "did not accept the password; check AUTH_USER and AUTH_PASSWORD".to_owned();
             return self.failed(now, response, Some(cause), spread);
         }
-        self.refused = true;
+        self.unproven = true;
         self.challenge = Some(challenge);
         self.nonce_count = 0;
         Then::Send
@@ -211,7 +211,7 @@ impl Machine {
     }
 
     fn fail(&mut self, now: Instant, cause: String, asked: Option<Duration>, spread: f64) {
-        self.refused = false;
+        self.unproven = false;
         let still = self.holds_until.is_some_and(|until| until > now);
         if !still {
             self.state = match self.holds_until.take() {
