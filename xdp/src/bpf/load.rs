@@ -141,14 +141,14 @@ impl Program {
         }
     }
 
-    /// Runs an XDP program `repeat` times on a copy of one frame of at least 14 bytes, attached to nothing. Its maps
-    /// are the real ones. With `repeat` above 1 it sees the frame as the run before left it.
+    /// Runs an XDP program once on a copy of one frame of at least 14 bytes, attached to nothing. Its maps are the real
+    /// ones. A signal does not interrupt it: the kernel looks for one only between repetitions.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn test(&self, frame: &[u8], repeat: u32) -> io::Result<Tested> {
+    pub fn test(&self, frame: &[u8]) -> io::Result<Tested> {
         let mut out = vec![0; frame.len() + 256];
-        let run = TestRun { data: frame, context: &[], repeat, flags: 0, batch: 0 };
+        let run = TestRun { data: frame, context: &[], repeat: 1, flags: 0, batch: 0 };
         let ran = bpf::test_run(self.descriptor.as_fd(), &run, &mut out, &mut [])?;
         out.truncate(ran.data_bytes);
         Ok(Tested { verdict: ran.verdict, frame: out, nanoseconds: ran.duration })

@@ -161,7 +161,7 @@ impl XdpProgram {
         let program = self.program(mode).map_err(io::Error::other)?;
         match ingress {
             Some(ingress) => program.test_from(frame, ingress),
-            None => program.test(frame, 1),
+            None => program.test(frame),
         }
     }
 

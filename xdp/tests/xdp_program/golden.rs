@@ -38,7 +38,7 @@ fn the_c_text_says_the_same_of_every_frame() {
         let same = |name: &dyn std::fmt::Debug, frame: &[u8]| {
             let ours = bench.program.test(mode, frame, None).unwrap();
             let between = counts();
-            let theirs = golden.test(frame, 1).unwrap();
+            let theirs = golden.test(frame).unwrap();
             assert_eq!((ours.verdict, &ours.frame), (theirs.verdict, &theirs.frame), "{name:?}");
             between
         };
@@ -86,7 +86,7 @@ fn the_c_text_keeps_the_same_figures_of_a_flow() {
     };
     let timeless = |counters| FlowCounters { last_seen: None, jitter: 0, ..counters };
     let ours = figures(&|frame| drop(bench.program.test(Mode::Native, frame, None).unwrap()));
-    let theirs = figures(&|frame| drop(golden.test(frame, 1).unwrap()));
+    let theirs = figures(&|frame| drop(golden.test(frame).unwrap()));
     assert_eq!(timeless(ours), timeless(theirs));
     assert!(ours.jitter.abs_diff(theirs.jitter) < 100, "{ours:?} {theirs:?}");
     assert!(ours.last_seen <= theirs.last_seen);
@@ -108,7 +108,7 @@ fn the_c_text_limits_senders_by_the_same_table() {
         let before = bench.program.counters().unwrap();
         for _ in 0..100 {
             bench.program.test(Mode::Native, &frame, None).unwrap();
-            golden.test(&frame, 1).unwrap();
+            golden.test(&frame).unwrap();
         }
         let after = bench.program.counters().unwrap();
         let passed = after.count(Event::Redirected) - before.count(Event::Redirected);
