@@ -8,6 +8,7 @@ pub mod apps;
 pub mod call;
 pub mod config;
 pub mod media;
+pub mod model;
 pub mod ng;
 pub mod route;
 pub mod sdp;

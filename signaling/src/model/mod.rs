@@ -1,0 +1,16 @@
+//! What is kept: plain data of the signalling plane, as the API shows it and the store holds it. No logic beyond
+//! what a value says about itself.
+
+mod access;
+mod event;
+mod id;
+mod moment;
+mod record;
+mod trunk;
+
+pub use access::{Access, Role, TenantId};
+pub use event::{Event, EventKind};
+pub use id::Id;
+pub use moment::Moment;
+pub use record::{Attempt, CallRecord, Direction, HangUpSide, Quality, RecordState};
+pub use trunk::{AuthMethod, PingState, Trunk, TrunkState, TrunkStatus, TrunkTransport};
