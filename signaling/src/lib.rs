@@ -13,4 +13,5 @@ pub mod ng;
 pub mod route;
 pub mod sdp;
 pub mod sip;
+pub mod store;
 pub mod telemetry;
