@@ -9,6 +9,7 @@ mod number;
 mod record;
 mod route;
 mod trunk;
+mod webhook;
 
 pub use access::{Access, Role, TenantId};
 pub use event::{Event, EventKind};
@@ -18,3 +19,4 @@ pub use number::{Destination, Number, Ring};
 pub use record::{Attempt, CallRecord, Direction, HangUpSide, Quality, RecordState};
 pub use route::{CallerIdRule, FailureClass, OutboundRoute, RouteStrategy, RouteTrunk};
 pub use trunk::{AuthMethod, PingState, Trunk, TrunkState, TrunkStatus, TrunkTransport};
+pub use webhook::{DeadDelivery, Webhook};
