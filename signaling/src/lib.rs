@@ -12,6 +12,8 @@ pub mod media;
 pub mod model;
 pub mod ng;
 pub mod route;
+pub mod routing;
 pub mod sdp;
 pub mod sip;
+pub mod store;
 pub mod telemetry;
