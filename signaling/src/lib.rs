@@ -14,3 +14,4 @@ pub mod route;
 pub mod sdp;
 pub mod sip;
 pub mod telemetry;
+pub mod trunk;

@@ -7,6 +7,7 @@ mod id;
 mod moment;
 mod record;
 mod trunk;
+mod trunk_request;
 
 pub use access::{Access, Role, TenantId};
 pub use event::{Event, EventKind};
@@ -14,3 +15,4 @@ pub use id::Id;
 pub use moment::Moment;
 pub use record::{Attempt, CallRecord, Direction, HangUpSide, Quality, RecordState};
 pub use trunk::{AuthMethod, PingState, Trunk, TrunkState, TrunkStatus, TrunkTransport};
+pub use trunk_request::{FieldError, NewTrunk, Secret, TrunkPatch, TrunkSummary};
