@@ -11,6 +11,7 @@ pub mod media;
 pub mod model;
 pub mod ng;
 pub mod route;
+pub mod routing;
 pub mod sdp;
 pub mod sip;
 pub mod telemetry;

@@ -5,7 +5,9 @@ mod access;
 mod event;
 mod id;
 mod moment;
+mod number;
 mod record;
+mod route;
 mod trunk;
 mod trunk_request;
 
@@ -13,6 +15,8 @@ pub use access::{Access, Role, TenantId};
 pub use event::{Event, EventKind};
 pub use id::Id;
 pub use moment::Moment;
+pub use number::{Destination, Number, Ring};
 pub use record::{Attempt, CallRecord, Direction, HangUpSide, Quality, RecordState};
+pub use route::{CallerIdRule, FailureClass, OutboundRoute, RouteStrategy, RouteTrunk};
 pub use trunk::{AuthMethod, PingState, Trunk, TrunkState, TrunkStatus, TrunkTransport};
 pub use trunk_request::{FieldError, NewTrunk, Secret, TrunkPatch, TrunkSummary};
