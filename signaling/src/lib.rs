@@ -15,4 +15,6 @@ pub mod route;
 pub mod routing;
 pub mod sdp;
 pub mod sip;
+pub mod store;
 pub mod telemetry;
+pub mod trunk;
