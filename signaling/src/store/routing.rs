@@ -29,10 +29,12 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn tenant_routing(&self, tenant: &TenantId) -> Result<TenantRouting, StoreError> {
-        let numbers =
-            self.rows("SELECT * FROM numbers WHERE tenant = $1 AND active LIMIT 200000", values![tenant]).await?;
-        let routes =
-            self.rows("SELECT * FROM outbound_routes WHERE tenant = $1 AND active LIMIT 1000", values![tenant]).await?;
+        let numbers = self
+            .rows("SELECT * FROM numbers WHERE tenant = $1 AND active LIMIT 200000", values![tenant])
+            .await?;
+        let routes = self
+            .rows("SELECT * FROM outbound_routes WHERE tenant = $1 AND active LIMIT 1000", values![tenant])
+            .await?;
         Ok(TenantRouting {
             numbers: numbers.iter().map(number).collect::<Result<_, _>>()?,
             routes: routes.iter().map(route).collect::<Result<_, _>>()?,
@@ -45,7 +47,8 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn default_trunk(&self, tenant: &TenantId) -> Result<Option<String>, StoreError> {
-        let row = self.row("SELECT default_trunk FROM tenant_routing WHERE tenant = $1", values![tenant]).await?;
+        let row =
+            self.row("SELECT default_trunk FROM tenant_routing WHERE tenant = $1", values![tenant]).await?;
         row.map_or(Ok(None), |row| row.optional("default_trunk"))
     }
 
@@ -104,7 +107,8 @@ impl Transaction {
     /// # Errors
     /// See [`StoreError`].
     pub async fn count_numbers(&mut self, tenant: &TenantId) -> Result<usize, StoreError> {
-        let row = self.row("SELECT COUNT(*) AS total FROM numbers WHERE tenant = $1", values![tenant]).await?;
+        let row =
+            self.row("SELECT COUNT(*) AS total FROM numbers WHERE tenant = $1", values![tenant]).await?;
         row.map_or(Ok(0), |row| row.get("total"))
     }
 
@@ -113,7 +117,9 @@ impl Transaction {
     /// # Errors
     /// See [`StoreError`].
     pub async fn count_routes(&mut self, tenant: &TenantId) -> Result<usize, StoreError> {
-        let row = self.row("SELECT COUNT(*) AS total FROM outbound_routes WHERE tenant = $1", values![tenant]).await?;
+        let row = self
+            .row("SELECT COUNT(*) AS total FROM outbound_routes WHERE tenant = $1", values![tenant])
+            .await?;
         row.map_or(Ok(0), |row| row.get("total"))
     }
 
@@ -173,7 +179,8 @@ impl Transaction {
     /// # Errors
     /// See [`StoreError`].
     pub async fn remove_number(&mut self, tenant: &TenantId, id: Id) -> Result<bool, StoreError> {
-        let removed = self.run("DELETE FROM numbers WHERE tenant = $1 AND id = $2", values![tenant, id]).await?;
+        let removed =
+            self.run("DELETE FROM numbers WHERE tenant = $1 AND id = $2", values![tenant, id]).await?;
         self.touch_routing(tenant).await?;
         Ok(removed > 0)
     }
@@ -260,7 +267,11 @@ impl Transaction {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn set_default_trunk(&mut self, tenant: &TenantId, trunk: Option<&str>) -> Result<(), StoreError> {
+    pub async fn set_default_trunk(
+        &mut self,
+        tenant: &TenantId,
+        trunk: Option<&str>,
+    ) -> Result<(), StoreError> {
         self.touch_routing(tenant).await?;
         let sql = "UPDATE tenant_routing SET default_trunk = $2 WHERE tenant = $1";
         self.run(sql, values![tenant, trunk]).await.map(drop)
@@ -327,7 +338,10 @@ mod tests {
             tenant: TenantId(tenant.into()),
             number: text.into(),
             prefix: false,
-            destination: Destination::Trunk { trunk_id: "a".into(), number: Some("'; DROP TABLE numbers; --".into()) },
+            destination: Destination::Trunk {
+                trunk_id: "a".into(),
+                number: Some("'; DROP TABLE numbers; --".into()),
+            },
             description: "\"quotes\" 'and' \\ more".into(),
             active: true,
             created_at: Moment::from_micros(1),
