@@ -190,8 +190,9 @@ async fn serve(mut plan: Plan) -> Result<()> {
     readiness.enter(Phase::Serving);
     if let Some(ng) = &ng {
         tracing::info!(address = %ng.local_addr(), "listening for NG");
-        let (counters, commands, calls) = (ng.counters(), ng.commands(), ng.calls());
-        registry.register(move |out| metrics::ng(out, &counters, &commands, calls()));
+        let (counters, exchanges) = (ng.counters(), ng.exchanges());
+        let (commands, calls) = (ng.commands(), ng.calls());
+        registry.register(move |out| metrics::ng(out, (&counters, &exchanges), &commands, calls()));
     }
     greet(&plan, &sip, &http);
     let registration = plan.registration.take().map(|account| {
