@@ -3,11 +3,16 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs, clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+pub mod access;
 pub mod api;
 pub mod apps;
 pub mod call;
 pub mod config;
+<<<<<<< HEAD
 pub mod event;
+=======
+pub mod exchange;
+>>>>>>> main
 pub mod media;
 pub mod model;
 pub mod ng;
@@ -17,3 +22,4 @@ pub mod sdp;
 pub mod sip;
 pub mod store;
 pub mod telemetry;
+pub mod trunk;

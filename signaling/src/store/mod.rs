@@ -18,6 +18,7 @@
 mod deliveries;
 mod error;
 mod open;
+mod routing;
 mod outbox;
 mod row;
 mod seal;
@@ -36,6 +37,7 @@ use tokio::time::timeout;
 pub use deliveries::{Claimed, Outcome};
 pub use error::StoreError;
 pub use open::StoreConfig;
+pub use routing::TenantRouting;
 pub use outbox::{Backlog, PlacedEvent, committed};
 pub use row::{Column, Row};
 pub use seal::{SecretKey, SecretKeyError};
