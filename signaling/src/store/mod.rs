@@ -18,8 +18,8 @@
 mod deliveries;
 mod error;
 mod open;
-mod routing;
 mod outbox;
+mod routing;
 mod row;
 mod seal;
 #[cfg(test)]
@@ -37,8 +37,8 @@ use tokio::time::timeout;
 pub use deliveries::{Claimed, Outcome};
 pub use error::StoreError;
 pub use open::StoreConfig;
-pub use routing::TenantRouting;
 pub use outbox::{Backlog, PlacedEvent, committed};
+pub use routing::TenantRouting;
 pub use row::{Column, Row};
 pub use seal::{SecretKey, SecretKeyError};
 pub use transaction::Transaction;
