@@ -16,6 +16,7 @@ use super::{calls, calls_resource, device, streams};
 use crate::apps::Apps;
 use crate::call::CallTable;
 use crate::media::Media;
+use crate::store::Store;
 use crate::telemetry::{Phase, Readiness, Registry};
 
 /// What the paths show.
@@ -31,6 +32,8 @@ pub struct Api {
     pub apps: Arc<Apps>,
     /// The media engine.
     pub media: Media,
+    /// Where everything is that is kept.
+    pub store: Store,
     /// Names that the Host header may carry besides addresses and `localhost`.
     pub allowed_hosts: Vec<String>,
 }

@@ -16,7 +16,10 @@
 //! transactions short, and never wait for anything else while one is open.
 
 mod error;
+mod insert;
 mod open;
+mod records;
+mod retention;
 mod row;
 mod seal;
 #[cfg(test)]
@@ -32,6 +35,8 @@ use tokio::time::timeout;
 
 pub use error::StoreError;
 pub use open::StoreConfig;
+pub use records::{RecordChange, RecordCursor, RecordFilter};
+pub use retention::{Deleted, RetentionConfig};
 pub use row::{Column, Row};
 pub use seal::{SecretKey, SecretKeyError};
 pub use transaction::Transaction;
