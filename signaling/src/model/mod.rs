@@ -9,6 +9,7 @@ mod number;
 mod record;
 mod route;
 mod trunk;
+mod trunk_request;
 
 pub use access::{Access, Role, TenantId};
 pub use event::{Event, EventKind};
@@ -18,3 +19,4 @@ pub use number::{Destination, Number, Ring};
 pub use record::{Attempt, CallRecord, Direction, HangUpSide, Quality, RecordState};
 pub use route::{CallerIdRule, FailureClass, OutboundRoute, RouteStrategy, RouteTrunk};
 pub use trunk::{AuthMethod, PingState, Trunk, TrunkState, TrunkStatus, TrunkTransport};
+pub use trunk_request::{FieldError, NewTrunk, Secret, TrunkPatch, TrunkSummary};

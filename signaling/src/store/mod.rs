@@ -20,6 +20,7 @@ mod insert;
 mod open;
 mod records;
 mod retention;
+mod routing;
 mod row;
 mod seal;
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub use error::StoreError;
 pub use open::StoreConfig;
 pub use records::{RecordChange, RecordCursor, RecordFilter};
 pub use retention::{Deleted, RetentionConfig};
+pub use routing::TenantRouting;
 pub use row::{Column, Row};
 pub use seal::{SecretKey, SecretKeyError};
 pub use transaction::Transaction;
