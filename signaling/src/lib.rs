@@ -8,11 +8,8 @@ pub mod api;
 pub mod apps;
 pub mod call;
 pub mod config;
-<<<<<<< HEAD
 pub mod event;
-=======
 pub mod exchange;
->>>>>>> main
 pub mod media;
 pub mod model;
 pub mod ng;
