@@ -22,6 +22,7 @@ mod seal;
 #[cfg(test)]
 pub(crate) mod testing;
 mod transaction;
+mod trunks;
 mod value;
 
 use std::sync::Arc;
@@ -35,6 +36,7 @@ pub use open::StoreConfig;
 pub use row::{Column, Row};
 pub use seal::{SecretKey, SecretKeyError};
 pub use transaction::Transaction;
+pub use trunks::{KeptState, OpenTrunk};
 pub use value::{Bind, Value, Values, json};
 
 pub(crate) use value::values;
