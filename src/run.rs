@@ -9,7 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context as _, Result};
 use engine::Engine;
 use engine::ai::AiRuntime;
-use signaling::api::{Api, HttpListener, HttpServer};
+use signaling::access::{AccessConfig, Gate};
+use signaling::api::{Api, Control, HttpListener, HttpServer};
 use signaling::apps::{self, Apps, DemoAgent};
 use signaling::call::{CallContext, CallTable};
 use signaling::config::{Plan, Simd};
@@ -181,6 +182,7 @@ async fn serve(mut plan: Plan) -> Result<()> {
         apps: Arc::clone(&apps),
         media: media.clone(),
         allowed_hosts: plan.http.allowed_hosts.clone(),
+        control: Control { gate: Arc::new(Gate::new(AccessConfig::default())) },
     };
     let http = http_listener.serve(plan.http.connections, api.router());
     let taking = tokio::spawn(apps::serve(Arc::clone(&context), apps, incoming));
@@ -188,8 +190,9 @@ async fn serve(mut plan: Plan) -> Result<()> {
     readiness.enter(Phase::Serving);
     if let Some(ng) = &ng {
         tracing::info!(address = %ng.local_addr(), "listening for NG");
-        let (counters, commands, calls) = (ng.counters(), ng.commands(), ng.calls());
-        registry.register(move |out| metrics::ng(out, &counters, &commands, calls()));
+        let (counters, exchanges) = (ng.counters(), ng.exchanges());
+        let (commands, calls) = (ng.commands(), ng.calls());
+        registry.register(move |out| metrics::ng(out, (&counters, &exchanges), &commands, calls()));
     }
     greet(&plan, &sip, &http);
     let registration = plan.registration.take().map(|account| {

@@ -3,10 +3,12 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs, clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+pub mod access;
 pub mod api;
 pub mod apps;
 pub mod call;
 pub mod config;
+pub mod exchange;
 pub mod media;
 pub mod model;
 pub mod ng;

@@ -17,6 +17,7 @@
 
 mod error;
 mod open;
+mod routing;
 mod row;
 mod seal;
 #[cfg(test)]
@@ -33,6 +34,7 @@ use tokio::time::timeout;
 
 pub use error::StoreError;
 pub use open::StoreConfig;
+pub use routing::TenantRouting;
 pub use row::{Column, Row};
 pub use seal::{SecretKey, SecretKeyError};
 pub use transaction::Transaction;
