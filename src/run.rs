@@ -11,6 +11,7 @@ use engine::Engine;
 use engine::ai::AiRuntime;
 use signaling::api::{Api, HttpListener, HttpServer};
 use signaling::apps::{self, Apps, DemoAgent};
+use signaling::asterisk::AsteriskListener;
 use signaling::call::{CallContext, CallTable};
 use signaling::config::{Plan, Simd};
 use signaling::media::Media;
@@ -171,6 +172,10 @@ async fn serve(mut plan: Plan) -> Result<()> {
     if let Some(listener) = &ng_listener {
         plan.call.control_addresses.push(listener.local_addr());
     }
+    let asterisk_listener = AsteriskListener::bind(plan.asterisk.clone()).await?;
+    let asterisk_addresses =
+        asterisk_listener.as_ref().map(AsteriskListener::local_addrs).unwrap_or_default();
+    plan.call.control_addresses.extend(asterisk_addresses.iter().map(|(_, address)| *address));
     let context = CallContext::new(plan.call.clone(), media.clone());
     let ng = ng_listener.map(|listener| listener.serve(&context));
     register_metrics(&registry, &media, &sip, &context.table);
@@ -183,6 +188,7 @@ async fn serve(mut plan: Plan) -> Result<()> {
         allowed_hosts: plan.http.allowed_hosts.clone(),
     };
     let http = http_listener.serve(plan.http.connections, api.router());
+    let asterisk = asterisk_listener.map(|listener| listener.serve(&context, &apps));
     let taking = tokio::spawn(apps::serve(Arc::clone(&context), apps, incoming));
     let watching = tokio::spawn(watch::devices(media.clone()));
     readiness.enter(Phase::Serving);
@@ -190,6 +196,13 @@ async fn serve(mut plan: Plan) -> Result<()> {
         tracing::info!(address = %ng.local_addr(), "listening for NG");
         let (counters, commands, calls) = (ng.counters(), ng.commands(), ng.calls());
         registry.register(move |out| metrics::ng(out, &counters, &commands, calls()));
+    }
+    for (protocol, address) in asterisk_addresses {
+        tracing::info!(%address, "listening for {}", protocol.name());
+    }
+    if let Some(asterisk) = &asterisk {
+        let counters = asterisk.counters();
+        registry.register(move |out| metrics::asterisk(out, &counters));
     }
     greet(&plan, &sip, &http);
     let registration = plan.registration.take().map(|account| {
@@ -210,7 +223,7 @@ async fn serve(mut plan: Plan) -> Result<()> {
     }
     taking.abort();
     watching.abort();
-    drop((http, ng));
+    drop((http, ng, asterisk));
     if let Some(sip) = Arc::into_inner(sip) {
         sip.shutdown().await;
     }

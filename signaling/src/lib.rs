@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod apps;
+pub mod asterisk;
 pub mod call;
 pub mod config;
 pub mod media;

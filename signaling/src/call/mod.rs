@@ -21,7 +21,7 @@ mod table;
 
 pub use config::CallConfig;
 pub use counters::{CallCounters, SetupTime};
-pub use table::{CallRequest, CallState, CallSummary, CallTable, HangUp};
+pub use table::{CallRequest, CallState, CallSummary, CallTable, CallVia, HangUp};
 
 pub(crate) use answered::{Call, CallEvent};
 pub(crate) use end::CallEnd;

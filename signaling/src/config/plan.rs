@@ -8,12 +8,14 @@ use engine::config::EngineConfig;
 use engine::stream::SourcePolicy;
 
 use super::agents;
+use super::asterisk;
 use super::choices::{Codec, Simd, Source};
 use super::error::ConfigError;
 use super::load::Loaded;
 use super::sections::{Config, Http, Log};
 use super::{media, registration, routes};
 use crate::apps::{AgentConfig, AppsConfig};
+use crate::asterisk::AsteriskConfig;
 use crate::call::CallConfig;
 use crate::ng::NgConfig;
 use crate::sip::{SipConfig, SipLimits};
@@ -43,6 +45,8 @@ pub struct Plan {
     pub apps: AppsConfig,
     /// For the NG protocol.
     pub ng: NgConfig,
+    /// For Asterisk that dials us.
+    pub asterisk: AsteriskConfig,
     /// For the HTTP server.
     pub http: Http,
     /// How long running calls may go on after SIGTERM.
@@ -91,6 +95,7 @@ pub fn plan(loaded: &Loaded, environment: &[(String, String)]) -> Result<Plan, C
     let registration = registration::plan(&mut check, environment);
     let agents = agents::plan(&mut check, environment);
     let apps = routes::plan(&mut check, agents);
+    let asterisk = asterisk::plan(&mut check, environment, &apps);
     let Check { errors, warnings, .. } = check;
     errors.or_ok(Plan {
         data_dir: config.data_dir.0.clone(),
@@ -106,6 +111,7 @@ pub fn plan(loaded: &Loaded, environment: &[(String, String)]) -> Result<Plan, C
             allow: config.ng.allow.iter().map(|network| network.0).collect(),
             delete_delay: config.ng.delete_delay.0,
         },
+        asterisk,
         http: config.http.clone(),
         drain_timeout: config.drain.timeout.0,
         log: config.log.clone(),

@@ -16,7 +16,7 @@ use super::loops::Loops;
 use super::options::Options;
 use super::responder::Responder;
 use super::value::{Dictionary, Value};
-use crate::call::{CallContext, CallState, CallSummary, CallTable};
+use crate::call::{CallContext, CallState, CallSummary, CallTable, CallVia};
 use crate::media::{Media, MediaAddresses, is_on_every_address};
 use crate::sdp::offer_answer::LocalMedia;
 
@@ -178,6 +178,7 @@ fn summary(call_id: &str, job: &Job) -> CallSummary {
         to: tag(&job.options.to_tag),
         app: "relay",
         agent: None,
+        via: CallVia::Ng,
         state: CallState::Ringing,
         since: SystemTime::now(),
         answered: None,

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 
 use super::dialogue::Slot;
 use super::*;
-use crate::call::{CallConfig, CallContext, CallSummary};
+use crate::call::{CallConfig, CallContext, CallSummary, CallVia};
 use crate::media::{Media, MediaRelay};
 
 fn context() -> Arc<CallContext> {
@@ -24,6 +24,7 @@ fn summary() -> CallSummary {
         to: String::new(),
         app: "relay",
         agent: None,
+        via: CallVia::Ng,
         state: CallState::Ringing,
         since: SystemTime::now(),
         answered: None,
