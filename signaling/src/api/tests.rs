@@ -98,6 +98,7 @@ pub(super) fn summary() -> CallSummary {
         to: "agent".into(),
         app: "agent",
         agent: Some("demo".into()),
+        via: crate::call::CallVia::Sip,
         state: CallState::Answered,
         since: SystemTime::now(),
         answered: None,

@@ -12,6 +12,7 @@ use super::types::{BindAddress, FilePath, Network, OptionalAddress, Pattern, Ref
 use crate::telemetry::LogFormat;
 
 mod agent;
+mod asterisk;
 mod media;
 mod sip;
 mod store;
@@ -19,6 +20,7 @@ mod store;
 pub use agent::{
     Agent, AgentTool, BargeIn, BargeInMode, Dialect, Latency, LatencyPolicy, OnClose, Reconnect, ToolAction,
 };
+pub use asterisk::{AudioSocket, ChanWebSocket};
 pub use media::Media;
 pub use sip::{Sip, SipLimits};
 pub use store::StoreSection;
@@ -45,6 +47,10 @@ pub struct Config {
     pub store: StoreSection,
     /// The control protocol for a pool behind a proxy.
     pub ng: Ng,
+    /// Asterisk dials us by AudioSocket.
+    pub audiosocket: AudioSocket,
+    /// Asterisk dials us by `chan_websocket`.
+    pub chan_websocket: ChanWebSocket,
     /// AI agents by name. The name `demo` is the agent inside this program.
     pub agents: BTreeMap<String, Agent>,
     /// Which app a dialled user reaches; the first route that matches decides. Without any route, `agent`
@@ -68,6 +74,8 @@ impl Default for Config {
             http: Http::default(),
             store: StoreSection::default(),
             ng: Ng::default(),
+            audiosocket: AudioSocket::default(),
+            chan_websocket: ChanWebSocket::default(),
             agents: BTreeMap::new(),
             routes: Vec::new(),
             drain: Drain::default(),
