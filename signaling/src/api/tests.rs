@@ -16,8 +16,8 @@ use crate::access::{AccessConfig, Gate, TokenRules, VerifyingKey, sign};
 use crate::apps::{AgentConfig, Apps, AppsConfig};
 use crate::call::{CallState, CallSummary, CallTable, HangUp};
 use crate::media::Media;
-use crate::store::testing::TestStore;
 use crate::model::{Access, Role, TenantId};
+use crate::store::testing::TestStore;
 use crate::telemetry::{Phase, Readiness, Registry};
 
 pub(super) struct Server {
