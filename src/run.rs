@@ -182,7 +182,7 @@ async fn serve(mut plan: Plan) -> Result<()> {
         apps: Arc::clone(&apps),
         media: media.clone(),
         allowed_hosts: plan.http.allowed_hosts.clone(),
-        control: Control { gate: Arc::new(Gate::new(AccessConfig::default())) },
+        control: control,
     };
     let http = http_listener.serve(plan.http.connections, api.router());
     let taking = tokio::spawn(apps::serve(Arc::clone(&context), apps, incoming));

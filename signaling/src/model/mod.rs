@@ -2,19 +2,23 @@
 //! what a value says about itself.
 
 mod access;
+mod audit;
 mod event;
 mod id;
 mod moment;
 mod number;
 mod record;
 mod route;
+mod tenant;
 mod trunk;
 
 pub use access::{Access, Role, TenantId};
+pub use audit::AuditEntry;
 pub use event::{Event, EventKind};
 pub use id::Id;
 pub use moment::Moment;
 pub use number::{Destination, Number, Ring};
 pub use record::{Attempt, CallRecord, Direction, HangUpSide, Quality, RecordState};
 pub use route::{CallerIdRule, FailureClass, OutboundRoute, RouteStrategy, RouteTrunk};
+pub use tenant::{ApiKey, Tenant};
 pub use trunk::{AuthMethod, PingState, Trunk, TrunkState, TrunkStatus, TrunkTransport};

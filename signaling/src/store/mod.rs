@@ -15,10 +15,14 @@
 //! With SQLite there is one writer at a time, who waits for nobody but writers before it; readers never wait. Keep
 //! transactions short, and never wait for anything else while one is open.
 
+mod audit;
 mod error;
+mod idempotency;
+mod keys;
 mod open;
 mod row;
 mod seal;
+mod tenants;
 #[cfg(test)]
 pub(crate) mod testing;
 mod transaction;
@@ -30,7 +34,10 @@ use std::time::Duration;
 use sqlx::SqlSafeStr;
 use tokio::time::timeout;
 
+pub use audit::AuditFilter;
 pub use error::StoreError;
+pub use idempotency::{KeptAnswer, KeyedRequest, Known};
+pub use keys::KeptKey;
 pub use open::StoreConfig;
 pub use row::{Column, Row};
 pub use seal::{SecretKey, SecretKeyError};
