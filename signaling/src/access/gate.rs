@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::attempts::Attempts;
 use super::counters::AccessCounters;
-use super::key;
+use super::key::{self, Text};
 use super::key_set::{KeySet, KeySource};
 use super::token::{self, TokenError, TokenRules, VerifyingKey};
 use super::{KeySetError, provider};
@@ -25,6 +25,8 @@ pub struct AccessConfig {
     pub keys: Vec<VerifyingKey>,
     /// Where further ones are.
     pub key_set: Option<KeySource>,
+    /// The secret of ours among them, for making tokens with.
+    pub signing_secret: Option<Text>,
 }
 
 /// Lets in who has a good token.

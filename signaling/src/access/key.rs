@@ -20,10 +20,17 @@ pub struct NewKey {
     pub text: Text,
 }
 
-/// The text of a key, which never reaches a log.
+/// The text of a key or a secret, which never reaches a log.
+#[derive(Clone)]
 pub struct Text(Zeroizing<String>);
 
 impl Text {
+    /// Wraps `text`.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(Zeroizing::new(text.to_owned()))
+    }
+
     /// The text itself.
     #[must_use]
     pub fn expose(&self) -> &str {

@@ -52,6 +52,6 @@ async fn list(
     let before: Option<Id> = paging.after()?;
     let Wanted { subject, action, target, from, to } = wanted;
     let filter = AuditFilter { subject, action, target, from, to };
-    let rows = api.control.store.audit(caller.tenant(), &filter, before, paging.rows()?).await?;
+    let rows = api.store.audit(caller.tenant(), &filter, before, paging.rows()?).await?;
     paging.page(rows, |entry| entry.id).map(Json)
 }

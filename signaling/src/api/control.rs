@@ -3,13 +3,10 @@
 use std::sync::Arc;
 
 use crate::access::Gate;
-use crate::store::Store;
 
 /// What is behind `/api`, part by part.
 #[derive(Clone, Debug)]
 pub struct Control {
     /// Who may come in.
     pub gate: Arc<Gate>,
-    /// What is kept.
-    pub store: Store,
 }

@@ -100,7 +100,7 @@ async fn enter(door: &Door, mut request: Request, next: Next) -> Result<Response
     trim(&mut request);
     let caller = Caller { access, source };
     request.extensions_mut().insert(caller.clone());
-    idempotency::run(&door.api.control.store, &caller, request, next).await
+    idempotency::run(&door.api.store, &caller, request, next).await
 }
 
 fn refused(refusal: Refusal) -> Problem {

@@ -58,7 +58,7 @@ async fn list(
     caller.require(Role::TenantAdmin)?;
     let after: Option<(i64, String)> = paging.after()?;
     let after = after.map(|(time, id)| (Moment::from_micros(time), id));
-    let rows = api.control.store.keys(caller.tenant(), after, paging.rows()?).await?;
+    let rows = api.store.keys(caller.tenant(), after, paging.rows()?).await?;
     paging.page(rows, |key| (key.created_at.micros(), key.id.clone())).map(Json)
 }
 
@@ -86,7 +86,7 @@ async fn create(
     };
     let new = NewKey::make(caller.tenant().clone(), wanted.role, wanted.name, &caller.access, lifetime)
         .map_err(Problem::internal)?;
-    let mut transaction = api.control.store.begin().await?;
+    let mut transaction = api.store.begin().await?;
     transaction.add_key(&new.key, &new.digest).await?;
     transaction.audit(&caller.entry("key.create", &new.key.id).after(&new.key)).await?;
     transaction.commit().await?;
@@ -103,7 +103,7 @@ async fn one(
     Path(id): Path<String>,
 ) -> Result<Json<ApiKey>, Problem> {
     caller.require(Role::TenantAdmin)?;
-    let key = api.control.store.key(caller.tenant(), &id).await?;
+    let key = api.store.key(caller.tenant(), &id).await?;
     key.map(Json).ok_or_else(|| Problem::not_found("there is no such key here"))
 }
 
@@ -116,7 +116,7 @@ async fn revoke(
     Path(id): Path<String>,
 ) -> Result<Json<ApiKey>, Problem> {
     caller.require(Role::TenantAdmin)?;
-    let mut transaction = api.control.store.begin().await?;
+    let mut transaction = api.store.begin().await?;
     let before = transaction.key(caller.tenant(), &id).await?;
     let before = before.ok_or_else(|| Problem::not_found("there is no such key here"))?;
     if before.role > caller.access.role {

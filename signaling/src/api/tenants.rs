@@ -54,7 +54,7 @@ async fn list(
 ) -> Result<Json<Page<Tenant>>, Problem> {
     caller.require(Role::Admin)?;
     let after: Option<String> = paging.after()?;
-    let rows = api.control.store.tenants(after.as_deref(), paging.rows()?).await?;
+    let rows = api.store.tenants(after.as_deref(), paging.rows()?).await?;
     paging.page(rows, |tenant| tenant.id.clone()).map(Json)
 }
 
@@ -72,7 +72,7 @@ async fn create(
     check_name(&name)?;
     let now = Moment::now();
     let tenant = Tenant { id, name, active: true, created_at: now, changed_at: now };
-    let mut transaction = api.control.store.begin().await?;
+    let mut transaction = api.store.begin().await?;
     transaction.add_tenant(&tenant).await.map_err(|error| {
         if error.is_conflict() {
             return Problem::conflict(format!("there is a tenant {} already", tenant.id));
@@ -95,7 +95,7 @@ async fn one(
 ) -> Result<Json<Tenant>, Problem> {
     caller.require(Role::Admin)?;
     let id = known(id)?;
-    api.control.store.tenant(&id).await?.map(Json).ok_or_else(|| Problem::no_such("tenant", id))
+    api.store.tenant(&id).await?.map(Json).ok_or_else(|| Problem::no_such("tenant", id))
 }
 
 /// Renames a tenant, or stops and resumes its keys and tokens.
@@ -110,7 +110,7 @@ async fn change(
 ) -> Result<Json<Tenant>, Problem> {
     caller.require(Role::Admin)?;
     let id = known(id)?;
-    let mut transaction = api.control.store.begin().await?;
+    let mut transaction = api.store.begin().await?;
     let before = transaction.tenant(&id).await?.ok_or_else(|| Problem::no_such("tenant", &id))?;
     let mut after = before.clone();
     if let Some(name) = change.name {
@@ -142,7 +142,7 @@ async fn remove(
     if id == TenantId::default() {
         return Err(Problem::conflict("the tenant default stays"));
     }
-    let mut transaction = api.control.store.begin().await?;
+    let mut transaction = api.store.begin().await?;
     let before = transaction.tenant(&id).await?.ok_or_else(|| Problem::no_such("tenant", &id))?;
     if let Some(what) = transaction.remove_tenant(&id).await? {
         return Err(Problem::conflict(format!("the tenant {id} still has {what}; remove them first")));

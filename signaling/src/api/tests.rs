@@ -46,6 +46,7 @@ pub(super) async fn server_with(connections: usize, agents: Vec<AgentConfig>) ->
         calls: calls.clone(),
         apps: Arc::new(Apps::load(AppsConfig { agents, routes: Vec::new() }).expect("apps")),
         media: media.clone(),
+        store: (*store).clone(),
         allowed_hosts: vec!["voice.example.com".to_owned()],
         control: control((*store).clone()).await,
     };
@@ -65,8 +66,8 @@ async fn control(store: Store) -> Control {
     }
     transaction.commit().await.expect("kept");
     let keys = vec![VerifyingKey::secret(SECRET).expect("long enough")];
-    let gate = Gate::new(AccessConfig { keys, ..AccessConfig::default() }, store.clone()).expect("a gate");
-    Control { gate: Arc::new(gate), store }
+    let gate = Gate::new(AccessConfig { keys, ..AccessConfig::default() }, store).expect("a gate");
+    Control { gate: Arc::new(gate) }
 }
 
 /// A token for [`server`].

@@ -11,6 +11,8 @@ mod record;
 mod route;
 mod tenant;
 mod trunk;
+mod trunk_request;
+mod webhook;
 
 pub use access::{Access, Role, TenantId};
 pub use audit::AuditEntry;
@@ -22,3 +24,5 @@ pub use record::{Attempt, CallRecord, Direction, HangUpSide, Quality, RecordStat
 pub use route::{CallerIdRule, FailureClass, OutboundRoute, RouteStrategy, RouteTrunk};
 pub use tenant::{ApiKey, Tenant};
 pub use trunk::{AuthMethod, PingState, Trunk, TrunkState, TrunkStatus, TrunkTransport};
+pub use trunk_request::{FieldError, NewTrunk, Secret, TrunkPatch, TrunkSummary};
+pub use webhook::{DeadDelivery, Webhook};

@@ -5,6 +5,7 @@
 //! sessions are ours. Nothing of `rsipstack` is visible outside this module.
 
 mod admission;
+mod challenge;
 mod command;
 mod config;
 mod core;
@@ -27,6 +28,7 @@ mod transaction;
 mod transport;
 mod validate;
 
+pub use challenge::{Authenticator, Claim, Proof};
 pub use config::{SipConfig, SipLimits};
 pub use counters::SipCounters;
 pub use endpoint::{SipEndpoint, SipError, SipLoad};

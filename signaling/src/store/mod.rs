@@ -16,10 +16,16 @@
 //! transactions short, and never wait for anything else while one is open.
 
 mod audit;
+mod deliveries;
 mod error;
 mod idempotency;
+mod insert;
 mod keys;
 mod open;
+mod outbox;
+mod records;
+mod retention;
+mod routing;
 mod row;
 mod seal;
 mod tenants;
@@ -27,6 +33,7 @@ mod tenants;
 pub(crate) mod testing;
 mod transaction;
 mod value;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,14 +42,20 @@ use sqlx::SqlSafeStr;
 use tokio::time::timeout;
 
 pub use audit::AuditFilter;
+pub use deliveries::{Claimed, Outcome};
 pub use error::StoreError;
 pub use idempotency::{KeptAnswer, KeyedRequest, Known};
 pub use keys::KeptKey;
 pub use open::StoreConfig;
+pub use outbox::{Backlog, PlacedEvent, committed};
+pub use records::{RecordChange, RecordCursor, RecordFilter};
+pub use retention::{Deleted, RetentionConfig};
+pub use routing::TenantRouting;
 pub use row::{Column, Row};
 pub use seal::{SecretKey, SecretKeyError};
 pub use transaction::Transaction;
 pub use value::{Bind, Value, Values, json};
+pub use webhooks::WebhookChange;
 
 pub(crate) use value::values;
 

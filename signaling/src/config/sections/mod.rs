@@ -11,15 +11,19 @@ use super::registration::RegistrationSection;
 use super::types::{BindAddress, FilePath, Network, OptionalAddress, Pattern, RefusalStatus, Span};
 use crate::telemetry::LogFormat;
 
+mod access;
 mod agent;
 mod media;
 mod sip;
+mod store;
 
+pub use access::AccessSection;
 pub use agent::{
     Agent, AgentTool, BargeIn, BargeInMode, Dialect, Latency, LatencyPolicy, OnClose, Reconnect, ToolAction,
 };
 pub use media::Media;
 pub use sip::{Sip, SipLimits};
+pub use store::StoreSection;
 
 /// The whole configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -39,6 +43,10 @@ pub struct Config {
     pub calls: Calls,
     /// Health, metrics and the calls' API.
     pub http: Http,
+    /// Where records, trunks and all that is set through the API are kept.
+    pub store: StoreSection,
+    /// Who may use the API.
+    pub access: AccessSection,
     /// The control protocol for a pool behind a proxy.
     pub ng: Ng,
     /// AI agents by name. The name `demo` is the agent inside this program.
@@ -62,6 +70,8 @@ impl Default for Config {
             signaling: Signaling::default(),
             calls: Calls::default(),
             http: Http::default(),
+            store: StoreSection::default(),
+            access: AccessSection::default(),
             ng: Ng::default(),
             agents: BTreeMap::new(),
             routes: Vec::new(),
