@@ -12,6 +12,7 @@ use engine::ai::AiRuntime;
 use signaling::access::{self, Gate};
 use signaling::api::{Api, Control, HttpListener, HttpServer};
 use signaling::apps::{self, Apps, DemoAgent};
+use signaling::asterisk::AsteriskListener;
 use signaling::call::{CallContext, CallTable};
 use signaling::config::{Plan, Simd};
 use signaling::media::Media;
@@ -186,6 +187,10 @@ async fn serve(mut plan: Plan) -> Result<()> {
     if let Some(listener) = &ng_listener {
         plan.call.control_addresses.push(listener.local_addr());
     }
+    let asterisk_listener = AsteriskListener::bind(plan.asterisk.clone()).await?;
+    let asterisk_addresses =
+        asterisk_listener.as_ref().map(AsteriskListener::local_addrs).unwrap_or_default();
+    plan.call.control_addresses.extend(asterisk_addresses.iter().map(|(_, address)| *address));
     let context = CallContext::new(plan.call.clone(), media.clone());
     let ng = ng_listener.map(|listener| listener.serve(&context));
     register_metrics(&registry, &media, &sip, &context.table);
@@ -200,6 +205,7 @@ async fn serve(mut plan: Plan) -> Result<()> {
         control: Control { gate },
     };
     let http = http_listener.serve(plan.http.connections, api.router());
+    let asterisk = asterisk_listener.map(|listener| listener.serve(&context, &apps));
     let taking = tokio::spawn(apps::serve(Arc::clone(&context), apps, incoming));
     let watching = tokio::spawn(watch::devices(media.clone()));
     readiness.enter(Phase::Serving);
@@ -208,6 +214,13 @@ async fn serve(mut plan: Plan) -> Result<()> {
         let (counters, exchanges) = (ng.counters(), ng.exchanges());
         let (commands, calls) = (ng.commands(), ng.calls());
         registry.register(move |out| metrics::ng(out, (&counters, &exchanges), &commands, calls()));
+    }
+    for (protocol, address) in asterisk_addresses {
+        tracing::info!(%address, "listening for {}", protocol.name());
+    }
+    if let Some(asterisk) = &asterisk {
+        let counters = asterisk.counters();
+        registry.register(move |out| metrics::asterisk(out, &counters));
     }
     greet(&plan, &sip, &http);
     let registration = plan.registration.take().map(|account| {
@@ -228,7 +241,7 @@ async fn serve(mut plan: Plan) -> Result<()> {
     }
     taking.abort();
     watching.abort();
-    drop((http, ng));
+    drop((http, ng, asterisk));
     if let Some(sip) = Arc::into_inner(sip) {
         sip.shutdown().await;
     }

@@ -40,7 +40,7 @@ struct Wanted {
 }
 
 /// The tenant's log of changes, latest first.
-#[utoipa::path(get, path = "/api/audit", tag = "access", operation_id = "list_audit", params(Paging, Wanted),
+#[utoipa::path(get, path = "/api/audit", tag = "access", operation_id = "list_audit",
     responses((status = 200, body = Page<AuditEntry>)))]
 async fn list(
     State(api): State<Arc<Api>>,

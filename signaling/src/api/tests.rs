@@ -99,6 +99,7 @@ async fn the_device_in_use_is_named_for_each_worker() {
 
 pub(super) fn summary() -> CallSummary {
     CallSummary {
+        identity: crate::call::Identity::default(),
         id: 0,
         call_id: "a84b4c76e66710@192.0.2.1".into(),
         call_sid: None,
@@ -106,6 +107,7 @@ pub(super) fn summary() -> CallSummary {
         to: "agent".into(),
         app: "agent",
         agent: Some("demo".into()),
+        via: crate::call::CallVia::Sip,
         state: CallState::Answered,
         since: SystemTime::now(),
         answered: None,
@@ -113,6 +115,7 @@ pub(super) fn summary() -> CallSummary {
         remote_sip: "192.0.2.1:5060".parse().expect("an address"),
         remote_rtp: None,
         local_rtp: None,
+        gathered: None,
     }
 }
 

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::access;
 use super::agents;
+use super::asterisk;
 use super::choices::{Codec, Simd, Source};
 use super::environment::SECRET_KEY;
 use super::error::ConfigError;
@@ -18,6 +19,7 @@ use super::sections::{Config, Http, Log};
 use super::{media, registration, routes};
 use crate::access::AccessConfig;
 use crate::apps::{AgentConfig, AppsConfig};
+use crate::asterisk::AsteriskConfig;
 use crate::call::CallConfig;
 use crate::ng::NgConfig;
 use crate::sip::{SipConfig, SipLimits};
@@ -50,6 +52,8 @@ pub struct Plan {
     pub ng: NgConfig,
     /// Who may use the API.
     pub access: AccessConfig,
+    /// For Asterisk that dials us.
+    pub asterisk: AsteriskConfig,
     /// For the HTTP server.
     pub http: Http,
     /// Where everything is that is kept.
@@ -108,6 +112,7 @@ pub fn plan(loaded: &Loaded, environment: &[(String, String)]) -> Result<Plan, C
     let access = access::plan(&mut check, environment);
     let agents = agents::plan(&mut check, environment);
     let apps = routes::plan(&mut check, agents);
+    let asterisk = asterisk::plan(&mut check, environment, &apps);
     let Check { errors, warnings, .. } = check;
     errors.or_ok(Plan {
         data_dir: config.data_dir.0.clone(),
@@ -124,6 +129,7 @@ pub fn plan(loaded: &Loaded, environment: &[(String, String)]) -> Result<Plan, C
             delete_delay: config.ng.delete_delay.0,
         },
         access,
+        asterisk,
         http: config.http.clone(),
         store: store_config(config, environment),
         retention: RetentionConfig {

@@ -32,6 +32,7 @@ mod tenants;
 #[cfg(test)]
 pub(crate) mod testing;
 mod transaction;
+mod trunks;
 mod value;
 mod webhooks;
 
@@ -54,6 +55,7 @@ pub use routing::TenantRouting;
 pub use row::{Column, Row};
 pub use seal::{SecretKey, SecretKeyError};
 pub use transaction::Transaction;
+pub use trunks::{KeptState, OpenTrunk};
 pub use value::{Bind, Value, Values, json};
 pub use webhooks::WebhookChange;
 

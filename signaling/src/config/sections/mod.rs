@@ -13,6 +13,7 @@ use crate::telemetry::LogFormat;
 
 mod access;
 mod agent;
+mod asterisk;
 mod media;
 mod sip;
 mod store;
@@ -21,6 +22,7 @@ pub use access::AccessSection;
 pub use agent::{
     Agent, AgentTool, BargeIn, BargeInMode, Dialect, Latency, LatencyPolicy, OnClose, Reconnect, ToolAction,
 };
+pub use asterisk::{AudioSocket, ChanWebSocket};
 pub use media::Media;
 pub use sip::{Sip, SipLimits};
 pub use store::StoreSection;
@@ -49,6 +51,10 @@ pub struct Config {
     pub access: AccessSection,
     /// The control protocol for a pool behind a proxy.
     pub ng: Ng,
+    /// Asterisk dials us by AudioSocket.
+    pub audiosocket: AudioSocket,
+    /// Asterisk dials us by `chan_websocket`.
+    pub chan_websocket: ChanWebSocket,
     /// AI agents by name. The name `demo` is the agent inside this program.
     pub agents: BTreeMap<String, Agent>,
     /// Which app a dialled user reaches; the first route that matches decides. Without any route, `agent`
@@ -73,6 +79,8 @@ impl Default for Config {
             store: StoreSection::default(),
             access: AccessSection::default(),
             ng: Ng::default(),
+            audiosocket: AudioSocket::default(),
+            chan_websocket: ChanWebSocket::default(),
             agents: BTreeMap::new(),
             routes: Vec::new(),
             drain: Drain::default(),

@@ -45,6 +45,7 @@ impl Machine {
         let transport = match account.transport {
             super::Transport::Udp => "",
             super::Transport::Tcp => ";transport=tcp",
+            super::Transport::Tls => ";transport=tls",
         };
         Self {
             server: format!("sip:{}{port}{transport}", bracketed(&account.server)),
