@@ -11,6 +11,7 @@ use crate::sip::core::{Core, random_token};
 use crate::sip::digest::{Authorization, Credentials};
 use crate::sip::message::{Message, one_line};
 use crate::sip::target::Target;
+use crate::sip::transaction::NoAnswer;
 use crate::sip::validate::{ACCEPT, ALLOW, SUPPORTED};
 
 /// What is asked for outside of dialogs.
@@ -146,14 +147,15 @@ async fn run(core: Arc<Core>, request: OutgoingRequest) -> Result<Answer, DialEr
             let transaction = core.transactions.new_client(&message, &flow).ok_or(DialError::Unsendable)?;
             // It runs to its end even where nobody waits any more.
             let response = core.tasks.spawn(transaction.run()).await.map_err(|_| DialError::Draining)?;
-            // 408 and 503 of our own making have no Via (RFC 3261 8.1.3.1).
-            let made_here = response.header("Via").is_none();
-            match response.status() {
-                408 if made_here => {
+            let response = match response {
+                Ok(response) => response,
+                Err(NoAnswer::TimedOut) => {
                     failed = Err(DialError::TimedOut(host.clone()));
                     break;
                 }
-                503 if made_here => break,
+                Err(NoAnswer::TransportFailed) => break,
+            };
+            match response.status() {
                 401 | 407 if authorization.handle_challenge(&message, &response).is_ok() => continue,
                 503 => {
                     failed = Ok(answer(response, hop.address));

@@ -93,10 +93,7 @@ impl Runner {
         let request = self.core.addressed(request, &flow, machine.user());
         let contact = request.header("Contact").unwrap_or_default().to_owned();
         let transaction = self.core.transactions.new_client(&request, &flow)?;
-        let response = transaction.run().await;
-        // RFC 3261 17.1.2.2: nothing came within 64 * T1.
-        let silent = response.status() == 408 && response.header("Via").is_none();
-        (!silent).then_some((response, contact))
+        transaction.run().await.ok().map(|response| (response, contact))
     }
 
     fn tell(&self, machine: &Machine) {
