@@ -19,6 +19,7 @@ use super::incoming::IncomingCall;
 use super::message::{Content, Malformed, Message, Unparsable, parse, session_description};
 use super::outgoing::{DialError, Method};
 use super::request::{IncomingRequest, Takers};
+use super::resolver::Resolver;
 use super::task::{self, NewCall, ToCall};
 use super::transaction::{Key, Transactions, key_of, to_bought};
 use super::transport::{Flow, Handle, TcpConnections, TcpContext};
@@ -36,6 +37,7 @@ pub(super) struct Core {
     pub(super) closing: CancellationToken,
     pub(super) tasks: TaskTracker,
     pub(super) tcp: Arc<TcpConnections>,
+    pub(super) resolver: Resolver,
     unacknowledged: Mutex<Unacknowledged>,
     pub(super) advertised: Option<(String, Option<u16>)>,
     calls: Mutex<Calls>,
@@ -86,6 +88,7 @@ impl Core {
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
             tcp: Arc::default(),
+            resolver: Resolver::new(&config.name_servers),
             unacknowledged: Mutex::default(),
             advertised,
             calls: Mutex::default(),

@@ -22,6 +22,7 @@ mod refer;
 mod registration;
 mod reliable;
 mod request;
+mod resolver;
 mod route;
 mod session;
 mod session_timer;

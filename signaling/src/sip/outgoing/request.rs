@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::DialError;
 use super::failure::retry_after;
@@ -138,7 +138,10 @@ async fn run(core: Arc<Core>, request: OutgoingRequest) -> Result<Answer, DialEr
         if index > 0 {
             core.counters.outgoing_failovers.increment();
         }
-        let Some(flow) = core.flow_of(&hop).await else { continue };
+        let Some(flow) = core.flow_of(&hop).await else {
+            core.resolver.note_failure(&hop, Instant::now());
+            continue;
+        };
         for _ in 0..MOST_REQUESTS {
             cseq += 1;
             let mut message = write(&request, &call_id, &tag, cseq);
@@ -150,6 +153,7 @@ async fn run(core: Arc<Core>, request: OutgoingRequest) -> Result<Answer, DialEr
             let response = match response {
                 Ok(response) => response,
                 Err(NoAnswer::TimedOut) => {
+                    core.resolver.note_failure(&hop, Instant::now());
                     failed = Err(DialError::TimedOut(host.clone()));
                     break;
                 }
@@ -158,10 +162,14 @@ async fn run(core: Arc<Core>, request: OutgoingRequest) -> Result<Answer, DialEr
             match response.status() {
                 401 | 407 if authorization.handle_challenge(&message, &response).is_ok() => continue,
                 503 => {
+                    core.resolver.note_failure(&hop, Instant::now());
                     failed = Ok(answer(response, hop.address));
                     break;
                 }
-                _ => return Ok(answer(response, hop.address)),
+                _ => {
+                    core.resolver.note_success(&hop);
+                    return Ok(answer(response, hop.address));
+                }
             }
         }
     }
