@@ -4,7 +4,9 @@ use std::time::{Instant, SystemTime};
 
 use engine::WorkerCounters;
 use engine::ai::{AiCounters, AiHistograms};
+use signaling::asterisk::AsteriskCounters;
 use signaling::call::CallTable;
+use signaling::exchange::ExchangeCounters;
 use signaling::media::Media;
 use signaling::ng::command::Command;
 use signaling::ng::{CommandCounters, NgCounters};
@@ -53,6 +55,8 @@ pub(crate) fn media(out: &mut Exposition, media: &Media) {
         .counters()
         .for_each(|name, help, value| out.counter(&format!("sidetone_media_{name}"), help, &[], value));
     ai(out, &media.ai().counters(), &media.ai().histograms());
+    let lines = media.ai().line_counters();
+    lines.for_each(|name, help, value| out.counter(&format!("sidetone_line_{name}"), help, &[], value));
 }
 
 /// The interface of AF_XDP: what its program has done, and the thread that knows the next hops.
@@ -115,8 +119,14 @@ pub(crate) fn registration(out: &mut Exposition, state: RegistrationState) {
 }
 
 /// The NG protocol.
-pub(crate) fn ng(out: &mut Exposition, counters: &NgCounters, commands: &CommandCounters, calls: usize) {
+pub(crate) fn ng(
+    out: &mut Exposition,
+    (counters, exchanges): (&NgCounters, &ExchangeCounters),
+    commands: &CommandCounters,
+    calls: usize,
+) {
     counters.for_each(|name, help, value| out.counter(&format!("sidetone_ng_{name}"), help, &[], value));
+    exchanges.for_each(|name, help, value| out.counter(&format!("sidetone_ng_{name}"), help, &[], value));
     out.gauge("sidetone_ng_calls_running", "Calls that a proxy relays through us now", &[], calls);
     for command in Command::ALL {
         let labels = [("command", command.name())];
@@ -127,6 +137,12 @@ pub(crate) fn ng(out: &mut Exposition, counters: &NgCounters, commands: &Command
         let (count, sum) = (figures.count.value(), figures.sum().as_secs_f64());
         out.histogram("sidetone_ng_command_seconds", help, &labels, figures.buckets(), count, sum);
     }
+}
+
+/// Asterisk that dials us.
+pub(crate) fn asterisk(out: &mut Exposition, counters: &AsteriskCounters) {
+    counters
+        .for_each(|name, help, value| out.counter(&format!("sidetone_asterisk_{name}"), help, &[], value));
 }
 
 /// The calls.

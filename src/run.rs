@@ -9,14 +9,17 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context as _, Result};
 use engine::Engine;
 use engine::ai::AiRuntime;
-use signaling::api::{Api, HttpListener, HttpServer};
+use signaling::access::{AccessConfig, Gate};
+use signaling::api::{Api, Control, HttpListener, HttpServer};
 use signaling::apps::{self, Apps, DemoAgent};
+use signaling::asterisk::AsteriskListener;
 use signaling::call::{CallContext, CallTable};
 use signaling::config::{Plan, Simd};
 use signaling::media::Media;
 use signaling::ng::NgListener;
 use signaling::route::UserPattern;
 use signaling::sip::SipEndpoint;
+use signaling::store::Store;
 use signaling::telemetry::{
     Phase, Readiness, Registry, open_files_wanted, raise_open_files_limit, start_log,
 };
@@ -129,6 +132,10 @@ async fn serve(mut plan: Plan) -> Result<()> {
         registry.register(move |out| metrics::process(out, started, readiness.phase()));
     }
 
+    let store = Store::open(&plan.store).await?;
+    tracing::info!(place = plan.store.place(), "the store is open");
+    let keeping_small = tokio::spawn(store.clone().keep_small(plan.retention));
+
     choose_kernels(plan.simd)?;
     let ai = AiRuntime::start(&plan.engine.stream_cpus)
         .context("cannot start the AI stream threads; see --stream-cpus")?;
@@ -171,6 +178,10 @@ async fn serve(mut plan: Plan) -> Result<()> {
     if let Some(listener) = &ng_listener {
         plan.call.control_addresses.push(listener.local_addr());
     }
+    let asterisk_listener = AsteriskListener::bind(plan.asterisk.clone()).await?;
+    let asterisk_addresses =
+        asterisk_listener.as_ref().map(AsteriskListener::local_addrs).unwrap_or_default();
+    plan.call.control_addresses.extend(asterisk_addresses.iter().map(|(_, address)| *address));
     let context = CallContext::new(plan.call.clone(), media.clone());
     let ng = ng_listener.map(|listener| listener.serve(&context));
     register_metrics(&registry, &media, &sip, &context.table);
@@ -180,16 +191,27 @@ async fn serve(mut plan: Plan) -> Result<()> {
         calls: context.table.clone(),
         apps: Arc::clone(&apps),
         media: media.clone(),
+        store: store.clone(),
         allowed_hosts: plan.http.allowed_hosts.clone(),
+        control: Control { gate: Arc::new(Gate::new(AccessConfig::default())) },
     };
     let http = http_listener.serve(plan.http.connections, api.router());
+    let asterisk = asterisk_listener.map(|listener| listener.serve(&context, &apps));
     let taking = tokio::spawn(apps::serve(Arc::clone(&context), apps, incoming));
     let watching = tokio::spawn(watch::devices(media.clone()));
     readiness.enter(Phase::Serving);
     if let Some(ng) = &ng {
         tracing::info!(address = %ng.local_addr(), "listening for NG");
-        let (counters, commands, calls) = (ng.counters(), ng.commands(), ng.calls());
-        registry.register(move |out| metrics::ng(out, &counters, &commands, calls()));
+        let (counters, exchanges) = (ng.counters(), ng.exchanges());
+        let (commands, calls) = (ng.commands(), ng.calls());
+        registry.register(move |out| metrics::ng(out, (&counters, &exchanges), &commands, calls()));
+    }
+    for (protocol, address) in asterisk_addresses {
+        tracing::info!(%address, "listening for {}", protocol.name());
+    }
+    if let Some(asterisk) = &asterisk {
+        let counters = asterisk.counters();
+        registry.register(move |out| metrics::asterisk(out, &counters));
     }
     greet(&plan, &sip, &http);
     let registration = plan.registration.take().map(|account| {
@@ -210,11 +232,13 @@ async fn serve(mut plan: Plan) -> Result<()> {
     }
     taking.abort();
     watching.abort();
-    drop((http, ng));
+    drop((http, ng, asterisk));
     if let Some(sip) = Arc::into_inner(sip) {
         sip.shutdown().await;
     }
     media.shutdown().await;
+    keeping_small.abort();
+    store.close().await;
     tracing::info!("sidetone ends");
     Ok(())
 }

@@ -9,6 +9,7 @@
 
 mod agents;
 mod ai;
+mod asterisk;
 mod choices;
 mod document;
 mod environment;
@@ -40,8 +41,9 @@ pub use registration::{RegistrationSection, SipTransport};
 pub use report::report;
 pub use schema::{Kind, all_keys, kind_at};
 pub use sections::{
-    Agent, AgentTool, App, BargeIn, BargeInMode, Calls, Config, Dialect, Drain, Http, Latency, LatencyPolicy,
-    Log, Media, Ng, OnClose, Reconnect, Route, Signaling, Sip, SipLimits, ToolAction,
+    Agent, AgentTool, App, AudioSocket, BargeIn, BargeInMode, Calls, ChanWebSocket, Config, Dialect, Drain,
+    Http, Latency, LatencyPolicy, Log, Media, Ng, OnClose, Reconnect, Route, Signaling, Sip, SipLimits,
+    StoreSection, ToolAction,
 };
 pub use types::{
     BindAddress, FilePath, Host, MediaAddress, Network, OptionalAddress, Pattern, PortRange, RefusalStatus,

@@ -146,7 +146,7 @@ impl Authorization {
 const MOST_QUESTIONS: usize = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Algorithm {
+pub(super) enum Algorithm {
     Md5,
     Md5Sess,
     Sha256,
@@ -187,13 +187,7 @@ impl Challenge {
                 _ => {}
             }
         }
-        let algorithm = match algorithm_name.as_deref().map(str::to_ascii_uppercase).as_deref() {
-            None | Some("MD5") => Algorithm::Md5,
-            Some("MD5-SESS") => Algorithm::Md5Sess,
-            Some("SHA-256") => Algorithm::Sha256,
-            Some("SHA-256-SESS") => Algorithm::Sha256Sess,
-            Some(_) => return None,
-        };
+        let algorithm = algorithm_name.as_deref().map_or(Some(Algorithm::Md5), Algorithm::named)?;
         let has_auth = |qop: &String| qop.split(',').any(|word| word.trim().eq_ignore_ascii_case("auth"));
         // Integrity of the body alone is not what we do.
         if qop.as_ref().is_some_and(|qop| !has_auth(qop)) {
@@ -215,7 +209,7 @@ impl Challenge {
         let Self { realm, nonce, .. } = self;
         let hash = |text: String| self.algorithm.hash(&text);
         let mut secret = hash(format!("{}:{realm}:{}", credentials.user, credentials.password));
-        if matches!(self.algorithm, Algorithm::Md5Sess | Algorithm::Sha256Sess) {
+        if self.algorithm.is_session() {
             secret = hash(format!("{secret}:{nonce}:{cnonce}"));
         }
         let request = hash(format!("{method}:{uri}"));
@@ -247,7 +241,23 @@ impl Challenge {
 }
 
 impl Algorithm {
-    fn hash(self, text: &str) -> String {
+    /// The one of that name, in any case.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Some(match name.to_ascii_uppercase().as_str() {
+            "MD5" => Self::Md5,
+            "MD5-SESS" => Self::Md5Sess,
+            "SHA-256" => Self::Sha256,
+            "SHA-256-SESS" => Self::Sha256Sess,
+            _ => return None,
+        })
+    }
+
+    /// Whether the client's nonce is part of the secret.
+    pub(super) const fn is_session(self) -> bool {
+        matches!(self, Self::Md5Sess | Self::Sha256Sess)
+    }
+
+    pub(super) fn hash(self, text: &str) -> String {
         match self {
             Self::Md5 | Self::Md5Sess => hex(&Md5::digest(text)),
             Self::Sha256 | Self::Sha256Sess => hex(&Sha256::digest(text)),
@@ -255,12 +265,12 @@ impl Algorithm {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// RFC 3261 25.1, quoted-string.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 

@@ -98,13 +98,15 @@ pub struct Rejection {
     pub warning: Option<String>,
     /// Sent as Retry-After, in whole seconds.
     pub retry_after: Option<Duration>,
+    /// Sent as WWW-Authenticate, one field each, with 401: [`super::Authenticator::questions`].
+    pub challenges: Vec<String>,
 }
 
 impl Rejection {
     /// A rejection with the usual reason phrase and no further headers.
     #[must_use]
     pub fn new(status: u16) -> Self {
-        Self { status, reason: String::new(), warning: None, retry_after: None }
+        Self { status, reason: String::new(), warning: None, retry_after: None, challenges: Vec::new() }
     }
 }
 
@@ -144,6 +146,12 @@ impl IncomingCall {
     #[must_use]
     pub fn info(&self) -> &Arc<InviteInfo> {
         &self.info
+    }
+
+    /// Says which user is meant where the Request-URI only names our Contact of a registration.
+    pub fn dial(&mut self, user: &str) {
+        let info = Arc::make_mut(&mut self.info);
+        user.clone_into(&mut info.request_uri.user);
     }
 
     /// The SDP offer, or `None` when the caller wants ours (a late offer, RFC 3261 13.2.1).

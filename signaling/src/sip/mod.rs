@@ -6,6 +6,7 @@
 
 mod address;
 mod admission;
+mod challenge;
 mod command;
 mod config;
 mod core;
@@ -33,6 +34,7 @@ mod transport;
 mod validate;
 
 pub use address::{Address, Headers, InvalidAddress};
+pub use challenge::{Authenticator, Claim, Proof};
 pub use config::{SipConfig, SipLimits};
 pub use counters::SipCounters;
 pub use endpoint::{SipEndpoint, SipError, SipHandle, SipLoad};

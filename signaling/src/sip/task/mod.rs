@@ -527,6 +527,9 @@ pub(super) fn rejection_headers(rejection: &Rejection, mut response: Message) ->
     if let Some(after) = rejection.retry_after {
         response.push("Retry-After", after.as_secs().max(1).to_string());
     }
+    for challenge in &rejection.challenges {
+        response.push("WWW-Authenticate", super::message::one_line(challenge));
+    }
     response
 }
 

@@ -8,7 +8,7 @@ mod formats;
 mod origin;
 mod write;
 
-pub(super) use body::{Body, BodyError, Section};
-pub(super) use formats::{Format, Negotiation};
-pub(super) use origin::Outgoing;
-pub(super) use write::{MediaChange, RelayedMedia, RtcpAttribute, write};
+pub(crate) use body::{Body, BodyError, Section};
+pub(crate) use formats::{Format, Negotiation};
+pub(crate) use origin::Outgoing;
+pub(crate) use write::{MediaChange, RelayedMedia, RtcpAttribute, write};

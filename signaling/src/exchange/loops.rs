@@ -11,19 +11,19 @@ use crate::media::is_local;
 
 /// Where each of our ports sends what it receives.
 #[derive(Debug, Default)]
-pub(super) struct Loops {
+pub(crate) struct Loops {
     known: Mutex<Known>,
 }
 
 /// A port of ours and where it sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Way {
+pub(crate) struct Way {
     /// What its socket is bound to; may be every address of this host.
-    pub(super) bound: SocketAddr,
+    pub(crate) bound: SocketAddr,
     /// What peers are told, which may be a router's address.
-    pub(super) advertised: SocketAddr,
+    pub(crate) advertised: SocketAddr,
     /// Where what arrives goes on to, once that is known.
-    pub(super) target: Option<SocketAddr>,
+    pub(crate) target: Option<SocketAddr>,
 }
 
 #[derive(Debug, Default)]
@@ -37,7 +37,7 @@ struct Known {
 impl Loops {
     /// Notes where what arrives at our ports goes on to. False, and nothing noted, if packets would come back to one
     /// of them.
-    pub(super) fn note(&self, ways: &[Way]) -> bool {
+    pub(crate) fn note(&self, ways: &[Way]) -> bool {
         let mut known = self.known();
         for way in ways {
             known.remove(way.bound);
@@ -54,12 +54,12 @@ impl Loops {
     }
 
     /// Whether a target is a port of ours that sends on.
-    pub(super) fn know(&self, target: SocketAddr) -> bool {
+    pub(crate) fn know(&self, target: SocketAddr) -> bool {
         self.known().port(target).is_some()
     }
 
     /// Forgets ports, by what they are bound to.
-    pub(super) fn remove(&self, ports: impl IntoIterator<Item = SocketAddr>) {
+    pub(crate) fn remove(&self, ports: impl IntoIterator<Item = SocketAddr>) {
         let mut known = self.known();
         ports.into_iter().for_each(|port| known.remove(port));
     }

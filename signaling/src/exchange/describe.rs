@@ -5,22 +5,20 @@ use std::net::{IpAddr, SocketAddr};
 use engine::relay::Side;
 use engine::stream::{Direction, SourcePolicy};
 
-use super::super::loops::Way;
-use super::super::options::{Options, Transport};
-use super::super::sdp::{self, Body, Format, MediaChange, Negotiation, RelayedMedia, RtcpAttribute, Section};
-use super::super::table::Shared;
-use super::CallError;
-use super::dialogue::{Dialogue, Leg, OffererMux, Slot, any_format, printed};
+use super::loops::Way;
+use super::sdp::{self, Body, Format, MediaChange, Negotiation, RelayedMedia, RtcpAttribute, Section};
+use super::slot::{Exchange, Leg, OffererMux, Slot, any_format, printed};
+use super::{ExchangeError, Relaying, Transport, Wishes};
 use crate::media::{MediaAddress, MediaError, is_local};
 
-/// A description on its way from one side of a dialogue to the other.
+/// A description on its way from one party to the other.
 #[derive(Debug)]
-pub(super) struct Description<'a> {
-    pub(super) shared: &'a Shared,
-    pub(super) options: &'a Options,
-    pub(super) body: &'a Body,
-    pub(super) sender: Side,
-    pub(super) is_answer: bool,
+pub(crate) struct Description<'a> {
+    pub(crate) relaying: &'a Relaying,
+    pub(crate) wishes: &'a Wishes,
+    pub(crate) body: &'a Body,
+    pub(crate) sender: Side,
+    pub(crate) is_answer: bool,
 }
 
 /// What the sender says about one media description, checked before anything is changed.
@@ -35,24 +33,24 @@ struct Said {
 
 impl Description<'_> {
     /// Checks everything that can be wrong with it, whatever call it belongs to.
-    pub(super) fn check(&self) -> Result<(), CallError> {
-        if let Some(what) = self.options.unserved {
-            return Err(CallError::NotServed(what));
+    pub(crate) fn check(&self) -> Result<(), ExchangeError> {
+        if let Some(what) = self.wishes.unserved {
+            return Err(ExchangeError::NotServed(what));
         }
         for section in self.body.media.iter().filter(|section| section.port != 0 && section.is_rtp()) {
             if !section.is_plain_rtp() {
-                return Err(CallError::NotServed("SRTP"));
+                return Err(ExchangeError::NotServed("SRTP"));
             }
             self.said(section)?;
         }
         Ok(())
     }
 
-    fn said(&self, section: &Section) -> Result<Said, CallError> {
-        let options = self.options;
+    fn said(&self, section: &Section) -> Result<Said, ExchangeError> {
+        let wishes = self.wishes;
         let mut address = self.body.address(section)?;
-        if options.sip_source_address
-            && let Some(source) = options.received_from
+        if wishes.sip_source_address
+            && let Some(source) = wishes.received_from
         {
             address = source;
         }
@@ -61,33 +59,33 @@ impl Description<'_> {
             return Ok(Said { rtp: None, rtcp: None, ipv6: address.is_ipv6(), direction });
         }
         let rtp = SocketAddr::new(address, section.port);
-        let rtcp = section.rtcp(rtp).filter(|rtcp| !self.shared.is_forbidden(*rtcp));
-        if self.shared.is_forbidden(rtp) {
-            self.shared.counters.forbidden_targets.increment();
-            return Err(CallError::ForbiddenTarget(rtp));
+        let rtcp = section.rtcp(rtp).filter(|rtcp| !self.relaying.is_forbidden(*rtcp));
+        if self.relaying.is_forbidden(rtp) {
+            self.relaying.counters.forbidden_targets.increment();
+            return Err(ExchangeError::ForbiddenTarget(rtp));
         }
         Ok(Said { rtp: Some(rtp), rtcp, ipv6: address.is_ipv6(), direction })
     }
 
     /// Makes, changes and ends relays, and says what each media description becomes.
-    pub(super) async fn apply(&self, dialogue: &mut Dialogue) -> Result<Vec<MediaChange>, CallError> {
+    pub(crate) async fn apply(&self, exchange: &mut Exchange) -> Result<Vec<MediaChange>, ExchangeError> {
         let mut changes = Vec::with_capacity(self.body.media.len());
         for (index, section) in self.body.media.iter().enumerate() {
-            if dialogue.slots.len() <= index {
+            if exchange.slots.len() <= index {
                 if self.is_answer {
                     // An answer has as many as its offer (RFC 3264 section 6).
                     changes.push(MediaChange::Rejected);
                     continue;
                 }
-                dialogue.slots.push(Slot::default());
+                exchange.slots.push(Slot::default());
             }
-            let is_answered = self.is_answer || dialogue.is_answered;
-            let Some(slot) = dialogue.slots.get_mut(index) else { continue };
+            let is_answered = self.is_answer || exchange.is_answered;
+            let Some(slot) = exchange.slots.get_mut(index) else { continue };
             changes.push(self.apply_one(slot, section, is_answered).await?);
         }
         // What a shorter description no longer has is over.
-        dialogue.slots.iter_mut().skip(self.body.media.len()).for_each(|slot| self.close(slot));
-        dialogue.is_answered |= self.is_answer;
+        exchange.slots.iter_mut().skip(self.body.media.len()).for_each(|slot| self.close(slot));
+        exchange.is_answered |= self.is_answer;
         Ok(changes)
     }
 
@@ -96,7 +94,7 @@ impl Description<'_> {
         slot: &mut Slot,
         section: &Section,
         is_answered: bool,
-    ) -> Result<MediaChange, CallError> {
+    ) -> Result<MediaChange, ExchangeError> {
         if section.port == 0 {
             self.close(slot);
             return Ok(MediaChange::Rejected);
@@ -117,29 +115,29 @@ impl Description<'_> {
 
     /// Ends what there is of a media description.
     fn close(&self, slot: &mut Slot) {
-        self.shared.loops.remove(ports(slot));
+        self.relaying.loops.remove(ports(slot));
         slot.relay = None;
         slot.legs = Default::default();
     }
 
     /// What the sender says about itself.
     fn note_sender(&self, slot: &mut Slot, section: &Section, said: &Said) {
-        let options = self.options;
+        let wishes = self.wishes;
         slot.kind.clone_from(&section.kind);
         let leg = slot.leg_mut(self.sender);
         (leg.rtp, leg.rtcp) = (said.rtp, said.rtcp);
         leg.direction = mirrored(said.direction.unwrap_or_default());
-        leg.source_policy = if options.strict_source || options.asymmetric {
+        leg.source_policy = if wishes.strict_source || wishes.asymmetric {
             SourcePolicy::Strict
         } else {
-            self.shared.source_policy
+            self.relaying.source_policy
         };
         leg.protocol.clone_from(&section.protocol);
     }
 
     /// The receiver's formats of an offer.
     fn offer(&self, slot: &mut Slot, section: &Section) -> Vec<Format> {
-        let (options, mux) = (self.options, self.options.rtcp_mux);
+        let (wishes, mux) = (self.wishes, self.wishes.rtcp_mux);
         let offers = section.rtcp_mux();
         let receiver_muxes = slot.leg(self.sender.other()).rtcp_mux;
         slot.mux_offered = receiver_muxes || mux.offer || offers && !mux.demux;
@@ -154,15 +152,15 @@ impl Description<'_> {
         sender.rtcp_mux &= offers;
         let received = Format::all(section);
         sender.codec = received.first().map(Format::description);
-        if options.codec.is_empty() || section.kind != "audio" {
+        if wishes.codec.is_empty() || section.kind != "audio" {
             let (negotiation, sent) = Negotiation::offer(received, &Default::default());
             slot.negotiation = negotiation;
             return sent.formats;
         }
-        let (negotiation, sent) = Negotiation::offer(received, &options.codec);
+        let (negotiation, sent) = Negotiation::offer(received, &wishes.codec);
         slot.negotiation = negotiation;
         if !sent.refused.is_empty() {
-            self.shared.counters.codecs_refused.add(sent.refused.len() as u64);
+            self.relaying.counters.codecs_refused.add(sent.refused.len() as u64);
             tracing::debug!(codecs = ?sent.refused, "transcoding is not served between these codecs; left out");
         }
         sent.formats
@@ -177,7 +175,7 @@ impl Description<'_> {
             OffererMux::Yes => true,
         };
         let answered = Format::all(section);
-        let sent = slot.negotiation.answer(&answered, &self.options.codec);
+        let sent = slot.negotiation.answer(&answered, &self.wishes.codec);
         let answerer = slot.leg_mut(self.sender);
         (answerer.rtcp_mux, answerer.receive) = (answers, sent.from_answerer);
         answerer.codec = answered.first().map(Format::description);
@@ -186,22 +184,27 @@ impl Description<'_> {
         sent.formats
     }
 
-    async fn ensure_relay(&self, slot: &mut Slot, said: &Said, is_answered: bool) -> Result<(), CallError> {
+    async fn ensure_relay(
+        &self,
+        slot: &mut Slot,
+        said: &Said,
+        is_answered: bool,
+    ) -> Result<(), ExchangeError> {
         let receiver = self.sender.other();
         let has_moved = slot.leg(self.sender).is_ipv6().is_some_and(|ipv6| ipv6 != said.ipv6);
         let receiver_moves = !self.is_answer
             && self
-                .options
+                .wishes
                 .ipv6
                 .is_some_and(|wanted| slot.leg(receiver).is_ipv6().is_some_and(|ipv6| ipv6 != wanted));
         if has_moved || receiver_moves {
             // Ports of one family cannot become ports of the other.
-            self.shared.loops.remove(ports(slot));
+            self.relaying.loops.remove(ports(slot));
             slot.relay = None;
             let moved = if has_moved { self.sender } else { receiver };
             slot.leg_mut(moved).local = None;
         }
-        let patience = self.shared.patience;
+        let patience = self.relaying.patience;
         if slot.relay.is_some() {
             // Before the relay knows it: a ring never runs.
             self.note_ways(slot)?;
@@ -209,16 +212,16 @@ impl Description<'_> {
                 relay.update(slot.parameters(is_answered, patience)).await?;
             }
         } else {
-            let hint = said.rtp.map(|rtp| rtp.ip()).or(self.options.received_from);
-            let hint = hint.unwrap_or(self.shared.proxy_hint);
+            let hint = said.rtp.map(|rtp| rtp.ip()).or(self.wishes.received_from);
+            let hint = hint.unwrap_or(self.relaying.hint);
             let mut last = None;
-            for (side, ipv6) in [(self.sender, said.ipv6), (receiver, self.options.ipv6.unwrap_or(said.ipv6))]
+            for (side, ipv6) in [(self.sender, said.ipv6), (receiver, self.wishes.ipv6.unwrap_or(said.ipv6))]
             {
                 if slot.leg(side).local.is_none() {
                     // Looking it up may take system calls; both sides are mostly of one family.
                     let known = last.filter(|known: &MediaAddress| known.bind.is_ipv6() == ipv6);
-                    let address = known.or_else(|| self.shared.addresses.toward(ipv6, hint));
-                    last = Some(address.ok_or(CallError::NoAddress { ipv6 })?);
+                    let address = known.or_else(|| self.relaying.addresses.toward(ipv6, hint));
+                    last = Some(address.ok_or(ExchangeError::NoAddress { ipv6 })?);
                     slot.leg_mut(side).local = last;
                 }
             }
@@ -229,7 +232,7 @@ impl Description<'_> {
                 }
             }
             let [a, b] = slot.legs.each_ref().map(|leg| leg.local.map(|local| local.bind));
-            let (Some(a), Some(b)) = (a, b) else { return Err(CallError::Media(MediaError::Ended)) };
+            let (Some(a), Some(b)) = (a, b) else { return Err(ExchangeError::Media(MediaError::Ended)) };
             let parameters = slot.parameters(is_answered, patience);
             // Its ports are known only afterwards. If it might send to itself, it is told where to when they are.
             let may_ring = self.may_ring(slot);
@@ -237,15 +240,15 @@ impl Description<'_> {
             if may_ring {
                 first.legs.iter_mut().for_each(|leg| (leg.remote_rtp, leg.remote_rtcp) = (None, None));
             }
-            let added = self.shared.media.add_relay([a, b], first).await;
+            let added = self.relaying.media.add_relay([a, b], first).await;
             match added {
                 Ok(relay) => {
-                    self.shared.counters.relays.increment();
+                    self.relaying.counters.relays.increment();
                     slot.relay = Some(relay);
                 }
                 Err(error) => {
-                    self.shared.counters.relays_failed.increment();
-                    return Err(CallError::Media(error));
+                    self.relaying.counters.relays_failed.increment();
+                    return Err(ExchangeError::Media(error));
                 }
             }
             self.note_ways(slot)?;
@@ -257,13 +260,13 @@ impl Description<'_> {
     }
 
     /// Notes where our ports send; if that is back to them, the media description ends.
-    fn note_ways(&self, slot: &mut Slot) -> Result<(), CallError> {
-        if self.shared.loops.note(&ways(slot)) {
+    fn note_ways(&self, slot: &mut Slot) -> Result<(), ExchangeError> {
+        if self.relaying.loops.note(&ways(slot)) {
             return Ok(());
         }
-        self.shared.counters.loops_refused.increment();
+        self.relaying.counters.loops_refused.increment();
         self.close(slot);
-        Err(CallError::Loop)
+        Err(ExchangeError::Loop)
     }
 
     /// Whether a relay that is yet to be made might be a part of a ring: a party is where our ports are.
@@ -271,7 +274,7 @@ impl Description<'_> {
         let locals = || slot.legs.iter().filter_map(|leg| leg.local);
         slot.legs.iter().filter_map(|leg| leg.rtp).any(|target| {
             let ip = target.ip();
-            self.shared.loops.know(target)
+            self.relaying.loops.know(target)
                 || locals().any(|local| ip == local.bind || ip == local.advertised)
                 || locals().any(|local| local.bind.is_unspecified()) && is_local(ip)
         })
@@ -284,12 +287,12 @@ impl Description<'_> {
         section: &Section,
         said: &Said,
         formats: Vec<Format>,
-    ) -> Result<MediaChange, CallError> {
-        let options = self.options;
+    ) -> Result<MediaChange, ExchangeError> {
+        let wishes = self.wishes;
         let receiver = slot.leg(self.sender.other());
-        let ours = slot.advertised(self.sender.other()).ok_or(CallError::Media(MediaError::Ended))?;
-        let address = printed(receiver, options.media_address).unwrap_or_else(|| ours.ip());
-        let is_hold = said.rtp.is_none() && !options.replace.zero_address;
+        let ours = slot.advertised(self.sender.other()).ok_or(ExchangeError::Media(MediaError::Ended))?;
+        let address = printed(receiver, wishes.media_address).unwrap_or_else(|| ours.ip());
+        let is_hold = said.rtp.is_none() && !wishes.replace.zero_address;
         let direction = match said.direction.unwrap_or_default() {
             Direction::SendRecv if is_hold => Direction::SendOnly,
             Direction::RecvOnly if is_hold => Direction::Inactive,
@@ -298,29 +301,29 @@ impl Description<'_> {
         let only_mux = if self.is_answer {
             receiver.rtcp_mux
         } else {
-            slot.mux_offered && (options.rtcp_mux.require || receiver.rtcp_mux)
+            slot.mux_offered && (wishes.rtcp_mux.require || receiver.rtcp_mux)
         };
         Ok(MediaChange::Relayed(RelayedMedia {
             address: if is_hold { zero(address) } else { address },
             port: ours.port(),
             rtcp_port: if only_mux { ours.port() } else { ours.port().saturating_add(1) },
             rtcp_mux: if self.is_answer { receiver.rtcp_mux } else { slot.mux_offered },
-            rtcp: match (options.no_rtcp_attribute, options.full_rtcp_attribute) {
+            rtcp: match (wishes.no_rtcp_attribute, wishes.full_rtcp_attribute) {
                 (true, _) => RtcpAttribute::None,
                 (false, true) => RtcpAttribute::Full,
                 (false, false) => RtcpAttribute::Port,
             },
             protocol: self.protocol(receiver, section),
             formats,
-            direction: (said.direction.is_some() || !options.original_direction).then_some(direction),
-            ptime: options.ptime.filter(|_| !self.is_answer && section.kind == "audio"),
+            direction: (said.direction.is_some() || !wishes.original_direction).then_some(direction),
+            ptime: wishes.ptime.filter(|_| !self.is_answer && section.kind == "audio"),
         }))
     }
 
     /// The protocol that the receiver reads, if not the sender's.
     fn protocol(&self, receiver: &Leg, section: &Section) -> Option<String> {
-        match &self.options.transport {
-            _ if self.is_answer && self.options.transport == Some(Transport::Accept) => None,
+        match &self.wishes.transport {
+            _ if self.is_answer && self.wishes.transport == Some(Transport::Accept) => None,
             // The offerer reads what it has written.
             _ if self.is_answer => Some(receiver.protocol.clone()).filter(|known| !known.is_empty()),
             Some(Transport::Protocol(protocol)) => Some((*protocol).to_owned()),
@@ -330,17 +333,17 @@ impl Description<'_> {
     }
 
     /// The whole description for its receiver.
-    pub(super) fn write(&self, changes: &[MediaChange], outgoing: &mut sdp::Outgoing) -> String {
+    pub(crate) fn write(&self, changes: &[MediaChange], outgoing: &mut sdp::Outgoing) -> String {
         let has_ice = self.body.media.iter().any(|section| section.attribute("ice-ufrag").is_some());
         if has_ice {
-            self.shared.counters.ice_removed.increment();
+            self.relaying.counters.ice_removed.increment();
         }
-        sdp::write(self.body, changes, self.options.replace, outgoing)
+        sdp::write(self.body, changes, self.wishes.replace, outgoing)
     }
 }
 
 /// Our ports of a media description, as they are bound.
-pub(super) fn ports(slot: &Slot) -> impl Iterator<Item = SocketAddr> {
+pub(crate) fn ports(slot: &Slot) -> impl Iterator<Item = SocketAddr> {
     Side::BOTH.into_iter().filter_map(|side| slot.local(side))
 }
 

@@ -5,14 +5,14 @@ use std::net::IpAddr;
 
 use engine::stream::Direction;
 
-use super::super::options::Replace;
+use super::super::Replace;
 use super::body::{Body, Line, Section, direction_of};
 use super::formats::{Format, is_format_line};
 use super::origin::Outgoing;
 
 /// What becomes of one media description.
 #[derive(Clone, Debug)]
-pub(in crate::ng) enum MediaChange {
+pub(crate) enum MediaChange {
     /// Port 0: refused, or switched off.
     Rejected,
     /// Nothing of ours: not RTP.
@@ -23,30 +23,30 @@ pub(in crate::ng) enum MediaChange {
 
 /// A media description that goes through us.
 #[derive(Clone, Debug)]
-pub(in crate::ng) struct RelayedMedia {
+pub(crate) struct RelayedMedia {
     /// What `c=` says; the zero address of its family for the hold of RFC 2543.
-    pub(in crate::ng) address: IpAddr,
+    pub(crate) address: IpAddr,
     /// Our RTP port.
-    pub(in crate::ng) port: u16,
+    pub(crate) port: u16,
     /// Our RTCP port.
-    pub(in crate::ng) rtcp_port: u16,
+    pub(crate) rtcp_port: u16,
     /// `a=rtcp-mux` is written.
-    pub(in crate::ng) rtcp_mux: bool,
+    pub(crate) rtcp_mux: bool,
     /// How `a=rtcp` is written.
-    pub(in crate::ng) rtcp: RtcpAttribute,
+    pub(crate) rtcp: RtcpAttribute,
     /// Instead of the sender's protocol.
-    pub(in crate::ng) protocol: Option<String>,
+    pub(crate) protocol: Option<String>,
     /// Instead of the sender's formats.
-    pub(in crate::ng) formats: Vec<Format>,
+    pub(crate) formats: Vec<Format>,
     /// `None` writes none.
-    pub(in crate::ng) direction: Option<Direction>,
+    pub(crate) direction: Option<Direction>,
     /// Instead of the sender's `a=ptime`.
-    pub(in crate::ng) ptime: Option<u16>,
+    pub(crate) ptime: Option<u16>,
 }
 
 /// How `a=rtcp` is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::ng) enum RtcpAttribute {
+pub(crate) enum RtcpAttribute {
     /// The port.
     #[default]
     Port,
@@ -57,7 +57,7 @@ pub(in crate::ng) enum RtcpAttribute {
 }
 
 /// Writes a description for a receiver.
-pub(in crate::ng) fn write(
+pub(crate) fn write(
     body: &Body,
     changes: &[MediaChange],
     replace: Replace,

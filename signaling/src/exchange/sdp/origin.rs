@@ -3,11 +3,11 @@
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::net::IpAddr;
 
-use super::super::options::Replace;
+use super::super::Replace;
 
 /// What one receiver has been told last.
 #[derive(Clone, Debug, Default)]
-pub(in crate::ng) struct Outgoing {
+pub(crate) struct Outgoing {
     username: Option<String>,
     session_name: Option<String>,
     address: Option<IpAddr>,

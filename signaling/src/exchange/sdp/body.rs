@@ -6,31 +6,31 @@ use engine::stream::Direction;
 
 /// A description: the session's lines and those of each media description, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::ng) struct Body {
-    pub(in crate::ng) session: Vec<Line>,
-    pub(in crate::ng) media: Vec<Section>,
+pub(crate) struct Body {
+    pub(crate) session: Vec<Line>,
+    pub(crate) media: Vec<Section>,
 }
 
 /// One line, `kind=value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::ng) struct Line {
-    pub(in crate::ng) kind: char,
-    pub(in crate::ng) value: String,
+pub(crate) struct Line {
+    pub(crate) kind: char,
+    pub(crate) value: String,
 }
 
 /// A media description: its `m=` line and the lines that follow it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::ng) struct Section {
-    pub(in crate::ng) kind: String,
-    pub(in crate::ng) port: u16,
-    pub(in crate::ng) protocol: String,
-    pub(in crate::ng) formats: Vec<String>,
-    pub(in crate::ng) lines: Vec<Line>,
+pub(crate) struct Section {
+    pub(crate) kind: String,
+    pub(crate) port: u16,
+    pub(crate) protocol: String,
+    pub(crate) formats: Vec<String>,
+    pub(crate) lines: Vec<Line>,
 }
 
 /// Why a description is not understood; the texts are those that clients know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(in crate::ng) enum BodyError {
+pub(crate) enum BodyError {
     #[error("Failed to parse SDP")]
     Syntax,
     #[error("Incomplete SDP specification")]
@@ -48,14 +48,14 @@ impl Line {
     }
 
     /// The name and value of an `a=` line.
-    pub(in crate::ng) fn attribute(&self) -> Option<(&str, &str)> {
+    pub(crate) fn attribute(&self) -> Option<(&str, &str)> {
         (self.kind == 'a').then(|| self.value.split_once(':').unwrap_or((&self.value, "")))
     }
 }
 
 impl Body {
     /// Reads a description. Line ends may be LF, empty lines are skipped.
-    pub(in crate::ng) fn parse(text: &str) -> Result<Self, BodyError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, BodyError> {
         let mut body = Self::default();
         if text.len() > MAX_BYTES {
             return Err(BodyError::Syntax);
@@ -87,14 +87,14 @@ impl Body {
     }
 
     /// The address of a media description: its own `c=`, else the session's.
-    pub(in crate::ng) fn address(&self, section: &Section) -> Result<IpAddr, BodyError> {
+    pub(crate) fn address(&self, section: &Section) -> Result<IpAddr, BodyError> {
         let own = section.lines.iter().find(|line| line.kind == 'c');
         let line = own.or_else(|| self.session.iter().find(|line| line.kind == 'c'));
         connection(&line.ok_or(BodyError::Incomplete)?.value).ok_or(BodyError::Syntax)
     }
 
     /// The direction that a media description names, or the session for all of them.
-    pub(in crate::ng) fn direction(&self, section: &Section) -> Option<Direction> {
+    pub(crate) fn direction(&self, section: &Section) -> Option<Direction> {
         direction(&section.lines).or_else(|| direction(&self.session))
     }
 }
@@ -116,18 +116,18 @@ impl Section {
     }
 
     /// Whether it is RTP, plain or not.
-    pub(in crate::ng) fn is_rtp(&self) -> bool {
+    pub(crate) fn is_rtp(&self) -> bool {
         let protocol = self.protocol.to_ascii_uppercase();
         protocol.starts_with("RTP/") || protocol.starts_with("UDP/TLS/RTP/")
     }
 
     /// Whether it is RTP without encryption.
-    pub(in crate::ng) fn is_plain_rtp(&self) -> bool {
+    pub(crate) fn is_plain_rtp(&self) -> bool {
         ["RTP/AVP", "RTP/AVPF"].iter().any(|plain| plain.eq_ignore_ascii_case(&self.protocol))
     }
 
     /// The value of an attribute; empty if it has none.
-    pub(in crate::ng) fn attribute(&self, name: &str) -> Option<&str> {
+    pub(crate) fn attribute(&self, name: &str) -> Option<&str> {
         self.lines
             .iter()
             .filter_map(Line::attribute)
@@ -136,14 +136,14 @@ impl Section {
     }
 
     /// RTP and RTCP share a port (RFC 5761), or are said to be on the same one.
-    pub(in crate::ng) fn rtcp_mux(&self) -> bool {
+    pub(crate) fn rtcp_mux(&self) -> bool {
         let same_port = self.attribute("rtcp").and_then(port_of) == Some(self.port);
         self.attribute("rtcp-mux").is_some() || same_port && self.port != 0
     }
 
     /// Where RTCP goes when RTP goes to `rtp` and they are not multiplexed: `a=rtcp` (RFC 3605), else the next
     /// port.
-    pub(in crate::ng) fn rtcp(&self, rtp: SocketAddr) -> Option<SocketAddr> {
+    pub(crate) fn rtcp(&self, rtp: SocketAddr) -> Option<SocketAddr> {
         let Some(value) = self.attribute("rtcp") else {
             return Some(SocketAddr::new(rtp.ip(), rtp.port().checked_add(1)?));
         };
@@ -185,7 +185,7 @@ pub(super) fn direction_of(name: &str) -> Option<Direction> {
 /// A datagram cannot hold more.
 const MAX_BYTES: usize = 65_535;
 /// The most `m=` lines.
-pub(in crate::ng) const MAX_MEDIA: usize = 16;
+pub(crate) const MAX_MEDIA: usize = 16;
 const MAX_FORMATS: usize = 64;
 
 #[cfg(test)]

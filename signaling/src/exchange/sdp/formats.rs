@@ -3,24 +3,24 @@
 use engine::codec::Law;
 use engine::relay::{Conversion, RelayFormat, RelayFormats};
 
-use super::super::options::CodecOptions;
+use super::super::CodecOptions;
 use super::body::{Line, Section};
 
 /// One payload type of an RTP media description.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::ng) struct Format {
-    pub(in crate::ng) payload_type: u8,
+pub(crate) struct Format {
+    pub(crate) payload_type: u8,
     name: String,
     clock_rate: u32,
     channels: u32,
     /// The `a=` lines about it, without `a=`.
-    pub(in crate::ng) attributes: Vec<String>,
+    pub(crate) attributes: Vec<String>,
 }
 
 impl Format {
     /// The formats of a media description with the attributes that name them; a payload type that is no number
     /// cannot be sent and is left out.
-    pub(in crate::ng) fn all(section: &Section) -> Vec<Self> {
+    pub(crate) fn all(section: &Section) -> Vec<Self> {
         let mut formats: Vec<Self> = Vec::with_capacity(section.formats.len());
         for payload_type in section.formats.iter().filter_map(|text| text.parse().ok()) {
             if payload_type < 128 && formats.iter().all(|known| known.payload_type != payload_type) {
@@ -55,7 +55,7 @@ impl Format {
     }
 
     /// Such as `PCMA/8000`.
-    pub(in crate::ng) fn description(&self) -> String {
+    pub(crate) fn description(&self) -> String {
         format!("{}/{}", self.name, self.clock_rate)
     }
 
@@ -100,7 +100,7 @@ impl Format {
 
 /// What an offer's codecs were and what became of them, kept for the answer.
 #[derive(Clone, Debug, Default)]
-pub(in crate::ng) struct Negotiation {
+pub(crate) struct Negotiation {
     /// As the offerer sent them.
     offered: Vec<Format>,
     /// Payload types of `offered` that the offerer may use whatever the answerer says.
@@ -109,20 +109,20 @@ pub(in crate::ng) struct Negotiation {
 
 /// What is told to one side, and what the relay does.
 #[derive(Clone, Debug, Default)]
-pub(in crate::ng) struct Sent {
+pub(crate) struct Sent {
     /// The formats, most preferred first.
-    pub(in crate::ng) formats: Vec<Format>,
+    pub(crate) formats: Vec<Format>,
     /// What the offerer may send, by the answer.
-    pub(in crate::ng) from_offerer: RelayFormats,
+    pub(crate) from_offerer: RelayFormats,
     /// What the answerer may send.
-    pub(in crate::ng) from_answerer: RelayFormats,
+    pub(crate) from_answerer: RelayFormats,
     /// Codecs that would have to be transcoded in a way that is not served.
-    pub(in crate::ng) refused: Vec<String>,
+    pub(crate) refused: Vec<String>,
 }
 
 impl Negotiation {
     /// The codecs of an offer for its receiver.
-    pub(in crate::ng) fn offer(offered: Vec<Format>, codecs: &CodecOptions) -> (Self, Sent) {
+    pub(crate) fn offer(offered: Vec<Format>, codecs: &CodecOptions) -> (Self, Sent) {
         let mut refused = Vec::new();
         let mut list = kept(&offered, codecs);
         list.retain(|format| !names(&codecs.mask, format) && !masks_all(codecs, format));
@@ -170,7 +170,7 @@ impl Negotiation {
     }
 
     /// The codecs of the answer for the offerer.
-    pub(in crate::ng) fn answer(&self, answered: &[Format], codecs: &CodecOptions) -> Sent {
+    pub(crate) fn answer(&self, answered: &[Format], codecs: &CodecOptions) -> Sent {
         let mut answered_list = kept(answered, codecs);
         for name in &codecs.offer {
             put_back(&mut answered_list, answered, name);
