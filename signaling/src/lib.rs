@@ -6,6 +6,7 @@
 pub mod access;
 pub mod api;
 pub mod apps;
+pub mod asterisk;
 pub mod call;
 pub mod config;
 pub mod event;
@@ -13,6 +14,7 @@ pub mod exchange;
 pub mod media;
 pub mod model;
 pub mod ng;
+pub mod record;
 pub mod route;
 pub mod routing;
 pub mod sdp;

@@ -12,9 +12,9 @@ use engine::stream::{Codec, StreamStatistics};
 use serde::Serialize;
 use serde_json::json;
 
-use super::ai::AiView;
 use super::routes::{Api, error};
 use crate::call::{CallSummary, milliseconds};
+use crate::record::AiView;
 
 /// A call as JSON. Absent values are `null`; times are UTC.
 #[derive(Serialize)]
@@ -24,6 +24,7 @@ struct CallView {
     call_sid: Option<String>,
     app: &'static str,
     agent: Option<String>,
+    via: &'static str,
     state: &'static str,
     from: String,
     to: String,
@@ -108,6 +109,7 @@ impl CallView {
             call_sid: summary.call_sid,
             app: summary.app,
             agent: summary.agent,
+            via: summary.via.name(),
             state: summary.state.name(),
             from: summary.from,
             to: summary.to,

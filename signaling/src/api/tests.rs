@@ -16,7 +16,9 @@ use crate::access::{AccessConfig, Gate, TokenRules, VerifyingKey, sign};
 use crate::apps::{AgentConfig, Apps, AppsConfig};
 use crate::call::{CallState, CallSummary, CallTable, HangUp};
 use crate::media::Media;
-use crate::model::{Access, Role, TenantId};
+use crate::model::{Access, Moment, Role, Tenant, TenantId};
+use crate::store::Store;
+use crate::store::testing::{self, TestStore};
 use crate::telemetry::{Phase, Readiness, Registry};
 
 pub(super) struct Server {
@@ -24,6 +26,7 @@ pub(super) struct Server {
     readiness: Arc<Readiness>,
     pub(super) calls: CallTable,
     pub(super) media: Media,
+    pub(super) store: TestStore,
 }
 
 pub(super) async fn server(connections: usize) -> Server {
@@ -36,25 +39,35 @@ pub(super) async fn server_with(connections: usize, agents: Vec<AgentConfig>) ->
     metrics.register(|out| out.counter("sidetone_test", "A test", &[], 3u64));
     let calls = CallTable::new(10);
     let media = media();
+    let store = testing::sqlite().await;
     let api = Api {
         readiness: Arc::clone(&readiness),
         metrics,
         calls: calls.clone(),
         apps: Arc::new(Apps::load(AppsConfig { agents, routes: Vec::new() }).expect("apps")),
         media: media.clone(),
+        store: (*store).clone(),
         allowed_hosts: vec!["voice.example.com".to_owned()],
-        control: control(),
+        control: control((*store).clone()).await,
     };
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = HttpListener::bind(any).await.expect("a free port");
     let http = listener.serve(connections, api.router());
-    Server { http, readiness, calls, media }
+    Server { http, readiness, calls, media, store }
 }
 
-/// Tokens are made by [`token`].
-fn control() -> Control {
+/// Tokens are made by [`token`]; there are the tenants `default`, `acme` and `other`.
+async fn control(store: Store) -> Control {
+    let mut transaction = store.begin().await.expect("a transaction");
+    for name in ["acme", "other"] {
+        let (id, now) = (TenantId(name.to_owned()), Moment::now());
+        let tenant = Tenant { id, name: name.to_owned(), active: true, created_at: now, changed_at: now };
+        transaction.add_tenant(&tenant).await.expect("added");
+    }
+    transaction.commit().await.expect("kept");
     let keys = vec![VerifyingKey::secret(SECRET).expect("long enough")];
-    Control { gate: Arc::new(Gate::new(AccessConfig { keys, ..AccessConfig::default() })) }
+    let gate = Gate::new(AccessConfig { keys, ..AccessConfig::default() }, store).expect("a gate");
+    Control { gate: Arc::new(gate) }
 }
 
 /// A token for [`server`].
@@ -86,6 +99,7 @@ async fn the_device_in_use_is_named_for_each_worker() {
 
 pub(super) fn summary() -> CallSummary {
     CallSummary {
+        identity: crate::call::Identity::default(),
         id: 0,
         call_id: "a84b4c76e66710@192.0.2.1".into(),
         call_sid: None,
@@ -93,6 +107,7 @@ pub(super) fn summary() -> CallSummary {
         to: "agent".into(),
         app: "agent",
         agent: Some("demo".into()),
+        via: crate::call::CallVia::Sip,
         state: CallState::Answered,
         since: SystemTime::now(),
         answered: None,
@@ -100,6 +115,7 @@ pub(super) fn summary() -> CallSummary {
         remote_sip: "192.0.2.1:5060".parse().expect("an address"),
         remote_rtp: None,
         local_rtp: None,
+        gathered: None,
     }
 }
 

@@ -14,7 +14,7 @@ use super::counters::{CommandCounters, NgCounters};
 use super::options::Options;
 use super::responder::Responder;
 use super::value::{Dictionary, Value};
-use crate::call::{CallContext, CallState, CallSummary, CallTable};
+use crate::call::{CallContext, CallState, CallSummary, CallTable, CallVia, Identity};
 use crate::exchange::Relaying;
 
 /// What all calls share.
@@ -140,12 +140,14 @@ fn summary(call_id: &str, job: &Job) -> CallSummary {
     let tag = |tag: &Option<String>| tag.clone().unwrap_or_default();
     CallSummary {
         id: 0,
+        identity: Identity::default(),
         call_id: call_id.to_owned(),
         call_sid: None,
         from: tag(&job.options.from_tag),
         to: tag(&job.options.to_tag),
         app: "relay",
         agent: None,
+        via: CallVia::Ng,
         state: CallState::Ringing,
         since: SystemTime::now(),
         answered: None,
@@ -153,6 +155,7 @@ fn summary(call_id: &str, job: &Job) -> CallSummary {
         remote_sip: job.responder.source(),
         remote_rtp: None,
         local_rtp: None,
+        gathered: None,
     }
 }
 

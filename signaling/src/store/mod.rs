@@ -15,16 +15,24 @@
 //! With SQLite there is one writer at a time, who waits for nobody but writers before it; readers never wait. Keep
 //! transactions short, and never wait for anything else while one is open.
 
+mod audit;
 mod deliveries;
 mod error;
+mod idempotency;
+mod insert;
+mod keys;
 mod open;
 mod outbox;
+mod records;
+mod retention;
 mod routing;
 mod row;
 mod seal;
+mod tenants;
 #[cfg(test)]
 pub(crate) mod testing;
 mod transaction;
+mod trunks;
 mod value;
 mod webhooks;
 
@@ -34,14 +42,20 @@ use std::time::Duration;
 use sqlx::SqlSafeStr;
 use tokio::time::timeout;
 
+pub use audit::AuditFilter;
 pub use deliveries::{Claimed, Outcome};
 pub use error::StoreError;
+pub use idempotency::{KeptAnswer, KeyedRequest, Known};
+pub use keys::KeptKey;
 pub use open::StoreConfig;
 pub use outbox::{Backlog, PlacedEvent, committed};
+pub use records::{RecordChange, RecordCursor, RecordFilter};
+pub use retention::{Deleted, RetentionConfig};
 pub use routing::TenantRouting;
 pub use row::{Column, Row};
 pub use seal::{SecretKey, SecretKeyError};
 pub use transaction::Transaction;
+pub use trunks::{KeptState, OpenTrunk};
 pub use value::{Bind, Value, Values, json};
 pub use webhooks::WebhookChange;
 

@@ -5,7 +5,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 
 use super::*;
-use crate::call::{CallConfig, CallContext, CallSummary};
+use crate::call::{CallConfig, CallContext, CallSummary, CallVia, Identity};
 use crate::exchange::Slot;
 use crate::media::{Media, MediaRelay};
 
@@ -18,12 +18,14 @@ fn context() -> Arc<CallContext> {
 fn summary() -> CallSummary {
     CallSummary {
         id: 0,
+        identity: Identity::default(),
         call_id: "one".to_owned(),
         call_sid: None,
         from: String::new(),
         to: String::new(),
         app: "relay",
         agent: None,
+        via: CallVia::Ng,
         state: CallState::Ringing,
         since: SystemTime::now(),
         answered: None,
@@ -31,6 +33,7 @@ fn summary() -> CallSummary {
         remote_sip: ([127, 0, 0, 1], 5060).into(),
         remote_rtp: None,
         local_rtp: None,
+        gathered: None,
     }
 }
 
