@@ -14,6 +14,7 @@ use super::asterisk;
 use super::choices::{Codec, Simd, Source};
 use super::environment::SECRET_KEY;
 use super::error::ConfigError;
+use super::events;
 use super::load::Loaded;
 use super::sections::{Config, Http, Log};
 use super::{media, registration, routes};
@@ -21,6 +22,7 @@ use crate::access::AccessConfig;
 use crate::apps::{AgentConfig, AppsConfig};
 use crate::asterisk::AsteriskConfig;
 use crate::call::CallConfig;
+use crate::event::EventsConfig;
 use crate::ng::NgConfig;
 use crate::sip::{SipConfig, SipLimits};
 use crate::store::{RetentionConfig, StoreConfig};
@@ -62,6 +64,8 @@ pub struct Plan {
     pub retention: RetentionConfig,
     /// Bytes of call records that may wait while the store does not take them.
     pub spool_bytes: u64,
+    /// For the delivery of events.
+    pub events: EventsConfig,
     /// How long running calls may go on after SIGTERM.
     pub drain_timeout: Duration,
     /// Logs.
@@ -109,6 +113,7 @@ pub fn plan(loaded: &Loaded, environment: &[(String, String)]) -> Result<Plan, C
     if config.store.spool_mib == 0 {
         check.error("store.spool_mib", "store.spool_mib: must be at least 1");
     }
+    let events = events::plan(&mut check);
     let access = access::plan(&mut check, environment);
     let agents = agents::plan(&mut check, environment);
     let apps = routes::plan(&mut check, agents);
@@ -129,6 +134,7 @@ pub fn plan(loaded: &Loaded, environment: &[(String, String)]) -> Result<Plan, C
             delete_delay: config.ng.delete_delay.0,
         },
         access,
+        events,
         asterisk,
         http: config.http.clone(),
         store: store_config(config, environment),
