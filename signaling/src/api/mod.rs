@@ -21,6 +21,9 @@ mod control;
 mod device;
 mod document;
 mod door;
+mod events;
+#[cfg(test)]
+mod events_tests;
 mod extract;
 mod host;
 mod idempotency;
@@ -34,6 +37,7 @@ mod streams;
 #[cfg(test)]
 mod streams_tests;
 mod tenants;
+mod webhooks;
 
 #[cfg(test)]
 mod calls_resource_tests;

@@ -15,6 +15,7 @@ use super::*;
 use crate::access::{AccessConfig, Gate, TokenRules, VerifyingKey, sign};
 use crate::apps::{AgentConfig, Apps, AppsConfig};
 use crate::call::{CallState, CallSummary, CallTable, HangUp};
+use crate::event::{Events, EventsConfig, Reach, SenderConfig};
 use crate::media::Media;
 use crate::model::{Access, Moment, Role, Tenant, TenantId};
 use crate::store::Store;
@@ -27,6 +28,13 @@ pub(super) struct Server {
     pub(super) calls: CallTable,
     pub(super) media: Media,
     pub(super) store: TestStore,
+    pub(super) events: Events,
+}
+
+impl Server {
+    pub(super) fn address(&self) -> SocketAddr {
+        self.http.local_addr()
+    }
 }
 
 pub(super) async fn server(connections: usize) -> Server {
@@ -40,6 +48,8 @@ pub(super) async fn server_with(connections: usize, agents: Vec<AgentConfig>) ->
     let calls = CallTable::new(10);
     let media = media();
     let store = testing::sqlite().await;
+    let control = control((*store).clone()).await;
+    let events = control.events.clone();
     let api = Api {
         readiness: Arc::clone(&readiness),
         metrics,
@@ -48,12 +58,12 @@ pub(super) async fn server_with(connections: usize, agents: Vec<AgentConfig>) ->
         media: media.clone(),
         store: (*store).clone(),
         allowed_hosts: vec!["voice.example.com".to_owned()],
-        control: control((*store).clone()).await,
+        control,
     };
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = HttpListener::bind(any).await.expect("a free port");
     let http = listener.serve(connections, api.router());
-    Server { http, readiness, calls, media, store }
+    Server { http, readiness, calls, media, store, events }
 }
 
 /// Tokens are made by [`token`]; there are the tenants `default`, `acme` and `other`.
@@ -66,8 +76,11 @@ async fn control(store: Store) -> Control {
     }
     transaction.commit().await.expect("kept");
     let keys = vec![VerifyingKey::secret(SECRET).expect("long enough")];
-    let gate = Gate::new(AccessConfig { keys, ..AccessConfig::default() }, store).expect("a gate");
-    Control { gate: Arc::new(gate) }
+    let gate = Gate::new(AccessConfig { keys, ..AccessConfig::default() }, store.clone()).expect("a gate");
+    let reach = Reach::new(vec!["127.0.0.1/32".parse().expect("a network")]);
+    let sender = SenderConfig { reach, ..EventsConfig::default().sender };
+    let events = Events::start(store, EventsConfig { sender, ..EventsConfig::default() }).expect("started");
+    Control { gate: Arc::new(gate), events }
 }
 
 /// A token for [`server`].
