@@ -36,6 +36,8 @@ mod streams_tests;
 mod tenants;
 
 #[cfg(test)]
+mod access_tests;
+#[cfg(test)]
 mod calls_resource_tests;
 #[cfg(test)]
 mod tests;
