@@ -10,7 +10,7 @@ use engine::stream;
 use tracing::{debug, warn};
 
 use super::AppConfig;
-use super::agent::{Agent, call_sid};
+use super::agent::{About, Agent, call_sid};
 use super::load::Apps;
 use super::talk::Talk;
 use crate::call::{
@@ -87,8 +87,10 @@ pub(super) async fn prepare(
         Some(Law::A) => AudioFormat::PCMA,
         Some(Law::Mu) | None => AudioFormat::PCMU,
     };
+    let header = |name: &str| info.header(name);
+    let about = About { call_id: &info.call_id, from: &info.from, to: &info.request_uri, header: &header };
     tokio::select! {
-        program = ring_until(context, incoming, program(context, apps, app, &info, line)) => {
+        program = ring_until(context, incoming, program(context, apps, app, &about, line)) => {
             program.map(|program| (entry, leg, sdp, program))
         }
         () = cancelled => Err(NotAnswered::GivenUp(CallError::Cancelled)),
@@ -119,7 +121,7 @@ fn summary(context: &CallContext, info: &InviteInfo, app: &AppConfig, is_app_nam
         since: SystemTime::now(),
         answered: None,
         codec: None,
-        remote_sip: info.remote,
+        remote_sip: Some(info.remote),
         remote_rtp: None,
         local_rtp: None,
         gathered: None,
@@ -182,11 +184,11 @@ fn rings_with_sdp(incoming: &IncomingCall) -> bool {
 }
 
 /// Gets ready what the call will run.
-async fn program(
+pub(super) async fn program(
     context: &CallContext,
     apps: &Apps,
     app: &AppConfig,
-    info: &InviteInfo,
+    about: &About<'_>,
     line: AudioFormat,
 ) -> Result<Program, NotAnswered> {
     let missing = || NotAnswered::Rejected(Rejection::new(500));
@@ -199,21 +201,23 @@ async fn program(
         AppConfig::Reject(reject) => Err(NotAnswered::Rejected(Rejection::new(reject.status))),
         AppConfig::Agent(name) => {
             let agent = apps.agent(name).ok_or_else(missing)?;
-            connect(context, agent, apps.fallbacks(agent), info, line).await
+            connect(context, agent, apps.fallbacks(agent), about, line, &[]).await
         }
     }
 }
 
 /// Connects the agent, or else the first of `fallbacks` that can be reached.
-async fn connect(
+pub(super) async fn connect(
     context: &CallContext,
     agent: &Arc<Agent>,
     fallbacks: Vec<Arc<Agent>>,
-    info: &InviteInfo,
+    about: &About<'_>,
     line: AudioFormat,
+    parameters: &[(String, String)],
 ) -> Result<Program, NotAnswered> {
-    let meta = agent.meta(info, &fallbacks);
-    let config = AiConfig { line, ..agent.ai_config(&context.config, &meta, &fallbacks) };
+    let meta = agent.meta(about, &fallbacks);
+    let mut config = AiConfig { line, ..agent.ai_config(&context.config, &meta, &fallbacks) };
+    config.custom_parameters.extend(parameters.iter().cloned());
     let error = match context.media.connect_ai(config, meta).await {
         Ok((app, session)) => {
             let talk = Box::new(Talk::new(Arc::clone(agent), fallbacks, session));

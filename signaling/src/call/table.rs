@@ -110,8 +110,8 @@ pub struct CallSummary {
     pub answered: Option<SystemTime>,
     /// What we send.
     pub codec: Option<Codec>,
-    /// Where the signalling comes from.
-    pub remote_sip: SocketAddr,
+    /// Where the signalling comes from; not known before a call of ours is answered.
+    pub remote_sip: Option<SocketAddr>,
     /// Where our media goes.
     pub remote_rtp: Option<SocketAddr>,
     /// Where media is received.
@@ -357,7 +357,7 @@ mod tests {
             since: SystemTime::UNIX_EPOCH,
             answered: None,
             codec: None,
-            remote_sip: "192.0.2.1:5060".parse().expect("an address"),
+            remote_sip: "192.0.2.1:5060".parse().ok(),
             remote_rtp: None,
             local_rtp: None,
             gathered: None,
