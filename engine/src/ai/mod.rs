@@ -1,5 +1,6 @@
 //! AI streams: the rings between a worker and a WebSocket, the pump that serves them, and the dialects.
 
+mod allowance;
 mod backend;
 mod barge_in;
 mod budget;
@@ -30,6 +31,7 @@ mod report;
 mod runtime;
 mod session;
 mod shared;
+mod socket_line;
 mod supervisor;
 pub mod tap;
 mod uplink;
@@ -45,3 +47,6 @@ pub use port::{AiPort, PortConfig};
 pub use report::{AudioBlock, FromWorker};
 pub use runtime::AiRuntime;
 pub use session::{AiEnd, AiEvent, AiFailure, AiNotice, AiRequest, AiSession, CommandError};
+pub use socket_line::{
+    LineApp, LineConfig, LineCounters, LineEnd, LineError, LineEvent, LineFigures, SocketLine,
+};

@@ -369,5 +369,4 @@ fn password(text: &str) -> Result<(), String> {
 }
 
 #[cfg(test)]
-#[path = "settings_tests.rs"]
 mod tests;

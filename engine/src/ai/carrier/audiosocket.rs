@@ -1,4 +1,4 @@
-//! TCP with the frames of Asterisk's AudioSocket, as the side that dials: type, length (big endian), payload.
+//! TCP with the frames of Asterisk's AudioSocket, either side: type, length (big endian), payload.
 
 use std::io;
 use std::pin::Pin;
@@ -55,6 +55,11 @@ impl AudioSocket {
             closing: false,
             ended: false,
         })
+    }
+
+    /// The connection, before anything was read or written.
+    pub(in super::super) fn into_tcp(self) -> TcpStream {
+        self.tcp
     }
 
     pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CarrierError>> {
