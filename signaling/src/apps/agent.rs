@@ -28,6 +28,11 @@ pub(super) struct About<'a> {
 }
 
 impl Agent {
+    /// One that has no recordings.
+    pub(super) fn bare(config: AgentConfig) -> Self {
+        Self { settings: Arc::new(config.settings.clone()), config, fallback: None, reconnect: None }
+    }
+
     /// How to reach the backend for one call.
     pub(super) fn ai_config(&self, calls: &CallConfig, meta: &CallMeta, fallbacks: &[Arc<Self>]) -> AiConfig {
         let agent = &self.config;

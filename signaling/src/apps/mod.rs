@@ -11,6 +11,7 @@ mod control;
 mod demo;
 mod keys;
 mod load;
+mod outbound;
 mod prepare;
 mod service;
 mod talk;
@@ -18,6 +19,9 @@ mod talk;
 pub use agent_config::{AgentConfig, OnClose, ReconnectConfig, ToolAction, ToolConfig};
 pub use demo::DemoAgent;
 pub use load::{Apps, AppsError};
+pub use outbound::{
+    Batch, BatchProgress, BatchState, Batches, Directory, Ended, Originate, OriginateError, Outbound, Recent, Wish,
+};
 pub use service::serve;
 
 pub use crate::call::CallConfig;

@@ -90,7 +90,7 @@ pub(super) async fn prepare(
     let header = |name: &str| info.header(name);
     let about = About { call_id: &info.call_id, from: &info.from, to: &info.request_uri, header: &header };
     tokio::select! {
-        program = ring_until(context, incoming, program(context, apps, app, &about, line)) => {
+        program = ring_until(context, incoming, program(context, apps, app, &about, line, &[])) => {
             program.map(|program| (entry, leg, sdp, program))
         }
         () = cancelled => Err(NotAnswered::GivenUp(CallError::Cancelled)),
@@ -190,6 +190,7 @@ pub(super) async fn program(
     app: &AppConfig,
     about: &About<'_>,
     line: AudioFormat,
+    parameters: &[(String, String)],
 ) -> Result<Program, NotAnswered> {
     let missing = || NotAnswered::Rejected(Rejection::new(500));
     match app {
@@ -201,7 +202,7 @@ pub(super) async fn program(
         AppConfig::Reject(reject) => Err(NotAnswered::Rejected(Rejection::new(reject.status))),
         AppConfig::Agent(name) => {
             let agent = apps.agent(name).ok_or_else(missing)?;
-            connect(context, agent, apps.fallbacks(agent), about, line, &[]).await
+            connect(context, agent, apps.fallbacks(agent), about, line, parameters).await
         }
     }
 }

@@ -288,6 +288,11 @@ impl CallEntry {
         self.id
     }
 
+    /// What the call is known by outside of this process.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        self.shared.lock().live.get(&self.id).map(|entry| entry.summary.identity.clone())
+    }
+
     /// Changes what is told about the call.
     pub(crate) fn update(&self, change: impl FnOnce(&mut CallSummary)) {
         if let Some(entry) = self.shared.lock().live.get_mut(&self.id) {

@@ -3,13 +3,14 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, select_all};
 use tokio::time::{Instant, sleep_until};
 
-use crate::model::{Attempt, FailureClass, Moment, TenantId};
+use crate::model::{Attempt, FailureClass, Moment, TenantId, Trunk};
 use crate::sip::{
     Address, ByeReason, Credentials, DialError, Failure, Headers, OutgoingCall, OutgoingInvite, Progress, Session,
     SipHandle, Target,
@@ -75,18 +76,8 @@ pub(crate) enum Step {
 pub(crate) struct Wanted {
     /// The host that the call goes to.
     pub(crate) host: String,
-    /// The codecs that the trunk wants, best first; ours if there are none.
-    pub(crate) codecs: Vec<String>,
     /// The trunk.
-    pub(crate) trunk: Option<TrunkFigures>,
-}
-
-/// What records say of a trunk.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct TrunkFigures {
-    pub(crate) trunk_id: String,
-    pub(crate) provider: String,
-    pub(crate) cost_per_minute: f64,
+    pub(crate) trunk: Option<Arc<Trunk>>,
 }
 
 /// Who answered.
@@ -116,7 +107,7 @@ struct Ready {
     from: Address,
     credentials: Option<Credentials>,
     contact_user: Option<String>,
-    admission: Option<Admission>,
+    trunk: Option<(Arc<Trunk>, Admission)>,
 }
 
 /// An INVITE on its way.
@@ -197,7 +188,7 @@ impl Dialing {
                     name: ready.name,
                     started_at,
                     call,
-                    admission: ready.admission,
+                    admission: ready.trunk.map(|(_, admission)| admission),
                     setup_due: Some(Instant::now() + self.plan.setup_timeout),
                 }),
                 Err(error) => {
@@ -237,8 +228,8 @@ impl Dialing {
         match way {
             Way::Direct(direct) => {
                 let Direct { name, target, request_user, from, credentials, contact_user } = *direct;
-                let admission = None;
-                self.ready.push(Ready { name, target, request_user, from, credentials, contact_user, admission });
+                let trunk = None;
+                self.ready.push(Ready { name, target, request_user, from, credentials, contact_user, trunk });
             }
             Way::Trunk { trunk_id, number, from } => {
                 let way = self.trunks.as_ref().map(|trunks| trunks.way(&self.plan.tenant, &trunk_id, &from));
@@ -250,7 +241,7 @@ impl Dialing {
                         from: way.from,
                         credentials: way.credentials,
                         contact_user: Some(way.contact_user),
-                        admission: Some(way.admission),
+                        trunk: Some((way.trunk, way.admission)),
                     }),
                     Some(Err(error)) => {
                         let failed = Unanswered::local(503, FailureClass::Unreachable, error.to_string());
@@ -268,19 +259,8 @@ impl Dialing {
     /// The offer that the group wants that is next, if there is one.
     fn wanted(&self) -> Option<Wanted> {
         let ready = self.ready.first()?;
-        let trunk = ready.admission.is_some().then(|| self.trunk(&ready.name)).flatten();
-        let (codecs, trunk) = trunk.map_or((Vec::new(), None), |(codecs, trunk)| (codecs, Some(trunk)));
-        Some(Wanted { host: ready.target.host(), codecs, trunk })
-    }
-
-    fn trunk(&self, trunk_id: &str) -> Option<(Vec<String>, TrunkFigures)> {
-        let trunk = self.trunks.as_ref()?.trunk(&self.plan.tenant, trunk_id)?;
-        let figures = TrunkFigures {
-            trunk_id: trunk.trunk_id.clone(),
-            provider: trunk.provider.clone(),
-            cost_per_minute: trunk.cost_per_minute,
-        };
-        Some((trunk.preferred_codecs.clone(), figures))
+        let trunk = ready.trunk.as_ref().map(|(trunk, _)| Arc::clone(trunk));
+        Some(Wanted { host: ready.target.host(), trunk })
     }
 
     async fn running_next(&mut self) -> Option<Step> {
