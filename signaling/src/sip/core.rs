@@ -17,6 +17,7 @@ use super::counters::SipCounters;
 use super::dialog::{Dialog, DialogId};
 use super::incoming::IncomingCall;
 use super::message::{Content, Malformed, Message, Unparsable, parse, session_description};
+use super::outgoing::DialError;
 use super::task::{self, NewCall, ToCall};
 use super::transaction::{Key, Transactions, key_of, to_bought};
 use super::transport::{Flow, Handle, TcpConnections, TcpContext};
@@ -56,6 +57,10 @@ struct Calls {
     dialogs: HashMap<DialogId, KnownCall>,
     /// INVITEs that began a call, to notice the same one by another way (RFC 3261 8.2.2.2).
     invites: HashMap<(String, String, u32), Key>,
+    /// INVITEs of ours on their way, by branch.
+    outgoing: HashMap<String, mpsc::Sender<Message>>,
+    /// Calls of ours without an answer.
+    dialling: usize,
 }
 
 impl Core {
@@ -112,27 +117,64 @@ impl Core {
     }
 
     pub(super) fn call_count(&self) -> usize {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner).dialogs.len()
+        self.lock_calls().dialogs.len()
     }
 
-    pub(super) fn forget_call(&self, id: &DialogId, invite: &(String, String, u32)) {
-        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn forget_call(&self, id: &DialogId, invite: Option<&(String, String, u32)>) {
+        let mut calls = self.lock_calls();
         calls.dialogs.remove(id);
-        calls.invites.remove(invite);
+        if let Some(invite) = invite {
+            calls.invites.remove(invite);
+        }
+    }
+
+    /// Requests in a dialog that our INVITE began go to this mailbox from now on.
+    pub(super) fn know_dialog(&self, id: DialogId, mailbox: mpsc::Sender<ToCall>) {
+        let allowance = Bucket::new(Instant::now(), REQUEST_BURST);
+        self.lock_calls().dialogs.insert(id, KnownCall { mailbox, allowance });
+    }
+
+    /// Responses to the INVITE with this branch go to this queue, until [`Self::forget_invite`].
+    pub(super) fn know_invite(&self, branch: String, responses: mpsc::Sender<Message>) {
+        self.lock_calls().outgoing.insert(branch, responses);
+    }
+
+    pub(super) fn forget_invite(&self, branch: &str) {
+        self.lock_calls().outgoing.remove(branch);
+    }
+
+    /// Says whether a call of ours may begin, and takes its place until [`Self::end_dialling`].
+    pub(super) fn begin_dialling(&self) -> Result<(), DialError> {
+        if self.draining.load(Ordering::Relaxed) || self.ending.is_cancelled() {
+            return Err(DialError::Draining);
+        }
+        let limits = &self.config.limits;
+        let transactions = self.transactions.count() >= limits.transactions;
+        let mut calls = self.lock_calls();
+        if transactions || calls.dialogs.len() + calls.dialling >= limits.calls {
+            self.counters.outgoing_refused.increment();
+            return Err(DialError::Overloaded);
+        }
+        calls.dialling += 1;
+        Ok(())
+    }
+
+    pub(super) fn end_dialling(&self) {
+        let mut calls = self.lock_calls();
+        calls.dialling = calls.dialling.saturating_sub(1);
+    }
+
+    fn lock_calls(&self) -> MutexGuard<'_, Calls> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn call_of(&self, id: &DialogId) -> Option<mpsc::Sender<ToCall>> {
-        self.calls
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .dialogs
-            .get(id)
-            .map(|known| known.mailbox.clone())
+        self.lock_calls().dialogs.get(id).map(|known| known.mailbox.clone())
     }
 
     /// The call of a request, and whether its peer has not asked for too much of late.
     fn call_to_ask(&self, id: &DialogId) -> Option<(mpsc::Sender<ToCall>, bool)> {
-        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut calls = self.lock_calls();
         let known = calls.dialogs.get_mut(id)?;
         let allowed = known.allowance.take(Instant::now(), REQUESTS_PER_SECOND, REQUEST_BURST);
         Some((known.mailbox.clone(), allowed))
@@ -208,6 +250,10 @@ impl Core {
     }
 
     async fn handle_response(&self, flow: &Flow, message: Message) {
+        if self.handle_invite_response(&message) {
+            self.counters.received_responses.increment();
+            return;
+        }
         let bought = to_bought(&message);
         match bought.as_ref().and_then(key_of) {
             Some(key) if self.transactions.knows(&key) => {
@@ -220,14 +266,35 @@ impl Core {
             _ if message.status() / 100 == 2
                 && message.cseq().is_some_and(|(_, method)| method == "INVITE") =>
             {
-                let call = DialogId::of_response(&message).and_then(|id| self.call_of(&id));
-                match call {
-                    Some(call) => drop(call.try_send(ToCall::RepeatedAnswer(message))),
-                    None => self.counters.stray_responses.increment(),
+                if !self.repeat_answer(message) {
+                    self.counters.stray_responses.increment();
                 }
             }
             _ => self.counters.stray_responses.increment(),
         }
+    }
+
+    /// A 2xx came again; `false` when its call is not known.
+    pub(super) fn repeat_answer(&self, response: Message) -> bool {
+        let call = DialogId::of_response(&response).and_then(|id| self.call_of(&id));
+        let Some(call) = call else { return false };
+        // A call that does not get to reading it gets the next one.
+        let _ = call.try_send(ToCall::RepeatedAnswer(response));
+        true
+    }
+
+    /// Whether it is an answer to an INVITE of a call of ours. A peer that sends more provisional responses than are read
+    /// loses them; there is always room for the final one.
+    fn handle_invite_response(&self, response: &Message) -> bool {
+        let Some((_, "INVITE")) = response.cseq() else { return false };
+        let Some(via) = response.top_via() else { return false };
+        let queue = via.branch().and_then(|branch| self.lock_calls().outgoing.get(branch).cloned());
+        let Some(queue) = queue else { return false };
+        let provisional = response.status() < 200;
+        if provisional && queue.capacity() <= FINAL_PLACES || queue.try_send(response.clone()).is_err() {
+            self.counters.provisionals_dropped.increment();
+        }
+        true
     }
 
     async fn handle_request(self: &Arc<Self>, flow: &Flow, mut request: Message) {
@@ -363,7 +430,7 @@ impl Core {
             invite.cseq().map_or(0, |(number, _)| number),
         );
         let merged = {
-            let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+            let calls = self.lock_calls();
             calls.invites.get(&identity).is_some_and(|known| *known != key)
         };
         if merged {
@@ -388,7 +455,7 @@ impl Core {
         let transaction = self.transactions.new_server(key.clone(), bought, flow);
         let (to_call, mailbox) = mpsc::channel(64);
         {
-            let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut calls = self.lock_calls();
             let allowance = Bucket::new(Instant::now(), REQUEST_BURST);
             calls.dialogs.insert(dialog.id.clone(), KnownCall { mailbox: to_call.clone(), allowance });
             calls.invites.insert(identity.clone(), key.clone());
@@ -437,3 +504,5 @@ const REQUESTS_PER_SECOND: f64 = 10.0;
 const REQUEST_BURST: f64 = 100.0;
 /// What a message may have without counting as large.
 const ORDINARY_BYTES: usize = 4096;
+/// Places for final responses in the queue of an INVITE of ours.
+const FINAL_PLACES: usize = 8;

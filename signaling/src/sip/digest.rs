@@ -41,6 +41,110 @@ pub(super) struct Challenge {
     proxy: bool,
 }
 
+/// Why a challenge cannot be answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unanswerable {
+    /// No digest that we know, or more questions than anybody asks.
+    NotUnderstood,
+    /// We have no password.
+    NoCredentials,
+    /// The password is for another realm than this one.
+    OtherRealm(String),
+    /// The answer was wrong.
+    Refused,
+}
+
+impl Unanswerable {
+    /// For people.
+    pub(super) fn text(&self) -> String {
+        match self {
+            Self::NotUnderstood => "asks for a proof in a way that is not understood".to_owned(),
+            Self::NoCredentials => "asks for a password and there is none".to_owned(),
+            Self::OtherRealm(realm) => {
+                format!(
+                    "asks for realm \"{}\", which the password is not for",
+                    super::message::one_line(realm)
+                )
+            }
+            Self::Refused => "did not accept the password".to_owned(),
+        }
+    }
+}
+
+/// What was asked of one of our calls so far, by servers and proxies, and our answers.
+#[derive(Debug)]
+pub(super) struct Authorization {
+    credentials: Option<Credentials>,
+    questions: Vec<Question>,
+}
+
+#[derive(Debug)]
+struct Question {
+    challenge: Challenge,
+    /// Requests that were answered with its nonce.
+    count: u32,
+}
+
+impl Authorization {
+    pub(super) fn new(credentials: Option<Credentials>) -> Self {
+        Self { credentials, questions: Vec::new() }
+    }
+
+    /// Takes the question of a 401 or 407 to `request`. The same realm may ask again only for a nonce that was too old.
+    pub(super) fn handle_challenge(
+        &mut self,
+        request: &Message,
+        response: &Message,
+    ) -> Result<(), Unanswerable> {
+        let challenge = Challenge::of(response).ok_or(Unanswerable::NotUnderstood)?;
+        let credentials = self.credentials.as_ref().ok_or(Unanswerable::NoCredentials)?;
+        if credentials.realm.as_ref().is_some_and(|realm| *realm != challenge.realm) {
+            return Err(Unanswerable::OtherRealm(challenge.realm));
+        }
+        let same = |question: &&mut Question| {
+            question.challenge.realm == challenge.realm && question.challenge.proxy == challenge.proxy
+        };
+        let room = self.questions.len() < MOST_QUESTIONS;
+        match self.questions.iter_mut().find(same) {
+            Some(question) => {
+                // An answer of an earlier request may be too old for the server without its saying so.
+                let tried = request.header(challenge.field()).is_some_and(|value| {
+                    value.contains(&format!("nonce={}", quoted(&question.challenge.nonce)))
+                });
+                if tried && (!challenge.stale || question.challenge.nonce == challenge.nonce) {
+                    return Err(Unanswerable::Refused);
+                }
+                *question = Question { challenge, count: 0 };
+            }
+            None if !room => return Err(Unanswerable::NotUnderstood),
+            None => self.questions.push(Question { challenge, count: 0 }),
+        }
+        Ok(())
+    }
+
+    /// Answers all that was asked. `cnonce` is a fresh random word.
+    pub(super) fn authorize(&mut self, request: &mut Message, cnonce: &str) {
+        let Some(credentials) = &self.credentials else { return };
+        request
+            .headers
+            .retain(|field| !["Authorization", "Proxy-Authorization"].contains(&field.name.as_str()));
+        for question in &mut self.questions {
+            question.count = question.count.saturating_add(1);
+            let (name, value) = question.challenge.answer(
+                credentials,
+                request.method(),
+                request.uri(),
+                question.count,
+                cnonce,
+            );
+            request.push(name, value);
+        }
+    }
+}
+
+/// Proxies on the way, each with a realm of its own, and the server.
+const MOST_QUESTIONS: usize = 4;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Algorithm {
     Md5,
@@ -128,7 +232,11 @@ impl Challenge {
         if let Some(opaque) = &self.opaque {
             value.push_str(&format!(", opaque={}", quoted(opaque)));
         }
-        (if self.proxy { "Proxy-Authorization" } else { "Authorization" }, value)
+        (self.field(), value)
+    }
+
+    fn field(&self) -> &'static str {
+        if self.proxy { "Proxy-Authorization" } else { "Authorization" }
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::core::{Core, random_token};
 use super::incoming::Transport;
 use super::message::{Message, SIP_VERSION, Uri, bracketed};
+use super::target::Target;
 use super::transport::{Flow, connect};
 
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -27,6 +28,7 @@ impl Core {
         let transport = match flow.transport {
             Transport::Udp => "",
             Transport::Tcp => ";transport=tcp",
+            Transport::Tls => ";transport=tls",
         };
         format!("<sip:{user}{}{transport}>", self.sent_by(flow))
     }
@@ -36,6 +38,7 @@ impl Core {
         let transport = match flow.transport {
             Transport::Udp => "UDP",
             Transport::Tcp => "TCP",
+            Transport::Tls => "TLS",
         };
         let branch = random_token();
         let via = format!("{SIP_VERSION}/{transport} {};branch=z9hG4bK{branch};rport", self.sent_by(flow));
@@ -59,7 +62,7 @@ impl Core {
         proven: bool,
     ) -> Option<Flow> {
         let stands = from.is_open();
-        if stands && (!proven || from.transport == Transport::Tcp) {
+        if stands && (!proven || from.transport.is_stream()) {
             return Some(from.clone());
         }
         let fallback = stands.then(|| from.clone());
@@ -78,7 +81,51 @@ impl Core {
     }
 }
 
+/// One address of a target, and how it is spoken to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Hop {
+    pub(super) address: SocketAddr,
+    pub(super) transport: Transport,
+    /// The name that a certificate has to be for.
+    pub(super) name: String,
+}
+
 impl Core {
+    /// Where requests to a target may go, best first.
+    pub(super) async fn hops(&self, target: &Target) -> Vec<Hop> {
+        if let Some((address, transport)) = target.fixed() {
+            return vec![Hop { address, transport, name: target.host() }];
+        }
+        let Some((uri, transport)) = target.next_hop() else { return Vec::new() };
+        let transport = transport.unwrap_or(Transport::Udp);
+        let mut hops = Vec::new();
+        for way in self.ways() {
+            if let Some(address) = resolve(&uri, way.local.is_ipv6()).await {
+                hops.push(Hop { address, transport, name: uri.host.clone() });
+            }
+        }
+        hops
+    }
+
+    /// The way to an address: one of our own sockets, or a connection.
+    pub(super) async fn flow_of(self: &Arc<Self>, hop: &Hop) -> Option<Flow> {
+        let address = hop.address;
+        if !is_unicast(address.ip()) {
+            return None;
+        }
+        // From loopback the kernel sends to loopback only.
+        let leads = |way: &&Flow| {
+            way.local.is_ipv6() == address.is_ipv6()
+                && (!way.local.ip().is_loopback() || address.ip().is_loopback())
+        };
+        let way = self.ways().iter().find(leads)?;
+        match hop.transport {
+            Transport::Udp => Some(way.towards(address)),
+            Transport::Tcp => connect(address, &self.tcp_context()).await,
+            Transport::Tls => None,
+        }
+    }
+
     /// A flow from one of our own sockets to a server that no call has come from.
     pub(super) async fn flow_to(self: &Arc<Self>, server: &Uri) -> Option<Flow> {
         let wants_tcp = server.param("transport").is_some_and(|name| name.eq_ignore_ascii_case("tcp"));

@@ -128,7 +128,7 @@ impl ServerTransaction {
             }
             let _ = report.send(wrap(InviteReport::Ended)).await;
         });
-        InviteServer { sender, key, last_status: 0 }
+        InviteServer { running: Some((sender, key)), last_status: 0 }
     }
 }
 
@@ -143,12 +143,16 @@ pub(super) enum InviteReport {
 
 /// The answering end of a running INVITE server transaction.
 pub(super) struct InviteServer {
-    sender: TransactionEventSender,
-    key: Key,
+    running: Option<(TransactionEventSender, Key)>,
     last_status: u16,
 }
 
 impl InviteServer {
+    /// That of a call of ours, whose peer has sent no INVITE yet: over and answered.
+    pub(super) fn none() -> Self {
+        Self { running: None, last_status: 200 }
+    }
+
     pub(super) fn respond(&mut self, response: &Message) {
         if self.is_final() {
             return;
@@ -156,7 +160,9 @@ impl InviteServer {
         if let Some(SipMessage::Response(message)) = to_bought(response) {
             self.last_status = response.status();
             // A closed channel means that the transaction is over, which leaves nothing to answer.
-            let _ = self.sender.send(TransactionEvent::Respond(message));
+            if let Some((sender, _)) = &self.running {
+                let _ = sender.send(TransactionEvent::Respond(message));
+            }
         }
     }
 
@@ -166,7 +172,9 @@ impl InviteServer {
 
     /// Stops repeating the 2xx: the peer has hung up.
     pub(super) fn stop(&self) {
-        let _ = self.sender.send(TransactionEvent::Terminate(self.key.clone()));
+        if let Some((sender, key)) = &self.running {
+            let _ = sender.send(TransactionEvent::Terminate(key.clone()));
+        }
     }
 }
 
