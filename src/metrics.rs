@@ -6,7 +6,6 @@ use engine::WorkerCounters;
 use engine::ai::{AiCounters, AiHistograms};
 use signaling::call::CallTable;
 use signaling::exchange::ExchangeCounters;
-use signaling::exchange::ExchangeCounters;
 use signaling::media::Media;
 use signaling::ng::command::Command;
 use signaling::ng::{CommandCounters, NgCounters};

@@ -18,6 +18,7 @@ use signaling::media::Media;
 use signaling::ng::NgListener;
 use signaling::route::UserPattern;
 use signaling::sip::SipEndpoint;
+use signaling::store::Store;
 use signaling::telemetry::{
     Phase, Readiness, Registry, open_files_wanted, raise_open_files_limit, start_log,
 };
@@ -130,6 +131,10 @@ async fn serve(mut plan: Plan) -> Result<()> {
         registry.register(move |out| metrics::process(out, started, readiness.phase()));
     }
 
+    let store = Store::open(&plan.store).await?;
+    tracing::info!(place = plan.store.place(), "the store is open");
+    let keeping_small = tokio::spawn(store.clone().keep_small(plan.retention));
+
     choose_kernels(plan.simd)?;
     let ai = AiRuntime::start(&plan.engine.stream_cpus)
         .context("cannot start the AI stream threads; see --stream-cpus")?;
@@ -181,6 +186,7 @@ async fn serve(mut plan: Plan) -> Result<()> {
         calls: context.table.clone(),
         apps: Arc::clone(&apps),
         media: media.clone(),
+        store: store.clone(),
         allowed_hosts: plan.http.allowed_hosts.clone(),
         control: Control { gate: Arc::new(Gate::new(AccessConfig::default())) },
     };
@@ -218,6 +224,8 @@ async fn serve(mut plan: Plan) -> Result<()> {
         sip.shutdown().await;
     }
     media.shutdown().await;
+    keeping_small.abort();
+    store.close().await;
     tracing::info!("sidetone ends");
     Ok(())
 }

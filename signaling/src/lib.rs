@@ -8,6 +8,7 @@ pub mod api;
 pub mod apps;
 pub mod call;
 pub mod config;
+pub mod event;
 pub mod exchange;
 pub mod media;
 pub mod model;

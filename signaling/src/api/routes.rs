@@ -18,6 +18,7 @@ use super::{calls, calls_resource, device, document, me, streams};
 use crate::apps::Apps;
 use crate::call::CallTable;
 use crate::media::Media;
+use crate::store::Store;
 use crate::telemetry::{Phase, Readiness, Registry};
 
 /// What the paths show.
@@ -33,6 +34,8 @@ pub struct Api {
     pub apps: Arc<Apps>,
     /// The media engine.
     pub media: Media,
+    /// Where everything is that is kept.
+    pub store: Store,
     /// Names that the Host header may carry besides addresses and `localhost`.
     pub allowed_hosts: Vec<String>,
     /// What is behind `/api`.

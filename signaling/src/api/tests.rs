@@ -17,6 +17,7 @@ use crate::apps::{AgentConfig, Apps, AppsConfig};
 use crate::call::{CallState, CallSummary, CallTable, HangUp};
 use crate::media::Media;
 use crate::model::{Access, Role, TenantId};
+use crate::store::testing::TestStore;
 use crate::telemetry::{Phase, Readiness, Registry};
 
 pub(super) struct Server {
@@ -24,6 +25,7 @@ pub(super) struct Server {
     readiness: Arc<Readiness>,
     pub(super) calls: CallTable,
     pub(super) media: Media,
+    pub(super) store: TestStore,
 }
 
 pub(super) async fn server(connections: usize) -> Server {
@@ -36,19 +38,21 @@ pub(super) async fn server_with(connections: usize, agents: Vec<AgentConfig>) ->
     metrics.register(|out| out.counter("sidetone_test", "A test", &[], 3u64));
     let calls = CallTable::new(10);
     let media = media();
+    let store = crate::store::testing::sqlite().await;
     let api = Api {
         readiness: Arc::clone(&readiness),
         metrics,
         calls: calls.clone(),
         apps: Arc::new(Apps::load(AppsConfig { agents, routes: Vec::new() }).expect("apps")),
         media: media.clone(),
+        store: (*store).clone(),
         allowed_hosts: vec!["voice.example.com".to_owned()],
         control: control(),
     };
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = HttpListener::bind(any).await.expect("a free port");
     let http = listener.serve(connections, api.router());
-    Server { http, readiness, calls, media }
+    Server { http, readiness, calls, media, store }
 }
 
 /// Tokens are made by [`token`].
@@ -86,6 +90,7 @@ async fn the_device_in_use_is_named_for_each_worker() {
 
 pub(super) fn summary() -> CallSummary {
     CallSummary {
+        identity: crate::call::Identity::default(),
         id: 0,
         call_id: "a84b4c76e66710@192.0.2.1".into(),
         call_sid: None,
@@ -100,6 +105,7 @@ pub(super) fn summary() -> CallSummary {
         remote_sip: "192.0.2.1:5060".parse().expect("an address"),
         remote_rtp: None,
         local_rtp: None,
+        gathered: None,
     }
 }
 

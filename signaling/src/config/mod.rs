@@ -41,7 +41,7 @@ pub use report::report;
 pub use schema::{Kind, all_keys, kind_at};
 pub use sections::{
     Agent, AgentTool, App, BargeIn, BargeInMode, Calls, Config, Dialect, Drain, Http, Latency, LatencyPolicy,
-    Log, Media, Ng, OnClose, Reconnect, Route, Signaling, Sip, SipLimits, ToolAction,
+    Log, Media, Ng, OnClose, Reconnect, Route, Signaling, Sip, SipLimits, StoreSection, ToolAction,
 };
 pub use types::{
     BindAddress, FilePath, Host, MediaAddress, Network, OptionalAddress, Pattern, PortRange, RefusalStatus,

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use engine::config::EngineConfig;
 use engine::stream::SourcePolicy;
+use zeroize::Zeroizing;
 
 use super::agents;
 use super::choices::{Codec, Simd, Source};
+use super::environment::SECRET_KEY;
 use super::error::ConfigError;
 use super::load::Loaded;
 use super::sections::{Config, Http, Log};
@@ -17,6 +19,7 @@ use crate::apps::{AgentConfig, AppsConfig};
 use crate::call::CallConfig;
 use crate::ng::NgConfig;
 use crate::sip::{SipConfig, SipLimits};
+use crate::store::{RetentionConfig, StoreConfig};
 use crate::telemetry::check_level;
 
 /// The name of the agent inside this program.
@@ -45,6 +48,12 @@ pub struct Plan {
     pub ng: NgConfig,
     /// For the HTTP server.
     pub http: Http,
+    /// Where everything is that is kept.
+    pub store: StoreConfig,
+    /// For how long.
+    pub retention: RetentionConfig,
+    /// Bytes of call records that may wait while the store does not take them.
+    pub spool_bytes: u64,
     /// How long running calls may go on after SIGTERM.
     pub drain_timeout: Duration,
     /// Logs.
@@ -89,6 +98,9 @@ pub fn plan(loaded: &Loaded, environment: &[(String, String)]) -> Result<Plan, C
         ));
     }
     let registration = registration::plan(&mut check, environment);
+    if config.store.spool_mib == 0 {
+        check.error("store.spool_mib", "store.spool_mib: must be at least 1");
+    }
     let agents = agents::plan(&mut check, environment);
     let apps = routes::plan(&mut check, agents);
     let Check { errors, warnings, .. } = check;
@@ -107,6 +119,12 @@ pub fn plan(loaded: &Loaded, environment: &[(String, String)]) -> Result<Plan, C
             delete_delay: config.ng.delete_delay.0,
         },
         http: config.http.clone(),
+        store: store_config(config, environment),
+        retention: RetentionConfig {
+            records: config.store.records_kept.0,
+            events: config.store.events_kept.0,
+        },
+        spool_bytes: config.store.spool_mib.saturating_mul(1024 * 1024),
         drain_timeout: config.drain.timeout.0,
         log: config.log.clone(),
         warnings,
@@ -191,6 +209,17 @@ fn capacity(check: &mut Check<'_>) {
             "sip.limits.dialogs {} is lower than calls.max {calls}; further calls get 503",
             config.sip.limits.dialogs
         ));
+    }
+}
+
+fn store_config(config: &Config, environment: &[(String, String)]) -> StoreConfig {
+    let key = environment.iter().find(|(name, _)| name == SECRET_KEY);
+    StoreConfig {
+        url: config.store.url.clone(),
+        data_dir: config.data_dir.0.clone(),
+        connections: config.store.connections,
+        secret_key_file: config.store.secret_key_file.as_ref().map(|file| file.0.clone()),
+        secret_key: key.map(|(_, key)| Zeroizing::new(key.clone())),
     }
 }
 

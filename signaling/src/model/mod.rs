@@ -10,6 +10,7 @@ mod record;
 mod route;
 mod trunk;
 mod trunk_request;
+mod webhook;
 
 pub use access::{Access, Role, TenantId};
 pub use event::{Event, EventKind};
@@ -20,3 +21,4 @@ pub use record::{Attempt, CallRecord, Direction, HangUpSide, Quality, RecordStat
 pub use route::{CallerIdRule, FailureClass, OutboundRoute, RouteStrategy, RouteTrunk};
 pub use trunk::{AuthMethod, PingState, Trunk, TrunkState, TrunkStatus, TrunkTransport};
 pub use trunk_request::{FieldError, NewTrunk, Secret, TrunkPatch, TrunkSummary};
+pub use webhook::{DeadDelivery, Webhook};

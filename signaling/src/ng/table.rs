@@ -14,7 +14,7 @@ use super::counters::{CommandCounters, NgCounters};
 use super::options::Options;
 use super::responder::Responder;
 use super::value::{Dictionary, Value};
-use crate::call::{CallContext, CallState, CallSummary, CallTable};
+use crate::call::{CallContext, CallState, CallSummary, CallTable, Identity};
 use crate::exchange::Relaying;
 
 /// What all calls share.
@@ -140,6 +140,7 @@ fn summary(call_id: &str, job: &Job) -> CallSummary {
     let tag = |tag: &Option<String>| tag.clone().unwrap_or_default();
     CallSummary {
         id: 0,
+        identity: Identity::default(),
         call_id: call_id.to_owned(),
         call_sid: None,
         from: tag(&job.options.from_tag),
@@ -153,6 +154,7 @@ fn summary(call_id: &str, job: &Job) -> CallSummary {
         remote_sip: job.responder.source(),
         remote_rtp: None,
         local_rtp: None,
+        gathered: None,
     }
 }
 

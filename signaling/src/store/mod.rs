@@ -15,8 +15,13 @@
 //! With SQLite there is one writer at a time, who waits for nobody but writers before it; readers never wait. Keep
 //! transactions short, and never wait for anything else while one is open.
 
+mod deliveries;
 mod error;
+mod insert;
 mod open;
+mod outbox;
+mod records;
+mod retention;
 mod routing;
 mod row;
 mod seal;
@@ -25,6 +30,7 @@ pub(crate) mod testing;
 mod transaction;
 mod trunks;
 mod value;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,14 +38,19 @@ use std::time::Duration;
 use sqlx::SqlSafeStr;
 use tokio::time::timeout;
 
+pub use deliveries::{Claimed, Outcome};
 pub use error::StoreError;
 pub use open::StoreConfig;
+pub use outbox::{Backlog, PlacedEvent, committed};
+pub use records::{RecordChange, RecordCursor, RecordFilter};
+pub use retention::{Deleted, RetentionConfig};
 pub use routing::TenantRouting;
 pub use row::{Column, Row};
 pub use seal::{SecretKey, SecretKeyError};
 pub use transaction::Transaction;
 pub use trunks::{KeptState, OpenTrunk};
 pub use value::{Bind, Value, Values, json};
+pub use webhooks::WebhookChange;
 
 pub(crate) use value::values;
 

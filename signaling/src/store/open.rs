@@ -14,7 +14,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use super::{Database, SecretKey, Store, StoreError};
 
 /// Where the store is.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct StoreConfig {
     /// `sqlite:FILE`, or `postgres://user:password@host/name`.
     pub url: String,
@@ -51,6 +51,12 @@ impl StoreConfig {
             }
             None => self.url.split('?').next().unwrap_or_default().to_owned(),
         }
+    }
+}
+
+impl std::fmt::Debug for StoreConfig {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("StoreConfig").field("place", &self.place()).finish_non_exhaustive()
     }
 }
 

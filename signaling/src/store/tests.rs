@@ -136,7 +136,7 @@ async fn a_newer_schema_and_another_key_are_refused_with_what_to_do() {
         let error = Store::open(&wrong_key).await.expect_err("another key");
         assert!(error.to_string().contains("bring back that key"), "{error}");
 
-        let sql = sqlx::SqlSafeStr::into_sql_str("CREATE TABLE future (id TEXT)");
+        let sql = SqlSafeStr::into_sql_str("CREATE TABLE future (id TEXT)");
         let newer = Migration::new(9_999, "future".into(), MigrationType::Simple, sql, false);
         let migrations: Vec<Migration> = open::MIGRATIONS.iter().cloned().chain([newer]).collect();
         let migrator = Migrator { migrations: migrations.into(), ..Migrator::DEFAULT };

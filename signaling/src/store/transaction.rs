@@ -74,6 +74,7 @@ impl Transaction {
             Self::Sqlite(transaction) => transaction.commit().await?,
             Self::Postgres(transaction) => transaction.commit().await?,
         }
+        super::outbox::tell_committed();
         Ok(())
     }
 }

@@ -14,12 +14,14 @@ use crate::telemetry::LogFormat;
 mod agent;
 mod media;
 mod sip;
+mod store;
 
 pub use agent::{
     Agent, AgentTool, BargeIn, BargeInMode, Dialect, Latency, LatencyPolicy, OnClose, Reconnect, ToolAction,
 };
 pub use media::Media;
 pub use sip::{Sip, SipLimits};
+pub use store::StoreSection;
 
 /// The whole configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -39,6 +41,8 @@ pub struct Config {
     pub calls: Calls,
     /// Health, metrics and the calls' API.
     pub http: Http,
+    /// Where records, trunks and all that is set through the API are kept.
+    pub store: StoreSection,
     /// The control protocol for a pool behind a proxy.
     pub ng: Ng,
     /// AI agents by name. The name `demo` is the agent inside this program.
@@ -62,6 +66,7 @@ impl Default for Config {
             signaling: Signaling::default(),
             calls: Calls::default(),
             http: Http::default(),
+            store: StoreSection::default(),
             ng: Ng::default(),
             agents: BTreeMap::new(),
             routes: Vec::new(),

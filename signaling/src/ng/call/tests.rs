@@ -5,7 +5,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 
 use super::*;
-use crate::call::{CallConfig, CallContext, CallSummary};
+use crate::call::{CallConfig, CallContext, CallSummary, Identity};
 use crate::exchange::Slot;
 use crate::media::{Media, MediaRelay};
 
@@ -18,6 +18,7 @@ fn context() -> Arc<CallContext> {
 fn summary() -> CallSummary {
     CallSummary {
         id: 0,
+        identity: Identity::default(),
         call_id: "one".to_owned(),
         call_sid: None,
         from: String::new(),
@@ -31,6 +32,7 @@ fn summary() -> CallSummary {
         remote_sip: ([127, 0, 0, 1], 5060).into(),
         remote_rtp: None,
         local_rtp: None,
+        gathered: None,
     }
 }
 
