@@ -76,8 +76,8 @@ impl Machine {
         Uri::parse(&self.server)
     }
 
-    pub(super) fn user(&self) -> &str {
-        &self.account.user
+    pub(super) fn contact_user(&self) -> &str {
+        self.account.contact_user.as_deref().unwrap_or(&self.account.user)
     }
 
     /// A REGISTER, complete but for Via and Contact. `cnonce` is a fresh random word.
@@ -98,7 +98,7 @@ impl Machine {
     fn register(&mut self, expires: Duration, cnonce: &str) -> Message {
         self.cseq += 1;
         let mut request = Message::request("REGISTER", &self.server);
-        let host = bracketed(&self.account.server);
+        let host = bracketed(self.account.domain.as_deref().unwrap_or(&self.account.server));
         // The address of record has no port (RFC 3261 10.2).
         let record = format!("<sip:{}@{host}>", self.account.user);
         let display = self.account.display_name.as_deref().map(display).unwrap_or_default();

@@ -8,6 +8,8 @@ fn account() -> Account {
     Account {
         server: "pbx.example.com".into(),
         port: Some(5070),
+        domain: None,
+        contact_user: None,
         transport: Transport::Udp,
         user: "bot".into(),
         display_name: Some("The \"bot\"\r\n".into()),

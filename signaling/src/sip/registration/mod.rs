@@ -12,7 +12,7 @@ pub use super::digest::Credentials;
 use super::incoming::Transport;
 
 /// An account at a SIP server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
     /// The server's host name or address.
     pub server: String,
@@ -20,8 +20,12 @@ pub struct Account {
     pub port: Option<u16>,
     /// How it is reached.
     pub transport: Transport,
-    /// The user part of the address of record, and of our Contact.
+    /// The user part of the address of record.
     pub user: String,
+    /// The host part of the address of record, if not `server`.
+    pub domain: Option<String>,
+    /// The user part of our Contact, which calls are told apart by, if not `user`.
+    pub contact_user: Option<String>,
     /// The name that is shown.
     pub display_name: Option<String>,
     /// What to answer when the server asks who we are.

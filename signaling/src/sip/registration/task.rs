@@ -90,7 +90,7 @@ impl Runner {
     /// Sends a request; the final response, and the Contact that was sent.
     async fn send(&self, machine: &Machine, request: Message) -> Option<(Message, String)> {
         let flow: Flow = self.core.flow_to(&machine.server()?).await?;
-        let request = self.core.addressed(request, &flow, machine.user());
+        let request = self.core.addressed(request, &flow, machine.contact_user());
         let contact = request.header("Contact").unwrap_or_default().to_owned();
         let transaction = self.core.transactions.new_client(&request, &flow)?;
         let response = transaction.run().await;
