@@ -20,7 +20,8 @@ pub use agent_config::{AgentConfig, OnClose, ReconnectConfig, ToolAction, ToolCo
 pub use demo::DemoAgent;
 pub use load::{Apps, AppsError};
 pub use outbound::{
-    Batch, BatchProgress, BatchState, Batches, Directory, Ended, Originate, OriginateError, Outbound, Recent, Wish,
+    Batch, BatchProgress, BatchState, Batches, Directory, Ended, Originate, OriginateError, Outbound, Recent,
+    Wish,
 };
 pub use service::serve;
 

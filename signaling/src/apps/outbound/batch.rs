@@ -122,7 +122,8 @@ impl Batches {
             }
             all.insert(progress.id, entry.clone());
         }
-        let running = Running { batches: self.clone(), outbound: Arc::clone(outbound), entry, id: progress.id };
+        let running =
+            Running { batches: self.clone(), outbound: Arc::clone(outbound), entry, id: progress.id };
         tokio::spawn(running.run(batch));
         Ok(progress)
     }
@@ -249,7 +250,8 @@ impl Running {
                 Ok(RecordState::Cancelled) => progress.cancelled += 1,
                 Ok(_) | Err(_) => {
                     progress.failed += 1;
-                    progress.last_failure = ended.ok().map(|ended| format!("{} {}", ended.status, ended.cause));
+                    progress.last_failure =
+                        ended.ok().map(|ended| format!("{} {}", ended.status, ended.cause));
                 }
             }
         });

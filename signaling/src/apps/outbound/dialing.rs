@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::model::{Attempt, FailureClass, Moment, TenantId, Trunk};
 use crate::sip::{
-    Address, ByeReason, Credentials, DialError, Failure, Headers, OutgoingCall, OutgoingInvite, Progress, Session,
-    SipHandle, Target,
+    Address, ByeReason, Credentials, DialError, Failure, Headers, OutgoingCall, OutgoingInvite, Progress,
+    Session, SipHandle, Target,
 };
 use crate::trunk::{Admission, Trunks};
 
@@ -164,7 +164,9 @@ impl Dialing {
                 }
                 None => {
                     let last = self.last.clone();
-                    return Step::Failed(last.unwrap_or_else(|| Unanswered::local(503, FailureClass::Unreachable, "there is nowhere to call")));
+                    return Step::Failed(last.unwrap_or_else(|| {
+                        Unanswered::local(503, FailureClass::Unreachable, "there is nowhere to call")
+                    }));
                 }
             }
         }
@@ -295,7 +297,11 @@ impl Dialing {
             Progress::Answered { session, sdp } => {
                 let won = self.running.swap_remove(index);
                 for mut other in std::mem::take(&mut self.running) {
-                    let reason = ByeReason { protocol: "SIP", cause: 200, text: "Call completed elsewhere".to_owned() };
+                    let reason = ByeReason {
+                        protocol: "SIP",
+                        cause: 200,
+                        text: "Call completed elsewhere".to_owned(),
+                    };
                     other.call.cancel_because(Some(reason));
                     let elsewhere = Unanswered::local(487, FailureClass::Cancelled, "answered elsewhere");
                     self.note(other.name, other.started_at, elsewhere);
@@ -344,7 +350,8 @@ impl Dialing {
             });
         }
         // Of several that rang at once, the one who said most: a person rather than a machine.
-        let says_more = |class| matches!(class, FailureClass::Busy | FailureClass::Refused | FailureClass::NoAnswer);
+        let says_more =
+            |class| matches!(class, FailureClass::Busy | FailureClass::Refused | FailureClass::NoAnswer);
         if self.last.as_ref().is_none_or(|last| self.running.is_empty() || !says_more(last.class)) {
             self.last = Some(failed);
         }

@@ -102,7 +102,9 @@ pub enum OriginateError {
         decision: Box<Decision>,
     },
     /// As many calls as may be, or draining.
-    #[error("as many calls as calls.max allows are running, or this process is about to end; try again later")]
+    #[error(
+        "as many calls as calls.max allows are running, or this process is about to end; try again later"
+    )]
     Full,
     /// The store cannot be read.
     #[error("{0}")]
@@ -215,7 +217,9 @@ impl Outbound {
             Wish::App(AppConfig::Play(play)) if self.apps.prompt(&play.file).is_none() => {
                 return Err(invalid("play", "no route of the configuration plays this recording"));
             }
-            Wish::App(AppConfig::Reject(_)) => return Err(invalid("app", "a call of ours cannot be refused by us")),
+            Wish::App(AppConfig::Reject(_)) => {
+                return Err(invalid("app", "a call of ours cannot be refused by us"));
+            }
             Wish::App(_) | Wish::Wait | Wish::Handler(..) => {}
         }
         let from = normalized(&wanted.from);
@@ -240,7 +244,8 @@ impl Outbound {
         };
         let is_uri = wanted.to.starts_with("sip:") || wanted.to.starts_with("sips:");
         if is_uri && wanted.trunk.is_none() {
-            let target = Target::of_uri(&wanted.to).map_err(|error| invalid("to_number", error.to_string()))?;
+            let target =
+                Target::of_uri(&wanted.to).map_err(|error| invalid("to_number", error.to_string()))?;
             let from = self.own_address(&wanted.from).map_err(|error| invalid("from_number", error))?;
             return Ok((plain(direct(&wanted.to, target, None, from)), None));
         }

@@ -99,7 +99,12 @@ impl Job {
             }
             Err(failed) => {
                 context.counters().count_rejection(failed.status);
-                info!(status = failed.status, reason = failed.reason, attempts = attempts.len(), "call not answered");
+                info!(
+                    status = failed.status,
+                    reason = failed.reason,
+                    attempts = attempts.len(),
+                    "call not answered"
+                );
                 let state = match failed.class {
                     FailureClass::Busy => RecordState::Busy,
                     FailureClass::NoAnswer => RecordState::NoAnswer,
@@ -232,5 +237,10 @@ async fn program(outbound: &Outbound, entry: &CallEntry, wanted: &Originate) -> 
         }
         Wish::App(app) => prepare::program(context, &outbound.apps, app, &about, line, &variables).await,
     };
-    done.map_err(|_| Unanswered::local(503, FailureClass::ServerFailure, "the app of the call is not ready: see the log"))
+    done.map_err(|_| {
+        Unanswered::local(503, FailureClass::ServerFailure, "the app of the call is not ready: see the log")
+    })
 }
+
+/// What asking for a name may cost a call.
+const LOOK_UP: Duration = Duration::from_secs(2);
