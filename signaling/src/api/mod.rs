@@ -14,6 +14,7 @@
 //! checks the token, the time limit and trailing slashes; `document` adds what all have in common.
 
 mod ai;
+mod audit;
 mod caller;
 mod calls;
 mod calls_resource;
@@ -23,6 +24,8 @@ mod document;
 mod door;
 mod extract;
 mod host;
+mod idempotency;
+mod keys;
 mod me;
 mod page;
 mod problem;
@@ -31,6 +34,7 @@ mod server;
 mod streams;
 #[cfg(test)]
 mod streams_tests;
+mod tenants;
 
 #[cfg(test)]
 mod calls_resource_tests;
@@ -38,5 +42,6 @@ mod calls_resource_tests;
 mod tests;
 
 pub use control::Control;
+pub use idempotency::forget_old;
 pub use routes::Api;
 pub use server::{HttpError, HttpListener, HttpServer};

@@ -14,6 +14,7 @@ mod load;
 mod outbound;
 mod prepare;
 mod service;
+mod socket;
 mod talk;
 
 pub use agent_config::{AgentConfig, OnClose, ReconnectConfig, ToolAction, ToolConfig};
@@ -23,7 +24,9 @@ pub use outbound::{
     Batch, BatchProgress, BatchState, Batches, Directory, Ended, Originate, OriginateError, Outbound, Recent,
     Wish,
 };
+pub(crate) use prepare::percent_decoded;
 pub use service::serve;
+pub use socket::{SocketCall, cleaned, take as take_socket};
 
 pub use crate::call::CallConfig;
 pub use crate::route::{RouteRule, UserPattern};

@@ -14,7 +14,8 @@ use super::agent::{About, Agent, call_sid};
 use super::load::Apps;
 use super::talk::Talk;
 use crate::call::{
-    CallContext, CallEntry, CallState, CallSummary, HangUp, Identity, Leg, Quiet, redacted, shortened,
+    CallContext, CallEntry, CallState, CallSummary, CallVia, HangUp, Identity, Leg, Quiet, redacted,
+    shortened,
 };
 use crate::model::{Direction, TenantId};
 use crate::sip::{CallError, IncomingCall, InviteInfo, Rejection};
@@ -40,6 +41,15 @@ pub(super) enum NotAnswered {
     Rejected(Rejection),
     /// The caller has given up, or is gone.
     GivenUp(CallError),
+}
+
+/// Who calls, as far as an agent is told.
+#[derive(Clone, Copy)]
+pub(super) enum Whom<'a> {
+    /// By SIP.
+    Invite(&'a About<'a>),
+    /// By a socket.
+    Socket { id: &'a str, from: &'a str, from_name: &'a str, to: &'a str, parameters: &'a [(String, String)] },
 }
 
 /// Everything before the answer.
@@ -90,7 +100,7 @@ pub(super) async fn prepare(
     let header = |name: &str| info.header(name);
     let about = About { call_id: &info.call_id, from: &info.from, to: &info.request_uri, header: &header };
     tokio::select! {
-        program = ring_until(context, incoming, program(context, apps, app, &about, line, &[])) => {
+        program = ring_until(context, incoming, program(context, apps, app, Whom::Invite(&about), line, &[])) => {
             program.map(|program| (entry, leg, sdp, program))
         }
         () = cancelled => Err(NotAnswered::GivenUp(CallError::Cancelled)),
@@ -117,6 +127,7 @@ fn summary(context: &CallContext, info: &InviteInfo, app: &AppConfig, is_app_nam
         to: redacted(&info.request_uri.user, show || is_app_name),
         app: app.name(),
         agent: if let AppConfig::Agent(name) = app { Some(name.clone()) } else { None },
+        via: CallVia::Sip,
         state: CallState::Ringing,
         since: SystemTime::now(),
         answered: None,
@@ -188,7 +199,7 @@ pub(super) async fn program(
     context: &CallContext,
     apps: &Apps,
     app: &AppConfig,
-    about: &About<'_>,
+    whom: Whom<'_>,
     line: AudioFormat,
     parameters: &[(String, String)],
 ) -> Result<Program, NotAnswered> {
@@ -202,7 +213,7 @@ pub(super) async fn program(
         AppConfig::Reject(reject) => Err(NotAnswered::Rejected(Rejection::new(reject.status))),
         AppConfig::Agent(name) => {
             let agent = apps.agent(name).ok_or_else(missing)?;
-            connect(context, agent, apps.fallbacks(agent), about, line, parameters).await
+            connect(context, agent, apps.fallbacks(agent), whom, line, parameters).await
         }
     }
 }
@@ -212,11 +223,16 @@ pub(super) async fn connect(
     context: &CallContext,
     agent: &Arc<Agent>,
     fallbacks: Vec<Arc<Agent>>,
-    about: &About<'_>,
+    whom: Whom<'_>,
     line: AudioFormat,
     parameters: &[(String, String)],
 ) -> Result<Program, NotAnswered> {
-    let meta = agent.meta(about, &fallbacks);
+    let meta = match whom {
+        Whom::Invite(about) => agent.meta(about, &fallbacks),
+        Whom::Socket { id, from, from_name, to, parameters } => {
+            Agent::socket_meta(id, (from, from_name, to), parameters)
+        }
+    };
     let mut config = AiConfig { line, ..agent.ai_config(&context.config, &meta, &fallbacks) };
     config.custom_parameters.extend(parameters.iter().cloned());
     let error = match context.media.connect_ai(config, meta).await {
@@ -246,7 +262,7 @@ pub(super) async fn connect(
 }
 
 /// The user part as it is meant (RFC 3986 section 2.1); what is not UTF-8 then, or not an escape, stays.
-fn percent_decoded(user: &str) -> String {
+pub(crate) fn percent_decoded(user: &str) -> String {
     let mut bytes = Vec::with_capacity(user.len());
     let mut rest = user.as_bytes();
     while let Some((&first, after)) = rest.split_first() {

@@ -27,7 +27,7 @@ pub use recent::{Ended, Recent};
 
 use super::load::Apps;
 use super::{AgentConfig, AppConfig, agent};
-use crate::call::{CallContext, CallState, CallSummary, Identity, redacted};
+use crate::call::{CallContext, CallState, CallSummary, CallVia, Identity, redacted};
 use crate::model::{Direction, Id, OutboundRoute, TenantId};
 use crate::routing::{Decision, Question, is_diallable, normalized};
 use crate::sip::{Account, Address, Headers, SipHandle, Target};
@@ -329,6 +329,7 @@ impl Outbound {
             identity,
             app,
             agent,
+            via: CallVia::Sip,
             state: CallState::Ringing,
             since: SystemTime::now(),
             answered: None,

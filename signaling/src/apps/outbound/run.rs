@@ -12,7 +12,7 @@ use tracing::{Instrument as _, info, info_span, warn};
 
 use super::{Dialing, Ended, Originate, Outbound, Plan, Step, Unanswered, Wanted, Wish, Won, handler};
 use crate::apps::agent::About;
-use crate::apps::prepare::{self, Program};
+use crate::apps::prepare::{self, Program, Whom};
 use crate::apps::service;
 use crate::call::{Call, CallEntry, CallState, Ends, Leg, milliseconds, redacted};
 use crate::model::{Attempt, FailureClass, Moment, RecordState};
@@ -225,6 +225,7 @@ async fn program(outbound: &Outbound, entry: &CallEntry, wanted: &Originate) -> 
         variables.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     };
     let about = About { call_id: &call_id, from: &from, to: &to, header: &header };
+    let whom = Whom::Invite(&about);
     let variables: Vec<(String, String)> =
         wanted.variables.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     // The law is not known yet; the leg converts.
@@ -233,9 +234,9 @@ async fn program(outbound: &Outbound, entry: &CallEntry, wanted: &Originate) -> 
         Wish::Wait => Ok(Program::Wait),
         Wish::Handler(url, dialect) => {
             let agent = Arc::new(handler(url, *dialect));
-            prepare::connect(context, &agent, Vec::new(), &about, line, &variables).await
+            prepare::connect(context, &agent, Vec::new(), whom, line, &variables).await
         }
-        Wish::App(app) => prepare::program(context, &outbound.apps, app, &about, line, &variables).await,
+        Wish::App(app) => prepare::program(context, &outbound.apps, app, whom, line, &variables).await,
     };
     done.map_err(|_| {
         Unanswered::local(503, FailureClass::ServerFailure, "the app of the call is not ready: see the log")
