@@ -6,6 +6,7 @@ mod metrics;
 mod placing;
 mod run;
 mod signals;
+mod trunks;
 mod watch;
 
 use std::process::ExitCode;

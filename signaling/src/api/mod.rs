@@ -29,6 +29,7 @@ mod problem;
 mod routes;
 mod server;
 mod streams;
+mod trunks;
 #[cfg(test)]
 mod streams_tests;
 

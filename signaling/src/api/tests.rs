@@ -17,8 +17,11 @@ use crate::apps::{AgentConfig, Apps, AppsConfig};
 use crate::call::{CallState, CallSummary, CallTable, HangUp};
 use crate::media::Media;
 use crate::model::{Access, Role, TenantId};
+use crate::sip::{SipConfig, SipEndpoint};
+use crate::store::Store;
 use crate::store::testing::TestStore;
 use crate::telemetry::{Phase, Readiness, Registry};
+use crate::trunk::{TrunkConfig, Trunks, UnknownCallers};
 
 pub(super) struct Server {
     http: HttpServer,
@@ -26,6 +29,9 @@ pub(super) struct Server {
     pub(super) calls: CallTable,
     pub(super) media: Media,
     pub(super) store: TestStore,
+    pub(super) trunks: Trunks,
+    /// Without it no trunk could register.
+    _sip: SipEndpoint,
 }
 
 pub(super) async fn server(connections: usize) -> Server {
@@ -39,6 +45,8 @@ pub(super) async fn server_with(connections: usize, agents: Vec<AgentConfig>) ->
     let calls = CallTable::new(10);
     let media = media();
     let store = crate::store::testing::sqlite().await;
+    let (control, sip) = control(&store).await;
+    let trunks = control.trunks.clone();
     let api = Api {
         readiness: Arc::clone(&readiness),
         metrics,
@@ -47,18 +55,28 @@ pub(super) async fn server_with(connections: usize, agents: Vec<AgentConfig>) ->
         media: media.clone(),
         store: (*store).clone(),
         allowed_hosts: vec!["voice.example.com".to_owned()],
-        control: control(),
+        control,
     };
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = HttpListener::bind(any).await.expect("a free port");
     let http = listener.serve(connections, api.router());
-    Server { http, readiness, calls, media, store }
+    Server { http, readiness, calls, media, store, trunks, _sip: sip }
 }
 
 /// Tokens are made by [`token`].
-fn control() -> Control {
+async fn control(store: &Store) -> (Control, SipEndpoint) {
     let keys = vec![VerifyingKey::secret(SECRET).expect("long enough")];
-    Control { gate: Arc::new(Gate::new(AccessConfig { keys, ..AccessConfig::default() })) }
+    let config = SipConfig { bind: vec![SocketAddr::from(([127, 0, 0, 1], 0))], ..SipConfig::default() };
+    let (sip, _) = SipEndpoint::start(config).await.expect("a free port");
+    let config = TrunkConfig {
+        node: "node".to_owned(),
+        unknown_callers: UnknownCallers::Accept,
+        realm: "sidetone".to_owned(),
+        poll: Duration::from_millis(50),
+    };
+    let trunks = Trunks::start(store.clone(), sip.handle(), config).await.expect("a new store");
+    let gate = Arc::new(Gate::new(AccessConfig { keys, ..AccessConfig::default() }));
+    (Control { gate, trunks }, sip)
 }
 
 /// A token for [`server`].
