@@ -9,9 +9,10 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context as _, Result};
 use engine::Engine;
 use engine::ai::AiRuntime;
-use signaling::access::{AccessConfig, Gate};
+use signaling::access::{self, Gate};
 use signaling::api::{Api, Control, HttpListener, HttpServer};
 use signaling::apps::{self, Apps, DemoAgent};
+use signaling::asterisk::AsteriskListener;
 use signaling::call::{CallContext, CallTable};
 use signaling::config::{Plan, Simd};
 use signaling::media::Media;
@@ -137,6 +138,15 @@ async fn serve(mut plan: Plan) -> Result<()> {
     tracing::info!(place = plan.store.place(), "the store is open");
     let keeping_small = tokio::spawn(store.clone().keep_small(plan.retention));
 
+    let gate = Gate::new(plan.access.clone(), store.clone()).context("see [access]")?;
+    let gate = Arc::new(gate);
+    first_key(&store, &plan).await?;
+    let forgetting = tokio::spawn(signaling::api::forget_old(store.clone()));
+    {
+        let gate = Arc::clone(&gate);
+        registry.register(move |out| metrics::access(out, gate.counters()));
+    }
+
     choose_kernels(plan.simd)?;
     let ai = AiRuntime::start(&plan.engine.stream_cpus)
         .context("cannot start the AI stream threads; see --stream-cpus")?;
@@ -179,6 +189,10 @@ async fn serve(mut plan: Plan) -> Result<()> {
     if let Some(listener) = &ng_listener {
         plan.call.control_addresses.push(listener.local_addr());
     }
+    let asterisk_listener = AsteriskListener::bind(plan.asterisk.clone()).await?;
+    let asterisk_addresses =
+        asterisk_listener.as_ref().map(AsteriskListener::local_addrs).unwrap_or_default();
+    plan.call.control_addresses.extend(asterisk_addresses.iter().map(|(_, address)| *address));
     plan.trunks.node = trunks::node(&plan.data_dir);
     let trunks = Trunks::start(store.clone(), sip.handle(), plan.trunks.clone())
         .await
@@ -198,9 +212,10 @@ async fn serve(mut plan: Plan) -> Result<()> {
         media: media.clone(),
         store: store.clone(),
         allowed_hosts: plan.http.allowed_hosts.clone(),
-        control: Control { gate: Arc::new(Gate::new(AccessConfig::default())), trunks: trunks.clone() },
+        control: Control { gate, trunks: trunks.clone() },
     };
     let http = http_listener.serve(plan.http.connections, api.router());
+    let asterisk = asterisk_listener.map(|listener| listener.serve(&context, &apps));
     let taking = tokio::spawn(apps::serve(Arc::clone(&context), apps, incoming));
     let watching = tokio::spawn(watch::devices(media.clone()));
     readiness.enter(Phase::Serving);
@@ -209,6 +224,13 @@ async fn serve(mut plan: Plan) -> Result<()> {
         let (counters, exchanges) = (ng.counters(), ng.exchanges());
         let (commands, calls) = (ng.commands(), ng.calls());
         registry.register(move |out| metrics::ng(out, (&counters, &exchanges), &commands, calls()));
+    }
+    for (protocol, address) in asterisk_addresses {
+        tracing::info!(%address, "listening for {}", protocol.name());
+    }
+    if let Some(asterisk) = &asterisk {
+        let counters = asterisk.counters();
+        registry.register(move |out| metrics::asterisk(out, &counters));
     }
     greet(&plan, &sip, &http);
     let registration = plan.registration.take().map(|account| {
@@ -230,14 +252,30 @@ async fn serve(mut plan: Plan) -> Result<()> {
     trunks.shutdown().await;
     taking.abort();
     watching.abort();
-    drop((http, ng));
+    drop((http, ng, asterisk));
     if let Some(sip) = Arc::into_inner(sip) {
         sip.shutdown().await;
     }
     media.shutdown().await;
     keeping_small.abort();
+    forgetting.abort();
     store.close().await;
     tracing::info!("sidetone ends");
+    Ok(())
+}
+
+/// Tells the first admin how to come in.
+async fn first_key(store: &Store, plan: &Plan) -> Result<()> {
+    let first = access::first_key(store, &plan.data_dir).await.context("cannot make the first API key")?;
+    let Some(first) = first else { return Ok(()) };
+    match &first.file {
+        Ok(file) => {
+            tracing::info!(file = %file.display(), "the first start has made a token for an admin of the API")
+        }
+        Err(error) => tracing::warn!(%error, "the token for an admin of the API cannot be written to a file"),
+    }
+    // Once, for who has just installed this; `sidetone token` makes another one when it is lost.
+    tracing::info!("admin token, shown only now: {}", first.text.expose());
     Ok(())
 }
 

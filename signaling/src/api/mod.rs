@@ -14,6 +14,7 @@
 //! checks the token, the time limit and trailing slashes; `document` adds what all have in common.
 
 mod ai;
+mod audit;
 mod caller;
 mod calls;
 mod calls_resource;
@@ -23,15 +24,20 @@ mod document;
 mod door;
 mod extract;
 mod host;
+mod idempotency;
+mod keys;
 mod me;
 mod page;
 mod problem;
 mod routes;
 mod server;
 mod streams;
-mod trunks;
 #[cfg(test)]
 mod streams_tests;
+mod tenants;
+mod trunks;
+#[cfg(test)]
+mod trunks_tests;
 
 #[cfg(test)]
 mod calls_resource_tests;
@@ -39,5 +45,6 @@ mod calls_resource_tests;
 mod tests;
 
 pub use control::Control;
+pub use idempotency::forget_old;
 pub use routes::Api;
 pub use server::{HttpError, HttpListener, HttpServer};

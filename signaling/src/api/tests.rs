@@ -16,10 +16,10 @@ use crate::access::{AccessConfig, Gate, TokenRules, VerifyingKey, sign};
 use crate::apps::{AgentConfig, Apps, AppsConfig};
 use crate::call::{CallState, CallSummary, CallTable, HangUp};
 use crate::media::Media;
-use crate::model::{Access, Role, TenantId};
+use crate::model::{Access, Moment, Role, Tenant, TenantId};
 use crate::sip::{SipConfig, SipEndpoint};
 use crate::store::Store;
-use crate::store::testing::TestStore;
+use crate::store::testing::{self, TestStore};
 use crate::telemetry::{Phase, Readiness, Registry};
 use crate::trunk::{TrunkConfig, Trunks, UnknownCallers};
 
@@ -44,8 +44,8 @@ pub(super) async fn server_with(connections: usize, agents: Vec<AgentConfig>) ->
     metrics.register(|out| out.counter("sidetone_test", "A test", &[], 3u64));
     let calls = CallTable::new(10);
     let media = media();
-    let store = crate::store::testing::sqlite().await;
-    let (control, sip) = control(&store).await;
+    let store = testing::sqlite().await;
+    let (control, sip) = control((*store).clone()).await;
     let trunks = control.trunks.clone();
     let api = Api {
         readiness: Arc::clone(&readiness),
@@ -63,8 +63,15 @@ pub(super) async fn server_with(connections: usize, agents: Vec<AgentConfig>) ->
     Server { http, readiness, calls, media, store, trunks, _sip: sip }
 }
 
-/// Tokens are made by [`token`].
-async fn control(store: &Store) -> (Control, SipEndpoint) {
+/// Tokens are made by [`token`]; there are the tenants `default`, `acme` and `other`.
+async fn control(store: Store) -> (Control, SipEndpoint) {
+    let mut transaction = store.begin().await.expect("a transaction");
+    for name in ["acme", "other"] {
+        let (id, now) = (TenantId(name.to_owned()), Moment::now());
+        let tenant = Tenant { id, name: name.to_owned(), active: true, created_at: now, changed_at: now };
+        transaction.add_tenant(&tenant).await.expect("added");
+    }
+    transaction.commit().await.expect("kept");
     let keys = vec![VerifyingKey::secret(SECRET).expect("long enough")];
     let config = SipConfig { bind: vec![SocketAddr::from(([127, 0, 0, 1], 0))], ..SipConfig::default() };
     let (sip, _) = SipEndpoint::start(config).await.expect("a free port");
@@ -75,8 +82,8 @@ async fn control(store: &Store) -> (Control, SipEndpoint) {
         poll: Duration::from_millis(50),
     };
     let trunks = Trunks::start(store.clone(), sip.handle(), config).await.expect("a new store");
-    let gate = Arc::new(Gate::new(AccessConfig { keys, ..AccessConfig::default() }));
-    (Control { gate, trunks }, sip)
+    let gate = Gate::new(AccessConfig { keys, ..AccessConfig::default() }, store).expect("a gate");
+    (Control { gate: Arc::new(gate), trunks }, sip)
 }
 
 /// A token for [`server`].
@@ -116,6 +123,7 @@ pub(super) fn summary() -> CallSummary {
         to: "agent".into(),
         app: "agent",
         agent: Some("demo".into()),
+        via: crate::call::CallVia::Sip,
         state: CallState::Answered,
         since: SystemTime::now(),
         answered: None,

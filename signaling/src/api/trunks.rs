@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -190,7 +190,7 @@ async fn statuses(
 }
 
 /// Over which time the calls are counted.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 struct Span {
     /// The last so many hours.
@@ -228,7 +228,8 @@ async fn summary(
 
 async fn page_of(api: &Api, caller: &Caller, paging: &Paging) -> Result<Page<Trunk>, Problem> {
     let after: Option<String> = paging.after()?;
-    let rows = api.store.trunks(caller.tenant(), after.as_deref().unwrap_or_default(), paging.rows()?).await?;
+    let rows =
+        api.store.trunks(caller.tenant(), after.as_deref().unwrap_or_default(), paging.rows()?).await?;
     paging.page(rows, |trunk| trunk.trunk_id.clone())
 }
 

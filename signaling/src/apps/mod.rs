@@ -13,12 +13,15 @@ mod keys;
 mod load;
 mod prepare;
 mod service;
+mod socket;
 mod talk;
 
 pub use agent_config::{AgentConfig, OnClose, ReconnectConfig, ToolAction, ToolConfig};
 pub use demo::DemoAgent;
 pub use load::{Apps, AppsError};
+pub(crate) use prepare::percent_decoded;
 pub use service::serve;
+pub use socket::{SocketCall, cleaned, take as take_socket};
 
 pub use crate::call::CallConfig;
 pub use crate::route::{RouteRule, UserPattern};

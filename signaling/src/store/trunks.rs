@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::{Row, SecretKeyError, Store, StoreError, Transaction, Value, json, values};
-use crate::model::{AuthMethod, Moment, PingState, Secret, TenantId, Trunk, TrunkState, TrunkSummary, TrunkTransport};
+use crate::model::{
+    AuthMethod, Moment, PingState, Secret, TenantId, Trunk, TrunkState, TrunkSummary, TrunkTransport,
+};
 
 /// A trunk with what opens it.
 #[derive(Debug)]

@@ -14,9 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::super::carrier::{AudioSocket, CarrierError, Close, Received, Transport, WebSocket};
 use super::super::convert::Converter;
-use super::super::dialect::{
-    AudioFormat, Encoding, Kind, LineCodec, LineHeard, LineProtocol, LineStart, Outbox,
-};
+use super::super::dialect::{AudioFormat, Encoding, LineCodec, LineHeard, LineProtocol, LineStart, Outbox};
 use super::super::line::Line;
 use super::super::link::monotonic_now;
 use super::caller::CallerAudio;
