@@ -34,6 +34,9 @@ mod streams;
 #[cfg(test)]
 mod streams_tests;
 mod tenants;
+mod trunks;
+#[cfg(test)]
+mod trunks_tests;
 
 #[cfg(test)]
 mod access_tests;
