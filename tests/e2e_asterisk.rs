@@ -95,7 +95,8 @@ fn a_phone_behind_asterisk_talks_to_openai_and_interrupts_it() {
         let Some(fakes) = Fakes::start() else { return };
         let dialled = Dialled::start(&format!(
             "[log]\nredact = false\n[agents.bot]\ndialect = \"openai\"\nurl = \"{}\"\nauth_token_file = \"{}\"\n\
-             [[routes]]\nmatch = \"agent\"\napp = \"agent\"\nagent = \"bot\"\n",
+             [[routes]]\nmatch = \"agent\"\napp = \"agent\"\nagent = \"bot\"\n\
+             [[routes]]\nmatch = \"echo\"\napp = \"echo\"\n",
             fakes.openai(""),
             fakes.token_path().display()
         ));

@@ -16,5 +16,6 @@ mod calls_resource_tests;
 #[cfg(test)]
 mod tests;
 
+pub use calls_resource::fuzz_twiml;
 pub use routes::Api;
 pub use server::{HttpError, HttpListener, HttpServer};
