@@ -4,8 +4,10 @@ use std::time::{Instant, SystemTime};
 
 use engine::WorkerCounters;
 use engine::ai::{AiCounters, AiHistograms};
+use signaling::access::AccessCounters;
 use signaling::asterisk::AsteriskCounters;
 use signaling::call::CallTable;
+use signaling::exchange::ExchangeCounters;
 use signaling::media::Media;
 use signaling::ng::command::Command;
 use signaling::ng::{CommandCounters, NgCounters};
@@ -117,9 +119,20 @@ pub(crate) fn registration(out: &mut Exposition, state: RegistrationState) {
     }
 }
 
+/// The gate of the API.
+pub(crate) fn access(out: &mut Exposition, counters: &AccessCounters) {
+    counters.for_each(|name, help, value| out.counter(&format!("sidetone_access_{name}"), help, &[], value));
+}
+
 /// The NG protocol.
-pub(crate) fn ng(out: &mut Exposition, counters: &NgCounters, commands: &CommandCounters, calls: usize) {
+pub(crate) fn ng(
+    out: &mut Exposition,
+    (counters, exchanges): (&NgCounters, &ExchangeCounters),
+    commands: &CommandCounters,
+    calls: usize,
+) {
     counters.for_each(|name, help, value| out.counter(&format!("sidetone_ng_{name}"), help, &[], value));
+    exchanges.for_each(|name, help, value| out.counter(&format!("sidetone_ng_{name}"), help, &[], value));
     out.gauge("sidetone_ng_calls_running", "Calls that a proxy relays through us now", &[], calls);
     for command in Command::ALL {
         let labels = [("command", command.name())];

@@ -52,7 +52,7 @@ const LAYERS: &[Layers] = &[
             &["api", "ng"],
             &["apps", "sms"],
             &["trunk", "routing", "registrar", "event"],
-            &["record", "access"],
+            &["record", "access", "exchange"],
             &["call"],
             &["route"],
             &["media", "store"],

@@ -32,6 +32,7 @@ xdp::counters! {
         tool_calls: "Calls of functions passed on",
         tool_calls_refused: "Calls of functions refused: too large, or signalling did not take them",
         messages_received: "WebSocket messages received from AI backends",
+        reading_held_up: "Times that a backend had to wait because it said more than anybody can listen to",
         bot_audio_bytes: "Bytes of bot audio received",
         bot_audio_overflow_bytes: "Bytes of bot audio dropped because the playout queue was full",
         bot_audio_cut_off_bytes: "Bytes of bot audio left out as the rest of what a caller interrupted",

@@ -1,5 +1,6 @@
 //! AI streams: the rings between a worker and a WebSocket, the pump that serves them, and the dialects.
 
+mod allowance;
 mod backend;
 mod barge_in;
 mod budget;

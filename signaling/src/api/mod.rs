@@ -1,15 +1,39 @@
-//! HTTP: health, metrics and the calls.
+//! HTTP: health, metrics, the calls, and the API below `/api`.
+//!
+//! A resource below `/api` is a file with `pub(super) fn routes() -> OpenApiRouter<Arc<Api>>`, merged in `routes`:
+//!
+//! ```text
+//! #[utoipa::path(post, path = "/api/things", tag = "things", request_body = NewThing,
+//!     responses((status = 201, body = Thing)))]
+//! async fn create(State(api): State<Arc<Api>>, caller: Caller, Json(new): Json<NewThing>)
+//!     -> Result<(StatusCode, Json<Thing>), Problem> {
+//!     caller.require(Role::TenantAdmin)?;
+//! ```
+//!
+//! Extractors are those of [`extract`] and [`page`], so that whatever goes wrong is a [`problem::Problem`]; the door
+//! checks the token, the time limit and trailing slashes; `document` adds what all have in common.
 
-mod ai;
+mod audit;
+mod caller;
 mod calls;
 mod calls_resource;
+mod control;
 mod device;
+mod document;
+mod door;
+mod extract;
 mod host;
+mod idempotency;
+mod keys;
+mod me;
+mod page;
+mod problem;
 mod routes;
 mod server;
 mod streams;
 #[cfg(test)]
 mod streams_tests;
+mod tenants;
 
 #[cfg(test)]
 mod calls_resource_tests;
@@ -17,5 +41,7 @@ mod calls_resource_tests;
 mod tests;
 
 pub use calls_resource::fuzz_twiml;
+pub use control::Control;
+pub use idempotency::forget_old;
 pub use routes::Api;
 pub use server::{HttpError, HttpListener, HttpServer};

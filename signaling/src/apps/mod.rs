@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 mod agent;
 mod agent_config;
+mod control;
 mod demo;
 mod keys;
 mod load;

@@ -14,15 +14,25 @@ use super::agent::{Agent, call_sid};
 use super::load::Apps;
 use super::talk::Talk;
 use crate::call::{
-    CallContext, CallEntry, CallState, CallSummary, CallVia, HangUp, Leg, Quiet, redacted, shortened,
+    CallContext, CallEntry, CallState, CallSummary, CallVia, HangUp, Identity, Leg, Quiet, redacted,
+    shortened,
 };
+use crate::model::{Direction, TenantId};
 use crate::sip::{CallError, IncomingCall, InviteInfo, Rejection};
 
 /// What an answered call runs.
 pub(super) enum Program {
     Echo,
-    Play { samples: Arc<[i16]>, repeat: bool },
-    Agent { app: stream::App, talk: Box<Talk> },
+    /// Silence; the call is driven from outside.
+    Wait,
+    Play {
+        samples: Arc<[i16]>,
+        repeat: bool,
+    },
+    Agent {
+        app: stream::App,
+        talk: Box<Talk>,
+    },
 }
 
 /// A call that is not answered.
@@ -103,6 +113,12 @@ fn summary(context: &CallContext, info: &InviteInfo, app: &AppConfig, is_app_nam
     let show = context.config.show_numbers;
     CallSummary {
         id: 0,
+        identity: Identity::new(
+            TenantId::default(),
+            Direction::Inbound,
+            info.from.user.clone(),
+            percent_decoded(&info.request_uri.user),
+        ),
         call_id: shortened(&info.call_id),
         call_sid: matches!(app, AppConfig::Agent(_)).then(|| call_sid(&info.call_id)),
         from: redacted(&info.from.user, show),
@@ -117,6 +133,7 @@ fn summary(context: &CallContext, info: &InviteInfo, app: &AppConfig, is_app_nam
         remote_sip: info.remote,
         remote_rtp: None,
         local_rtp: None,
+        gathered: None,
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tracing::{Instrument as _, info, info_span, warn};
 
 use super::OnClose;
+use super::control::{Base, Controls, Due};
 use super::keys::KEY;
 use super::load::Apps;
 use super::prepare::{NotAnswered, Program, prepare};
@@ -79,13 +80,15 @@ async fn reject(context: &CallContext, incoming: IncomingCall, rejection: Reject
 }
 
 /// The answered call, to its end.
-async fn run(context: &CallContext, mut call: Call, program: Program) {
+pub(super) async fn run(context: &CallContext, mut call: Call, program: Program) {
     let counters = context.counters();
-    let (mut app, mut talk) = match program {
-        Program::Echo => (Some(stream::App::Echo), None),
-        Program::Play { samples, repeat } => (Some(player(samples, repeat)), None),
-        Program::Agent { app, talk } => (Some(app), Some(talk)),
+    let (mut app, mut talk, base) = match program {
+        Program::Echo => (Some(stream::App::Echo), None, Base::Echo),
+        Program::Wait => (Some(stream::App::Silence), None, Base::Silence),
+        Program::Play { samples, repeat } => (Some(player(samples, repeat)), None, Base::Recording),
+        Program::Agent { app, talk } => (Some(app), Some(talk), Base::Bot),
     };
+    let mut controls = Controls::new(base);
     let mut transfer: Option<Transfer> = None;
     // What happens when a transfer fails and no bot is left to go on.
     let mut after_transfer = CallEnd::AppFinished;
@@ -105,10 +108,34 @@ async fn run(context: &CallContext, mut call: Call, program: Program) {
                 Some(CallEvent::PlayFinished(report))
                     if report.complete && talk.is_none() && transfer.is_none() =>
                 {
-                    break CallEnd::AppFinished;
+                    if !controls.played(&mut call).await {
+                        break CallEnd::AppFinished;
+                    }
+                    None
+                }
+                Some(CallEvent::Requested(CallRequest::Control(control, reply))) => {
+                    controls.handle(&mut call, talk.as_deref(), control, reply).await;
+                    None
                 }
                 Some(CallEvent::Requested(request)) => requested(request, talk.as_deref()),
-                Some(CallEvent::MediaAgreed | CallEvent::PlayFinished(_) | CallEvent::Digit) | None => None,
+                Some(CallEvent::Digit(digit)) => {
+                    if let Some(gathered) = controls.pressed(digit) {
+                        call.tell_gathered(gathered);
+                    }
+                    None
+                }
+                Some(CallEvent::MediaAgreed | CallEvent::PlayFinished(_)) | None => None,
+            },
+            due = controls.next() => match due {
+                Due::Press(digit) => Some(Wish::Press(digit)),
+                Due::Gathered(gathered) => {
+                    call.tell_gathered(gathered);
+                    None
+                }
+                Due::Held(answer) => {
+                    controls.held(&mut call, talk.as_deref(), answer).await;
+                    None
+                }
             },
             wish = next(&mut talk, counters) => Some(wish),
             outcome = talk::outcome(&mut transfer) => match outcome {
@@ -159,6 +186,7 @@ async fn run(context: &CallContext, mut call: Call, program: Program) {
                     }
                     (OnClose::PlayFallback, Some(samples)) => {
                         counters.fallback_prompts.increment();
+                        controls.bot_left(Base::Recording);
                         app = Some(player(Arc::clone(samples), false));
                     }
                     (OnClose::HangUp | OnClose::PlayFallback, _) => break lost,
@@ -170,6 +198,7 @@ async fn run(context: &CallContext, mut call: Call, program: Program) {
         log_figures(&talk);
         talk.session.stop(end.name());
     }
+    controls.interrupt(&call);
     call.finish(&end).await;
 }
 
@@ -191,7 +220,7 @@ pub(super) fn requested(request: CallRequest, talk: Option<&Talk>) -> Option<Wis
             }
             return None;
         }
-        CallRequest::HangUp => None,
+        CallRequest::HangUp | CallRequest::Control(..) => None,
         CallRequest::Transfer(target) => Some(target),
     };
     if talk.is_some_and(|talk| talk.finish(target.as_ref())) {

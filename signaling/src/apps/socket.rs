@@ -19,9 +19,10 @@ use super::service::{log_figures, next, requested};
 use super::talk::{Talk, Wish};
 use super::{AppConfig, OnClose};
 use crate::call::{
-    CallContext, CallEnd, CallEntry, CallState, CallSummary, CallVia, Quiet, milliseconds, redacted,
-    shortened,
+    CallContext, CallEnd, CallEntry, CallState, CallSummary, CallVia, Identity, Quiet, milliseconds,
+    redacted, shortened,
 };
+use crate::model::{Direction, TenantId};
 
 /// A call that has introduced itself. Strings come from the peer and are not to be trusted.
 #[derive(Debug)]
@@ -151,6 +152,7 @@ fn summary(context: &CallContext, apps: &Apps, call: &SocketCall, app: &AppConfi
     let show = context.config.show_numbers;
     CallSummary {
         id: 0,
+        identity: Identity::new(TenantId::default(), Direction::Inbound, call.from.clone(), call.to.clone()),
         call_id: shortened(&call.start.id),
         call_sid: matches!(app, AppConfig::Agent(_)).then(|| call_sid(&call.start.id)),
         from: redacted(&call.from, show),
@@ -172,6 +174,7 @@ fn summary(context: &CallContext, apps: &Apps, call: &SocketCall, app: &AppConfi
         remote_sip: call.remote,
         remote_rtp: None,
         local_rtp: None,
+        gathered: None,
     }
 }
 
@@ -182,6 +185,7 @@ async fn run(context: &CallContext, mut call: SocketCall, mut entry: CallEntry, 
     tokio::pin!(hang_up);
     let (app, mut talk) = match program {
         Program::Echo => (LineApp::Echo, None),
+        Program::Wait => (LineApp::Silence, None),
         Program::Play { samples, repeat } => (player(samples, repeat), None),
         Program::Agent { app, talk } => (line_app(app), Some(talk)),
     };

@@ -209,7 +209,7 @@ impl Talk {
     }
 
     /// The caller hears silence, and so does the bot.
-    fn hold(&self, on: bool) {
+    pub(super) fn hold(&self, on: bool) {
         self.tell(self.session.mute(on));
         self.tell(self.session.pause(on));
     }

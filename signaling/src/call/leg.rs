@@ -21,6 +21,8 @@ pub(crate) struct Leg {
     stream: MediaStream,
     /// Our offer, until its answer comes.
     pending: Option<Offer>,
+    /// Whether the peer was on hold before the last offer to change that.
+    held_before: bool,
     media: Media,
 }
 
@@ -91,7 +93,16 @@ impl Leg {
                 start_stream(context, info, ipv6, info.remote.ip(), ours.stream).await?;
             let sdp = session.describe_offer(&ours, advertised).to_string();
             let parameters = ours.stream;
-            let leg = Self { local, session, advertised, parameters, stream, pending: Some(ours), media };
+            let leg = Self {
+                local,
+                session,
+                advertised,
+                parameters,
+                stream,
+                pending: Some(ours),
+                held_before: false,
+                media,
+            };
             return Ok((leg.fixed(), sdp));
         };
         let offer = SessionDescription::parse(offer)?;
@@ -101,7 +112,8 @@ impl Leg {
         let (stream, advertised) = start_stream(context, info, answer.ipv6, peer, answer.stream).await?;
         let sdp = session.describe_answer(&answer, advertised).to_string();
         let parameters = answer.stream;
-        let leg = Self { local, session, advertised, parameters, stream, pending: None, media };
+        let leg =
+            Self { local, session, advertised, parameters, stream, pending: None, held_before: false, media };
         // Only now are the ports known that a caller may have guessed.
         leg.check_loop(&parameters)?;
         Ok((leg.fixed(), sdp))
@@ -128,6 +140,24 @@ impl Leg {
         let sdp = self.session.describe_offer(&offer, self.advertised).to_string();
         self.pending = Some(offer);
         sdp
+    }
+
+    /// Makes an offer that puts the peer on hold, or takes it back.
+    pub(crate) fn hold(&mut self, on: bool) -> String {
+        self.held_before = self.local.held;
+        self.local.held = on;
+        self.make_offer()
+    }
+
+    /// The peer did not take the last [`Self::hold`].
+    pub(crate) fn withdraw_hold(&mut self) {
+        self.local.held = self.held_before;
+        self.pending = None;
+    }
+
+    /// Whether we have put the peer on hold.
+    pub(crate) const fn holds(&self) -> bool {
+        self.local.held
     }
 
     /// Whether an offer of ours waits for its answer.
@@ -209,6 +239,7 @@ fn local_media(context: &CallContext, info: &InviteInfo) -> LocalMedia {
             ipv6: context.addresses.has_family(true),
         },
         rtcp_mux: None,
+        held: false,
         control_addresses,
         own_addresses,
         source_policy: config.source_policy,

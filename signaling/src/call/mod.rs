@@ -13,15 +13,19 @@ mod answered;
 mod config;
 mod counters;
 mod end;
+mod identity;
 mod info;
 mod leg;
 mod quiet;
 mod redact;
+mod request;
 mod table;
 
 pub use config::CallConfig;
 pub use counters::{CallCounters, SetupTime};
-pub use table::{CallRequest, CallState, CallSummary, CallTable, CallVia, HangUp};
+pub use identity::Identity;
+pub use request::{CallRequest, Control, ControlError, Gather, GatherEnd, Gathered};
+pub use table::{CallState, CallSummary, CallTable, CallVia, HangUp};
 
 pub(crate) use answered::{Call, CallEvent};
 pub(crate) use end::CallEnd;

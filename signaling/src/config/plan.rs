@@ -6,19 +6,24 @@ use std::time::Duration;
 
 use engine::config::EngineConfig;
 use engine::stream::SourcePolicy;
+use zeroize::Zeroizing;
 
+use super::access;
 use super::agents;
 use super::asterisk;
 use super::choices::{Codec, Simd, Source};
+use super::environment::SECRET_KEY;
 use super::error::ConfigError;
 use super::load::Loaded;
 use super::sections::{Config, Http, Log};
 use super::{media, registration, routes};
+use crate::access::AccessConfig;
 use crate::apps::{AgentConfig, AppsConfig};
 use crate::asterisk::AsteriskConfig;
 use crate::call::CallConfig;
 use crate::ng::NgConfig;
 use crate::sip::{SipConfig, SipLimits};
+use crate::store::{RetentionConfig, StoreConfig};
 use crate::telemetry::check_level;
 
 /// The name of the agent inside this program.
@@ -45,10 +50,18 @@ pub struct Plan {
     pub apps: AppsConfig,
     /// For the NG protocol.
     pub ng: NgConfig,
+    /// Who may use the API.
+    pub access: AccessConfig,
     /// For Asterisk that dials us.
     pub asterisk: AsteriskConfig,
     /// For the HTTP server.
     pub http: Http,
+    /// Where everything is that is kept.
+    pub store: StoreConfig,
+    /// For how long.
+    pub retention: RetentionConfig,
+    /// Bytes of call records that may wait while the store does not take them.
+    pub spool_bytes: u64,
     /// How long running calls may go on after SIGTERM.
     pub drain_timeout: Duration,
     /// Logs.
@@ -93,6 +106,10 @@ pub fn plan(loaded: &Loaded, environment: &[(String, String)]) -> Result<Plan, C
         ));
     }
     let registration = registration::plan(&mut check, environment);
+    if config.store.spool_mib == 0 {
+        check.error("store.spool_mib", "store.spool_mib: must be at least 1");
+    }
+    let access = access::plan(&mut check, environment);
     let agents = agents::plan(&mut check, environment);
     let apps = routes::plan(&mut check, agents);
     let asterisk = asterisk::plan(&mut check, environment, &apps);
@@ -111,8 +128,15 @@ pub fn plan(loaded: &Loaded, environment: &[(String, String)]) -> Result<Plan, C
             allow: config.ng.allow.iter().map(|network| network.0).collect(),
             delete_delay: config.ng.delete_delay.0,
         },
+        access,
         asterisk,
         http: config.http.clone(),
+        store: store_config(config, environment),
+        retention: RetentionConfig {
+            records: config.store.records_kept.0,
+            events: config.store.events_kept.0,
+        },
+        spool_bytes: config.store.spool_mib.saturating_mul(1024 * 1024),
         drain_timeout: config.drain.timeout.0,
         log: config.log.clone(),
         warnings,
@@ -200,6 +224,17 @@ fn capacity(check: &mut Check<'_>) {
     }
 }
 
+fn store_config(config: &Config, environment: &[(String, String)]) -> StoreConfig {
+    let key = environment.iter().find(|(name, _)| name == SECRET_KEY);
+    StoreConfig {
+        url: config.store.url.clone(),
+        data_dir: config.data_dir.0.clone(),
+        connections: config.store.connections,
+        secret_key_file: config.store.secret_key_file.as_ref().map(|file| file.0.clone()),
+        secret_key: key.map(|(_, key)| Zeroizing::new(key.clone())),
+    }
+}
+
 fn sip_config(config: &Config) -> SipConfig {
     let sip = &config.sip;
     let limits = &sip.limits;
@@ -225,6 +260,7 @@ fn sip_config(config: &Config) -> SipConfig {
             tcp_idle: limits.tcp_idle.0,
             tcp_message: limits.tcp_message.0,
         },
+        ..SipConfig::default()
     }
 }
 

@@ -52,6 +52,7 @@ pub fn report(plan: &Plan) -> String {
     line("", threads(&plan.engine));
     line("signaling", format!("threads {}", pinned(&plan.signaling_cpus)));
     line("", format!("kernels {}", plan.simd.name()));
+    line("store", plan.store.place());
     line("data", plan.data_dir.display().to_string());
     line(
         "log",

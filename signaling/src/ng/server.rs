@@ -21,6 +21,7 @@ use super::statistics;
 use super::table::{Job, Shared};
 use super::value::Dictionary;
 use crate::call::CallContext;
+use crate::exchange::ExchangeCounters;
 
 /// How NG is served.
 #[derive(Clone, Debug, Default)]
@@ -116,6 +117,12 @@ impl NgServer {
     #[must_use]
     pub fn counters(&self) -> Arc<NgCounters> {
         Arc::clone(&self.socket.shared.counters)
+    }
+
+    /// What came of the descriptions.
+    #[must_use]
+    pub fn exchanges(&self) -> Arc<ExchangeCounters> {
+        Arc::clone(&self.socket.shared.relaying.counters)
     }
 
     /// The address, with the port that was chosen for 0.

@@ -13,7 +13,9 @@ use super::core::{Core, SharedCore};
 use super::counters::SipCounters;
 use super::incoming::{IncomingCall, Transport};
 use super::message::host_and_port;
+use super::outgoing::{self, Answer, DialError, Method, OutgoingCall, OutgoingInvite, OutgoingRequest};
 use super::registration::{Account, Registration};
+use super::request::IncomingRequest;
 use super::transport::{UdpListener, bind_tcp, listen, receive};
 
 /// Why an endpoint could not start.
@@ -48,6 +50,56 @@ pub struct SipLoad {
     pub transactions: usize,
     /// Open TCP connections.
     pub tcp_connections: usize,
+}
+
+/// What everybody who makes calls or sends requests holds of an endpoint. It keeps nothing alive: when the endpoint has
+/// ended, all that it is asked for fails.
+#[derive(Clone)]
+pub struct SipHandle {
+    core: Arc<Core>,
+}
+
+impl SipHandle {
+    /// Makes a call. How it goes is told by [`OutgoingCall::next`].
+    ///
+    /// # Errors
+    /// See [`DialError`]; nothing was sent then.
+    pub fn invite(&self, invite: OutgoingInvite) -> Result<OutgoingCall, DialError> {
+        outgoing::start(&self.core, invite)
+    }
+
+    /// Sends a request outside of dialogs and waits for its final response.
+    ///
+    /// # Errors
+    /// See [`DialError`]. A refusal is no error.
+    pub async fn request(&self, request: OutgoingRequest) -> Result<Answer, DialError> {
+        outgoing::request(self.core.clone(), request).await
+    }
+
+    /// Requests outside of dialogs with this method (MESSAGE or REGISTER) go to the receiver from now on; until then, and
+    /// when it is dropped, they are answered 405. When 256 wait in it, further ones are refused with 503.
+    #[must_use]
+    pub fn requests(&self, method: Method) -> mpsc::Receiver<IncomingRequest> {
+        self.core.take_requests(method)
+    }
+
+    /// Keeps us registered at a SIP server, until the result is dropped or the endpoint shut down.
+    #[must_use]
+    pub fn register(&self, account: Account) -> Registration {
+        self.core.register(account)
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn counters(&self) -> &Arc<SipCounters> {
+        &self.core.counters
+    }
+}
+
+impl std::fmt::Debug for SipHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SipHandle").finish_non_exhaustive()
+    }
 }
 
 /// A running SIP endpoint. Dropping it ends its calls and closes its sockets without waiting.
@@ -101,6 +153,20 @@ impl SipEndpoint {
             }
         });
         Ok((Self { core, addresses }, calls))
+    }
+
+    /// What others make calls and send requests with.
+    #[must_use]
+    pub fn handle(&self) -> SipHandle {
+        SipHandle { core: self.core.clone() }
+    }
+
+    /// [`SipHandle::invite`].
+    ///
+    /// # Errors
+    /// See [`DialError`].
+    pub fn invite(&self, invite: OutgoingInvite) -> Result<OutgoingCall, DialError> {
+        self.handle().invite(invite)
     }
 
     /// With `true`, new calls and OPTIONS are answered 503 with Retry-After; running calls go on.

@@ -2,7 +2,8 @@
 //! ends it when it must.
 //!
 //! One task does everything by polling, so that reading never waits for writing: a backend that does not
-//! read can still be heard, and one that floods is read in slices with other streams in between.
+//! read can still be heard, and one that floods is read in slices with other streams in between, and no faster than
+//! [`Allowance`] says.
 
 mod incoming;
 mod playout;
@@ -16,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use self::playout::{Cause, Clear, Goodbye, Turn};
+use super::allowance::Allowance;
 use super::backend::Backend;
 use super::config::AiConfig;
 use super::counters::AiCounters;
@@ -72,6 +74,8 @@ pub(super) struct Pump {
     /// The backend is gone for good, and its last words are being played.
     finishing: Option<Finishing>,
     overflow_logged: bool,
+    /// How much may be read.
+    allowance: Allowance,
 }
 
 struct Finishing {
@@ -138,6 +142,7 @@ impl Pump {
             goodbye: None,
             finishing: None,
             overflow_logged: false,
+            allowance: Allowance::new(monotonic_now()),
         };
         let took = pump.link.as_ref().map_or(Duration::ZERO, |link| link.took);
         pump.record(|record| record.figures.connect = took);
@@ -236,14 +241,25 @@ impl Pump {
 
     /// Reads a slice of what has come. Ready only at the connection's end.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<LinkEnd> {
-        let mut budget = READ_BUDGET_BYTES;
-        while budget > 0 {
+        let mut slice = self.allowance.slice(monotonic_now);
+        if slice == 0 {
+            // The next tick looks again.
+            if self.allowance.hold_up() {
+                self.counters.reading_held_up.increment();
+            }
+            return Poll::Pending;
+        }
+        while slice > 0 {
             let Some(link) = &mut self.link else { return Poll::Pending };
-            let len = match std::task::ready!(link.poll_message(cx)) {
-                Ok(len) => len,
-                Err(end) => return Poll::Ready(end),
+            let len = match link.poll_message(cx) {
+                Poll::Pending => {
+                    self.allowance.catch_up();
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(len)) => len,
+                Poll::Ready(Err(end)) => return Poll::Ready(end),
             };
-            budget = budget.saturating_sub(len + MESSAGE_COST_BYTES);
+            slice = slice.saturating_sub(self.allowance.spend(len));
             if let Err(end) = self.take_decoded() {
                 return Poll::Ready(end);
             }
@@ -387,9 +403,5 @@ impl Pump {
 
 const MIN_TICK: Duration = Duration::from_millis(20);
 const MAX_TICK: Duration = Duration::from_millis(250);
-/// What is read before other streams get their turn.
-const READ_BUDGET_BYTES: usize = 256 * 1024;
-/// What a message costs besides its bytes, so that many tiny ones use up the budget too.
-const MESSAGE_COST_BYTES: usize = 1024;
 /// Caller audio of an outage that the next backend hears: one second.
 const OUTAGE_BLOCKS: usize = 50;

@@ -276,7 +276,7 @@ impl TapPump {
                 Poll::Ready(None) => return Poll::Ready(TapEnd::Failed("end of stream".to_owned())),
             }
         }
-        cx.waker().wake_by_ref();
+        // More of it waits for the next tick.
         Poll::Pending
     }
 

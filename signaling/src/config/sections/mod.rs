@@ -11,17 +11,21 @@ use super::registration::RegistrationSection;
 use super::types::{BindAddress, FilePath, Network, OptionalAddress, Pattern, RefusalStatus, Span};
 use crate::telemetry::LogFormat;
 
+mod access;
 mod agent;
 mod asterisk;
 mod media;
 mod sip;
+mod store;
 
+pub use access::AccessSection;
 pub use agent::{
     Agent, AgentTool, BargeIn, BargeInMode, Dialect, Latency, LatencyPolicy, OnClose, Reconnect, ToolAction,
 };
 pub use asterisk::{AudioSocket, ChanWebSocket};
 pub use media::Media;
 pub use sip::{Sip, SipLimits};
+pub use store::StoreSection;
 
 /// The whole configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -41,6 +45,10 @@ pub struct Config {
     pub calls: Calls,
     /// Health, metrics and the calls' API.
     pub http: Http,
+    /// Where records, trunks and all that is set through the API are kept.
+    pub store: StoreSection,
+    /// Who may use the API.
+    pub access: AccessSection,
     /// The control protocol for a pool behind a proxy.
     pub ng: Ng,
     /// Asterisk dials us by AudioSocket.
@@ -68,6 +76,8 @@ impl Default for Config {
             signaling: Signaling::default(),
             calls: Calls::default(),
             http: Http::default(),
+            store: StoreSection::default(),
+            access: AccessSection::default(),
             ng: Ng::default(),
             audiosocket: AudioSocket::default(),
             chan_websocket: ChanWebSocket::default(),

@@ -79,7 +79,7 @@ impl Flow {
     pub(super) fn towards(&self, remote: SocketAddr) -> Self {
         match self.transport {
             Transport::Udp => Self { remote, ..self.clone() },
-            Transport::Tcp => self.clone(),
+            Transport::Tcp | Transport::Tls => self.clone(),
         }
     }
 
@@ -119,6 +119,26 @@ impl Flow {
         }
     }
 
+    /// Sends bytes, waiting for the socket where it is busy. `false` when they cannot go out.
+    pub(super) async fn transmit(&self, bytes: Vec<u8>) -> bool {
+        let sent = match &self.raw {
+            RawSender::Udp(socket) => socket.send_to(&bytes, self.remote).await.is_ok(),
+            RawSender::Tcp(sender) => sender.try_send(bytes),
+        };
+        if !sent {
+            self.counters.transmit_errors.increment();
+        }
+        sent
+    }
+
+    /// Completes when the connection is gone; never for datagrams.
+    pub(super) async fn closed(&self) {
+        match &self.raw {
+            RawSender::Udp(_) => std::future::pending().await,
+            RawSender::Tcp(sender) => sender.queue.closed().await,
+        }
+    }
+
     /// Sends bytes without a transaction and without waiting; what the network does not take is counted.
     pub(super) fn send(&self, bytes: Vec<u8>) {
         let sent = match &self.raw {
@@ -155,6 +175,7 @@ fn sip_addr(transport: Transport, address: SocketAddr) -> SipAddr {
     let transport = match transport {
         Transport::Udp => BoughtTransport::Udp,
         Transport::Tcp => BoughtTransport::Tcp,
+        Transport::Tls => BoughtTransport::Tls,
     };
     let host = Host::IpAddr(address.ip());
     SipAddr { r#type: Some(transport), addr: HostWithPort { host, port: Some(address.port().into()) } }

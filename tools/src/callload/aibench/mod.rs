@@ -8,6 +8,8 @@
 //! Each packet carries its send time ([`super::stamp`]): the peer tells how long the way up took and whether a packet is missing, the
 //! generator the same for the way there and back.
 
+mod bystanders;
+mod hostile;
 mod options;
 mod peer;
 mod processor;

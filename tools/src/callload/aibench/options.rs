@@ -54,6 +54,9 @@ pub struct AiBenchOptions {
     /// Calls that Pipecat gets.
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub(super) pipecat_calls: u32,
+    /// Measure instead what ten calls whose backends misbehave do to this many beside them; 0 does not.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=2_000))]
+    pub(super) bystanders: u32,
     /// CPU of sidetone's media thread.
     #[arg(long, value_name = "CPU", default_value_t = 0)]
     pub(super) media_cpu: usize,
@@ -81,6 +84,9 @@ pub struct AiBenchOptions {
     /// Be the peer, on this address: tells where it listens, and on each line of standard input what it counted since the last.
     #[arg(long, value_name = "ADDR:PORT", hide = true)]
     pub(super) peer: Option<SocketAddr>,
+    /// Be the backends that misbehave, on this address.
+    #[arg(long, value_name = "ADDR:PORT", hide = true)]
+    pub(super) hostile: Option<SocketAddr>,
 }
 
 impl AiBenchOptions {

@@ -45,9 +45,18 @@ pub(super) fn ran_ns(threads: &[Thread], name: &str) -> u64 {
 
 /// The resident memory of a process in MiB.
 pub(super) fn memory_mib(process: u32) -> f64 {
+    status_mib(process, "VmRSS:")
+}
+
+/// The most that it has been.
+pub(super) fn peak_memory_mib(process: u32) -> f64 {
+    status_mib(process, "VmHWM:")
+}
+
+fn status_mib(process: u32, name: &str) -> f64 {
     let status = fs::read_to_string(Path::new("/proc").join(process.to_string()).join("status"));
     let status = status.unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
     kib.map_or(f64::NAN, |kib| kib / 1024.0)
 }

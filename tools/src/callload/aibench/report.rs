@@ -143,14 +143,7 @@ impl Report {
             .rounds
             .iter()
             .flat_map(|(what, outcomes)| outcomes.iter().map(move |outcome| (what, outcome)))
-            .map(|(what, o)| {
-                json!({
-                    "what": what, "calls": o.calls, "carried": o.carried, "media": o.media, "stream": o.stream, "others": o.others,
-                    "peer": o.peer, "memory_mib": o.memory_mib, "added_ms": o.added_ms, "back_ms": o.back_ms,
-                    "messages_per_s": o.messages_per_s, "lost_up": o.lost_up, "lost_down": o.lost_down,
-                    "failed": o.failed, "doubts": o.doubts,
-                })
-            })
+            .map(|(what, outcome)| outcome.json(what))
             .collect();
         let ratios = self.ratios().into_iter().map(|(name, value)| (name, json!(value)));
         json!({ "rounds": rounds, "most": self.most, "ratios": ratios.collect::<serde_json::Map<_, _>>() })

@@ -10,11 +10,11 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow, bail, ensure};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::{
     options::AiBenchOptions,
-    processor::{Thread, memory_mib, pin, ran_ns, threads, unpin},
+    processor::{Thread, memory_mib, peak_memory_mib, pin, ran_ns, threads, unpin},
 };
 use crate::callload::{
     Codec, Options,
@@ -25,14 +25,33 @@ use crate::callload::{
     tap::Tap,
 };
 
+/// Ten short calls beside those that are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beside {
+    /// Of the same kind.
+    Good,
+    /// Whose backends misbehave, each in its own way.
+    Bad,
+}
+
+impl Beside {
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Good => "beside good",
+            Self::Bad => "beside bad",
+        }
+    }
+}
+
 /// What a round is about.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Plan {
     pub(super) calls: u32,
     /// Lines of the agent's configuration.
     pub(super) agent: String,
     /// The backend is Pipecat, not ours.
     pub(super) pipecat: bool,
+    pub(super) beside: Option<Beside>,
     pub(super) settle: Duration,
     pub(super) duration: Duration,
 }
@@ -59,6 +78,10 @@ pub(super) struct Outcome {
     pub(super) lost_up: u64,
     pub(super) lost_down: u64,
     pub(super) failed: u64,
+    /// What the backend of the calls beside tells of itself.
+    pub(super) beside: Value,
+    /// What sidetone counted of its AI streams, by names.
+    pub(super) counted: Vec<(String, u64)>,
     /// Why the generator cannot be trusted.
     pub(super) doubts: Vec<String>,
 }
@@ -71,6 +94,19 @@ impl Outcome {
     /// Whether all calls were carried, so that processor time means something.
     pub(super) fn is_whole(&self) -> bool {
         self.carried >= 0.98 * self.calls && self.failed == 0
+    }
+
+    /// Everything, as a round of this name.
+    pub(super) fn json(&self, what: &str) -> Value {
+        let counted: Map<String, Value> =
+            self.counted.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+        json!({
+            "what": what, "calls": self.calls, "carried": self.carried, "media": self.media, "stream": self.stream,
+            "others": self.others, "peer": self.peer, "memory_mib": self.memory_mib, "added_ms": self.added_ms,
+            "back_ms": self.back_ms, "messages_per_s": self.messages_per_s, "lost_up": self.lost_up,
+            "lost_down": self.lost_down, "failed": self.failed, "doubts": self.doubts, "beside": self.beside,
+            "counted": counted,
+        })
     }
 
     pub(super) fn line(&self) -> String {
@@ -100,38 +136,52 @@ pub(super) fn measure(options: &AiBenchOptions, plan: &Plan) -> anyhow::Result<O
     // What is started here may run where it likes.
     unpin()?;
     let mut backend = if plan.pipecat { Backend::pipecat(options)? } else { Backend::ours(options)? };
+    let mut beside = plan.beside.map(|kind| Backend::beside(options, kind)).transpose()?;
+    let more = beside.as_ref().map(|beside| beside.agent()).unwrap_or_default();
     let server = Server::start(&Setup {
         binary: &options.sidetone,
         url: backend.url.clone(),
         ports: options.server_ports,
-        calls: plan.calls,
+        calls: plan.calls + CALLS_BESIDE,
         media: format!(
             "cpus = \"{}\"\nstream_cpus = \"{}\"\nwait = \"sleep\"\n",
             options.media_cpu, options.stream_cpu
         ),
         agent: plan.agent.clone(),
-        tables: format!("[signaling]\ncpus = \"{}\"\n", options.generator_cpu()),
+        tables: format!("[signaling]\ncpus = \"{}\"\n{more}", options.generator_cpu()),
     })?;
     // The generator's threads inherit it.
     pin(0, options.generator_cpu())?;
     let ramp = Duration::from_secs_f64(f64::from(plan.calls) / options.rate);
+    let (low, high) = options.ports;
+    ensure!(high - low > 3 * PORTS_BESIDE, "--ports are too few");
     let load = Options {
         target: server.target(),
         calls: plan.calls,
         rate: options.rate,
         duration: ramp + plan.settle + plan.duration + AFTER,
         codec: Codec::Pcmu,
-        ports: options.ports,
+        ports: (low, high - 2 * PORTS_BESIDE),
         marker_ms: 0,
         stamp: true,
         quiet: true,
         from: "bench-ai".to_owned(),
         ..<Options as clap::Parser>::parse_from(["bench-ai"])
     };
+    let load_beside = Options {
+        target: server.target().replace("agent@", "beside@"),
+        calls: CALLS_BESIDE,
+        hold: Some(HOLD_BESIDE),
+        ports: (high - 2 * PORTS_BESIDE + 1, high),
+        rate: f64::from(CALLS_BESIDE),
+        ..load.clone()
+    };
     let back = Arc::new(Mutex::new(Back::default()));
     let process = server.process();
     let (report, seen) = thread::scope(|scope| {
         let watched = scope.spawn(|| watch(process, &mut backend, &back, ramp + plan.settle, plan.duration));
+        let driven =
+            plan.beside.map(|_| scope.spawn(|| drive(&load_beside, |_| Ok(()), |_, _, _| String::new())));
         let report = drive(
             &load,
             |worker| {
@@ -144,11 +194,17 @@ pub(super) fn measure(options: &AiBenchOptions, plan: &Plan) -> anyhow::Result<O
             },
             |_, _, _| String::new(),
         );
-        (report, watched.join())
+        // How those calls fared is not the question; that they were placed is.
+        let driven = driven.map(|driven| driven.join());
+        let beside = driven.transpose().map_err(|_| anyhow!("the generator of the calls beside panicked"));
+        (report.and_then(|report| beside?.transpose().map(|_| report)), watched.join())
     });
     let seen = seen.map_err(|_| anyhow!("the watcher panicked"))?;
     let report = report.with_context(|| server.last_log())?;
     let seen = seen.with_context(|| server.last_log())?;
+    let metrics = server.fetch("/metrics").context("cannot read the metrics of sidetone")?;
+    let memory_mib = if plan.beside.is_some() { peak_memory_mib(process) } else { seen.memory_mib };
+    let told = beside.as_mut().map(Backend::report).transpose()?.unwrap_or_default();
     let counters = &report.stats().counters;
     ensure!(
         counters.calls_answered > 0,
@@ -167,6 +223,9 @@ pub(super) fn measure(options: &AiBenchOptions, plan: &Plan) -> anyhow::Result<O
         calls,
         carried,
         lost_down,
+        memory_mib,
+        beside: told,
+        counted: counted(&metrics),
         failed: u64::from(plan.calls).saturating_sub(counters.calls_placed)
             + counters.calls_failed
             + counters.calls_ended_by_peer,
@@ -276,9 +335,30 @@ struct Backend {
 
 impl Backend {
     fn ours(options: &AiBenchOptions) -> anyhow::Result<Self> {
+        Self::own(options, "--peer")
+    }
+
+    fn beside(options: &AiBenchOptions, kind: Beside) -> anyhow::Result<Self> {
+        match kind {
+            Beside::Good => Self::own(options, "--peer"),
+            Beside::Bad => Self::own(options, "--hostile"),
+        }
+    }
+
+    /// Tables of the configuration that make it the backend of the calls beside.
+    fn agent(&self) -> String {
+        format!(
+            "[agents.beside]\nurl = \"{}\"\nconnect_timeout = \"2s\"\nreconnect = {{ attempts = 5 }}\n\
+             [[routes]]\nmatch = \"beside\"\napp = \"agent\"\nagent = \"beside\"\n",
+            self.url
+        )
+    }
+
+    /// This program again.
+    fn own(options: &AiBenchOptions, role: &str) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find this program")?;
         let mut child = Command::new(program)
-            .args(["--peer", "127.0.0.1:0"])
+            .args([role, "127.0.0.1:0"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -343,6 +423,21 @@ fn pin_all(process: u32, cpu: usize) -> anyhow::Result<()> {
     threads(process)?.iter().try_for_each(|thread| pin(thread.id, cpu))
 }
 
+/// What sidetone has counted of its AI streams and is not 0.
+fn counted(metrics: &str) -> Vec<(String, u64)> {
+    let values = metrics.lines().filter_map(|line| {
+        let (name, value) = line.strip_prefix("sidetone_ai_")?.rsplit_once(' ')?;
+        let name = name.strip_suffix("_total")?;
+        Some((name.to_owned(), value.parse::<f64>().ok()? as u64)).filter(|(_, value)| *value > 0)
+    });
+    values.collect()
+}
+
+/// Calls beside those that are measured.
+const CALLS_BESIDE: u32 = 10;
+/// How long each lasts, the next one following it.
+const HOLD_BESIDE: Duration = Duration::from_secs(9);
+const PORTS_BESIDE: u16 = 20;
 /// Calls go on for so long behind what is measured.
 const AFTER: Duration = Duration::from_millis(700);
 const PIPECAT_START: Duration = Duration::from_secs(90);

@@ -9,6 +9,7 @@ use anyhow::{Context as _, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{
+    bystanders, hostile,
     options::AiBenchOptions,
     peer,
     processor::cpus,
@@ -25,6 +26,10 @@ pub fn run(options: &AiBenchOptions) -> anyhow::Result<ExitCode> {
         peer::serve(address)?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let Some(address) = options.hostile {
+        hostile::serve(address)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     ensure!(
         options.sidetone.exists(),
         "{} is missing: cargo build --release -p sidetone",
@@ -38,6 +43,9 @@ pub fn run(options: &AiBenchOptions) -> anyhow::Result<ExitCode> {
     // Everybody inherits it.
     let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
 
+    if options.bystanders > 0 {
+        return bystanders::run(options);
+    }
     let bench = Bench { options, begun: Instant::now() };
     let mut report = Report::new(options);
     for _ in 0..if options.quick { 1 } else { options.repeats } {
@@ -95,7 +103,7 @@ impl Bench<'_> {
     fn plan(&self, calls: u32, agent: String) -> Plan {
         let shorter = |duration: Duration| if self.options.quick { duration / 2 } else { duration };
         let (settle, duration) = (shorter(self.options.settle), shorter(self.options.duration));
-        Plan { calls, agent, pipecat: false, settle, duration }
+        Plan { calls, agent, settle, duration, ..Plan::default() }
     }
 
     fn round(&self, what: &str, plan: &Plan) -> anyhow::Result<Outcome> {
