@@ -45,6 +45,7 @@ mod calls_resource_tests;
 #[cfg(test)]
 mod tests;
 
+pub use calls_resource::fuzz_twiml;
 pub use control::Control;
 pub use idempotency::forget_old;
 pub use routes::Api;
