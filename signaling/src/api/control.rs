@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::access::Gate;
 use crate::event::Events;
+use crate::trunk::Trunks;
 
 /// What is behind `/api`, part by part.
 #[derive(Clone, Debug)]
@@ -12,4 +13,6 @@ pub struct Control {
     pub gate: Arc<Gate>,
     /// The delivery of events.
     pub events: Events,
+    /// The trunks in use.
+    pub trunks: Trunks,
 }

@@ -47,7 +47,7 @@ struct Wanted {
 
 /// The tenant's events as they happen: a WebSocket with one text message per event. Browsers, which cannot set
 /// `Authorization`, offer the subprotocols `sidetone.events` and `bearer.TOKEN`.
-#[utoipa::path(get, path = "/api/events", tag = "events", operation_id = "stream_events", params(Wanted),
+#[utoipa::path(get, path = "/api/events", tag = "events", operation_id = "stream_events",
     responses((status = 101, description = "The WebSocket is open.")))]
 async fn stream(
     State(api): State<Arc<Api>>,

@@ -14,7 +14,9 @@ use utoipa_axum::router::OpenApiRouter;
 use super::control::Control;
 use super::door::{self, Door};
 use super::host::AllowedHosts;
-use super::{audit, calls, calls_resource, device, document, events, keys, me, streams, tenants, webhooks};
+use super::{
+    audit, calls, calls_resource, device, document, events, keys, me, streams, tenants, trunks, webhooks,
+};
 use crate::apps::Apps;
 use crate::call::CallTable;
 use crate::media::Media;
@@ -82,6 +84,7 @@ fn resources() -> OpenApiRouter<Arc<Api>> {
         .merge(audit::routes())
         .merge(events::routes())
         .merge(webhooks::routes())
+        .merge(trunks::routes())
 }
 
 async fn index() -> impl IntoResponse {

@@ -129,7 +129,7 @@ struct WantedDead {
 }
 
 /// The tenant's webhooks, oldest first.
-#[utoipa::path(get, path = "/api/webhooks", tag = "events", operation_id = "list_webhooks", params(Paging),
+#[utoipa::path(get, path = "/api/webhooks", tag = "events", operation_id = "list_webhooks",
     responses((status = 200, body = Page<Webhook>)))]
 async fn list(
     State(api): State<Arc<Api>>,
@@ -327,7 +327,7 @@ async fn replay(
 
 /// What was given up, for all of the tenant's receivers or one of them.
 #[utoipa::path(get, path = "/api/webhooks/dead", tag = "events", operation_id = "list_dead_letters",
-    params(Paging, WantedDead), responses((status = 200, body = Page<DeadDelivery>)))]
+    responses((status = 200, body = Page<DeadDelivery>)))]
 async fn dead(
     State(api): State<Arc<Api>>,
     caller: Caller,
