@@ -293,6 +293,22 @@ impl Events {
         Ok(transaction.watch_call(tenant, subject, &endpoint_of(tenant, url), url).await?)
     }
 
+    /// As [`Self::watch_call`], in a transaction of its own.
+    ///
+    /// # Errors
+    /// The URL cannot be used, or the database is down.
+    pub async fn watch_call_now(
+        &self,
+        tenant: &TenantId,
+        subject: &str,
+        url: &str,
+    ) -> Result<(), WatchError> {
+        self.sender.check(url)?;
+        let mut transaction = self.store.begin().await?;
+        self.watch_call(&mut transaction, tenant, subject, url).await?;
+        Ok(transaction.commit().await?)
+    }
+
     /// Writes all figures.
     pub fn expose(&self, out: &mut Exposition) {
         self.counters
