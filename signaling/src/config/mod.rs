@@ -43,7 +43,7 @@ pub use schema::{Kind, all_keys, kind_at};
 pub use sections::{
     Agent, AgentTool, App, AudioSocket, BargeIn, BargeInMode, Calls, ChanWebSocket, Config, Dialect, Drain,
     Http, Latency, LatencyPolicy, Log, Media, Ng, OnClose, Reconnect, Route, Signaling, Sip, SipLimits,
-    StoreSection, ToolAction,
+    SipTls, StoreSection, ToolAction,
 };
 pub use types::{
     BindAddress, FilePath, Host, MediaAddress, Network, OptionalAddress, Pattern, PortRange, RefusalStatus,
