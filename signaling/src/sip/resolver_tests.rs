@@ -136,6 +136,7 @@ async fn answers_are_remembered_and_failed_addresses_come_last() {
         ("_sip._udp.example.com", srv(2, 0, 5070, "b.example.com")),
         ("a.example.com", a(1)),
         ("b.example.com", a(2)),
+        ("example.com", a(9)),
     ])
     .await;
     let resolver = Resolver::new(&[server]);
