@@ -4,6 +4,7 @@ use std::time::{Instant, SystemTime};
 
 use engine::WorkerCounters;
 use engine::ai::{AiCounters, AiHistograms};
+use signaling::access::AccessCounters;
 use signaling::asterisk::AsteriskCounters;
 use signaling::call::CallTable;
 use signaling::exchange::ExchangeCounters;
@@ -116,6 +117,11 @@ pub(crate) fn registration(out: &mut Exposition, state: RegistrationState) {
         let value = u64::from(known == state);
         out.gauge("sidetone_sip_registration", help, &[("state", known.name())], value);
     }
+}
+
+/// The gate of the API.
+pub(crate) fn access(out: &mut Exposition, counters: &AccessCounters) {
+    counters.for_each(|name, help, value| out.counter(&format!("sidetone_access_{name}"), help, &[], value));
 }
 
 /// The NG protocol.

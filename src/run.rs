@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context as _, Result};
 use engine::Engine;
 use engine::ai::AiRuntime;
-use signaling::access::{AccessConfig, Gate};
+use signaling::access::{self, Gate};
 use signaling::api::{Api, Control, HttpListener, HttpServer};
 use signaling::apps::{self, Apps, DemoAgent};
 use signaling::asterisk::AsteriskListener;
@@ -136,6 +136,15 @@ async fn serve(mut plan: Plan) -> Result<()> {
     tracing::info!(place = plan.store.place(), "the store is open");
     let keeping_small = tokio::spawn(store.clone().keep_small(plan.retention));
 
+    let gate = Gate::new(plan.access.clone(), store.clone()).context("see [access]")?;
+    let gate = Arc::new(gate);
+    first_key(&store, &plan).await?;
+    let forgetting = tokio::spawn(signaling::api::forget_old(store.clone()));
+    {
+        let gate = Arc::clone(&gate);
+        registry.register(move |out| metrics::access(out, gate.counters()));
+    }
+
     choose_kernels(plan.simd)?;
     let ai = AiRuntime::start(&plan.engine.stream_cpus)
         .context("cannot start the AI stream threads; see --stream-cpus")?;
@@ -193,7 +202,7 @@ async fn serve(mut plan: Plan) -> Result<()> {
         media: media.clone(),
         store: store.clone(),
         allowed_hosts: plan.http.allowed_hosts.clone(),
-        control: Control { gate: Arc::new(Gate::new(AccessConfig::default())) },
+        control: Control { gate },
     };
     let http = http_listener.serve(plan.http.connections, api.router());
     let asterisk = asterisk_listener.map(|listener| listener.serve(&context, &apps));
@@ -238,8 +247,24 @@ async fn serve(mut plan: Plan) -> Result<()> {
     }
     media.shutdown().await;
     keeping_small.abort();
+    forgetting.abort();
     store.close().await;
     tracing::info!("sidetone ends");
+    Ok(())
+}
+
+/// Tells the first admin how to come in.
+async fn first_key(store: &Store, plan: &Plan) -> Result<()> {
+    let first = access::first_key(store, &plan.data_dir).await.context("cannot make the first API key")?;
+    let Some(first) = first else { return Ok(()) };
+    match &first.file {
+        Ok(file) => {
+            tracing::info!(file = %file.display(), "the first start has made a token for an admin of the API")
+        }
+        Err(error) => tracing::warn!(%error, "the token for an admin of the API cannot be written to a file"),
+    }
+    // Once, for who has just installed this; `sidetone token` makes another one when it is lost.
+    tracing::info!("admin token, shown only now: {}", first.text.expose());
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use super::control::Control;
 use super::door::{self, Door};
 use super::host::AllowedHosts;
-use super::{calls, calls_resource, device, document, me, streams};
+use super::{audit, calls, calls_resource, device, document, keys, me, streams, tenants};
 use crate::apps::Apps;
 use crate::call::CallTable;
 use crate::media::Media;
@@ -75,7 +75,11 @@ impl Api {
 
 /// All resources below `/api`, each with its part of the document.
 fn resources() -> OpenApiRouter<Arc<Api>> {
-    OpenApiRouter::new().merge(me::routes())
+    OpenApiRouter::new()
+        .merge(me::routes())
+        .merge(keys::routes())
+        .merge(tenants::routes())
+        .merge(audit::routes())
 }
 
 async fn index() -> impl IntoResponse {
@@ -88,7 +92,9 @@ async fn healthz() -> impl IntoResponse {
 
 async fn readyz(State(api): State<Arc<Api>>) -> Response {
     match api.readiness.phase() {
-        Phase::Serving => Json(json!({ "status": "ready", "reasons": [] })).into_response(),
+        Phase::Serving => {
+            Json(json!({ "status": "ready", "reasons": api.readiness.notes() })).into_response()
+        }
         Phase::Starting => unready("starting"),
         Phase::Draining => unready("draining"),
     }

@@ -7,6 +7,7 @@
 //! [`load`] merges and types the layers, [`plan`] checks what only makes sense together, reads secrets and
 //! gives the plain structures that the other parts start from.
 
+mod access;
 mod agents;
 mod ai;
 mod asterisk;
@@ -41,9 +42,9 @@ pub use registration::{RegistrationSection, SipTransport};
 pub use report::report;
 pub use schema::{Kind, all_keys, kind_at};
 pub use sections::{
-    Agent, AgentTool, App, AudioSocket, BargeIn, BargeInMode, Calls, ChanWebSocket, Config, Dialect, Drain,
-    Http, Latency, LatencyPolicy, Log, Media, Ng, OnClose, Reconnect, Route, Signaling, Sip, SipLimits,
-    SipTls, StoreSection, ToolAction,
+    AccessSection, Agent, AgentTool, App, AudioSocket, BargeIn, BargeInMode, Calls, ChanWebSocket, Config,
+    Dialect, Drain, Http, Latency, LatencyPolicy, Log, Media, Ng, OnClose, Reconnect, Route, Signaling, Sip,
+    SipLimits, SipTls, StoreSection, ToolAction,
 };
 pub use types::{
     BindAddress, FilePath, Host, MediaAddress, Network, OptionalAddress, Pattern, PortRange, RefusalStatus,

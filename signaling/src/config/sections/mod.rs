@@ -11,12 +11,14 @@ use super::registration::RegistrationSection;
 use super::types::{BindAddress, FilePath, Network, OptionalAddress, Pattern, RefusalStatus, Span};
 use crate::telemetry::LogFormat;
 
+mod access;
 mod agent;
 mod asterisk;
 mod media;
 mod sip;
 mod store;
 
+pub use access::AccessSection;
 pub use agent::{
     Agent, AgentTool, BargeIn, BargeInMode, Dialect, Latency, LatencyPolicy, OnClose, Reconnect, ToolAction,
 };
@@ -45,6 +47,8 @@ pub struct Config {
     pub http: Http,
     /// Where records, trunks and all that is set through the API are kept.
     pub store: StoreSection,
+    /// Who may use the API.
+    pub access: AccessSection,
     /// The control protocol for a pool behind a proxy.
     pub ng: Ng,
     /// Asterisk dials us by AudioSocket.
@@ -73,6 +77,7 @@ impl Default for Config {
             calls: Calls::default(),
             http: Http::default(),
             store: StoreSection::default(),
+            access: AccessSection::default(),
             ng: Ng::default(),
             audiosocket: AudioSocket::default(),
             chan_websocket: ChanWebSocket::default(),
