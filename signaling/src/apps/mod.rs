@@ -12,6 +12,7 @@ mod demo;
 mod keys;
 mod load;
 mod prepare;
+mod recorded;
 mod service;
 mod talk;
 

@@ -1,6 +1,6 @@
-use crate::store::testing::stores;
 use super::*;
 use crate::model::NewTrunk;
+use crate::store::testing::stores;
 use crate::trunk::create;
 
 fn sample(tenant: &str, trunk_id: &str) -> Trunk {
