@@ -35,6 +35,8 @@ pub(crate) enum Subcommands {
     /// Runs as a voice gateway: every call reaches Azure Voice Live (AZURE_VOICELIVE_ENDPOINT, AZURE_VOICELIVE_API_KEY),
     /// directly or through a SIP server (REGISTER_WITH_SIP_SERVER, SIP_SERVER, SIP_USER, AUTH_PASSWORD ..)
     Gateway(Box<RunFlags>),
+    /// Makes a token for the API on the store directly and prints it: for who has lost the admin's
+    Token(Box<TokenFlags>),
     /// Prints the version and ends
     Version,
 }
@@ -46,6 +48,29 @@ pub(crate) struct DoctorFlags {
     #[arg(long)]
     pub(crate) json: bool,
     /// What would run.
+    #[command(flatten)]
+    pub(crate) run: RunFlags,
+}
+
+/// Flags of `token`.
+#[derive(Debug, Args)]
+pub(crate) struct TokenFlags {
+    /// What it may do: viewer, operator, tenant_admin or admin
+    #[arg(long, default_value = "admin", value_name = "ROLE")]
+    pub(crate) role: String,
+    /// Whose things it sees
+    #[arg(long, default_value = "default", value_name = "TENANT")]
+    pub(crate) tenant: String,
+    /// What it is for, as the list of keys shows it
+    #[arg(long, default_value = "made by sidetone token", value_name = "TEXT")]
+    pub(crate) name: String,
+    /// How long it is good, in hours. Default: for ever; a JSON Web Token: one hour
+    #[arg(long, value_name = "HOURS")]
+    pub(crate) hours: Option<u32>,
+    /// Makes a JSON Web Token for this user instead of an API key; needs access.jwt_secret_env or access.jwt_secret_file
+    #[arg(long, value_name = "USER")]
+    pub(crate) jwt: Option<String>,
+    /// Where the store is.
     #[command(flatten)]
     pub(crate) run: RunFlags,
 }

@@ -6,6 +6,7 @@ mod metrics;
 mod placing;
 mod run;
 mod signals;
+mod token;
 mod watch;
 
 use std::process::ExitCode;
@@ -37,6 +38,10 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
             Ok(plan) => run::run(plan),
+            Err(error) => refuse(&error),
+        },
+        Some(Subcommands::Token(flags)) => match read_plan(&flags.run) {
+            Ok(plan) => token::run(&plan, &flags),
             Err(error) => refuse(&error),
         },
         None => match read_plan(&cli.run) {

@@ -4,6 +4,8 @@ use std::time::{Instant, SystemTime};
 
 use engine::WorkerCounters;
 use engine::ai::{AiCounters, AiHistograms};
+use signaling::access::AccessCounters;
+use signaling::asterisk::AsteriskCounters;
 use signaling::call::CallTable;
 use signaling::exchange::ExchangeCounters;
 use signaling::media::Media;
@@ -67,6 +69,8 @@ pub(crate) fn media(out: &mut Exposition, media: &Media) {
         .counters()
         .for_each(|name, help, value| out.counter(&format!("sidetone_media_{name}"), help, &[], value));
     ai(out, &media.ai().counters(), &media.ai().histograms());
+    let lines = media.ai().line_counters();
+    lines.for_each(|name, help, value| out.counter(&format!("sidetone_line_{name}"), help, &[], value));
 }
 
 /// The interface of AF_XDP: what its program has done, and the thread that knows the next hops.
@@ -128,6 +132,11 @@ pub(crate) fn registration(out: &mut Exposition, state: RegistrationState) {
     }
 }
 
+/// The gate of the API.
+pub(crate) fn access(out: &mut Exposition, counters: &AccessCounters) {
+    counters.for_each(|name, help, value| out.counter(&format!("sidetone_access_{name}"), help, &[], value));
+}
+
 /// The NG protocol.
 pub(crate) fn ng(
     out: &mut Exposition,
@@ -147,6 +156,12 @@ pub(crate) fn ng(
         let (count, sum) = (figures.count.value(), figures.sum().as_secs_f64());
         out.histogram("sidetone_ng_command_seconds", help, &labels, figures.buckets(), count, sum);
     }
+}
+
+/// Asterisk that dials us.
+pub(crate) fn asterisk(out: &mut Exposition, counters: &AsteriskCounters) {
+    counters
+        .for_each(|name, help, value| out.counter(&format!("sidetone_asterisk_{name}"), help, &[], value));
 }
 
 /// The calls.

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context as _, Result};
 use engine::Engine;
 use engine::ai::AiRuntime;
-use signaling::access::{AccessConfig, Gate};
+use signaling::access::{self, Gate};
 use signaling::api::{Api, Control, HttpListener, HttpServer};
 use signaling::apps::{self, Apps, DemoAgent};
+use signaling::asterisk::AsteriskListener;
 use signaling::call::{CallContext, CallTable};
 use signaling::config::{Plan, Simd};
 use signaling::media::Media;
@@ -142,6 +143,14 @@ async fn serve(mut plan: Plan) -> Result<()> {
         let recorder = recorder.clone();
         registry.register(move |out| metrics::records(out, &recorder));
     }
+    let gate = Gate::new(plan.access.clone(), store.clone()).context("see [access]")?;
+    let gate = Arc::new(gate);
+    first_key(&store, &plan).await?;
+    let forgetting = tokio::spawn(signaling::api::forget_old(store.clone()));
+    {
+        let gate = Arc::clone(&gate);
+        registry.register(move |out| metrics::access(out, gate.counters()));
+    }
 
     choose_kernels(plan.simd)?;
     let ai = AiRuntime::start(&plan.engine.stream_cpus)
@@ -185,6 +194,10 @@ async fn serve(mut plan: Plan) -> Result<()> {
     if let Some(listener) = &ng_listener {
         plan.call.control_addresses.push(listener.local_addr());
     }
+    let asterisk_listener = AsteriskListener::bind(plan.asterisk.clone()).await?;
+    let asterisk_addresses =
+        asterisk_listener.as_ref().map(AsteriskListener::local_addrs).unwrap_or_default();
+    plan.call.control_addresses.extend(asterisk_addresses.iter().map(|(_, address)| *address));
     let context = CallContext::new(plan.call.clone(), media.clone());
     let ng = ng_listener.map(|listener| listener.serve(&context));
     register_metrics(&registry, &media, &sip, &context.table);
@@ -196,9 +209,10 @@ async fn serve(mut plan: Plan) -> Result<()> {
         media: media.clone(),
         store: store.clone(),
         allowed_hosts: plan.http.allowed_hosts.clone(),
-        control: Control { gate: Arc::new(Gate::new(AccessConfig::default())) },
+        control: Control { gate },
     };
     let http = http_listener.serve(plan.http.connections, api.router());
+    let asterisk = asterisk_listener.map(|listener| listener.serve(&context, &apps));
     let taking = tokio::spawn(apps::serve(Arc::clone(&context), apps, recorder.clone(), incoming));
     let watching = tokio::spawn(watch::devices(media.clone()));
     readiness.enter(Phase::Serving);
@@ -207,6 +221,13 @@ async fn serve(mut plan: Plan) -> Result<()> {
         let (counters, exchanges) = (ng.counters(), ng.exchanges());
         let (commands, calls) = (ng.commands(), ng.calls());
         registry.register(move |out| metrics::ng(out, (&counters, &exchanges), &commands, calls()));
+    }
+    for (protocol, address) in asterisk_addresses {
+        tracing::info!(%address, "listening for {}", protocol.name());
+    }
+    if let Some(asterisk) = &asterisk {
+        let counters = asterisk.counters();
+        registry.register(move |out| metrics::asterisk(out, &counters));
     }
     greet(&plan, &sip, &http);
     let registration = plan.registration.take().map(|account| {
@@ -227,15 +248,31 @@ async fn serve(mut plan: Plan) -> Result<()> {
     }
     taking.abort();
     watching.abort();
-    drop((http, ng));
+    drop((http, ng, asterisk));
     if let Some(sip) = Arc::into_inner(sip) {
         sip.shutdown().await;
     }
     media.shutdown().await;
     keeping_small.abort();
+    forgetting.abort();
     recorder.flush(RECORDS_PATIENCE).await;
     store.close().await;
     tracing::info!("sidetone ends");
+    Ok(())
+}
+
+/// Tells the first admin how to come in.
+async fn first_key(store: &Store, plan: &Plan) -> Result<()> {
+    let first = access::first_key(store, &plan.data_dir).await.context("cannot make the first API key")?;
+    let Some(first) = first else { return Ok(()) };
+    match &first.file {
+        Ok(file) => {
+            tracing::info!(file = %file.display(), "the first start has made a token for an admin of the API")
+        }
+        Err(error) => tracing::warn!(%error, "the token for an admin of the API cannot be written to a file"),
+    }
+    // Once, for who has just installed this; `sidetone token` makes another one when it is lost.
+    tracing::info!("admin token, shown only now: {}", first.text.expose());
     Ok(())
 }
 

@@ -48,6 +48,7 @@ const LAYERS: &[Layers] = &[
         layers: &[
             &["server"],
             &["config"],
+            &["asterisk"],
             &["api", "ng"],
             &["apps", "sms"],
             &["trunk", "routing", "registrar", "event"],
@@ -100,7 +101,13 @@ const PLACES: &[(&str, &str, &[&str], &str)] = &[
     (
         "signaling/src",
         "TcpListener",
-        &["signaling/src/sip", "signaling/src/api", "signaling/src/ng", "signaling/src/apps"],
+        &[
+            "signaling/src/sip",
+            "signaling/src/api",
+            "signaling/src/asterisk",
+            "signaling/src/ng",
+            "signaling/src/apps",
+        ],
         "only transports do network input and output",
     ),
 ];

@@ -6,6 +6,7 @@
 pub mod access;
 pub mod api;
 pub mod apps;
+pub mod asterisk;
 pub mod call;
 pub mod config;
 pub mod event;

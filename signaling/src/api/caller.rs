@@ -6,7 +6,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 
 use super::problem::Problem;
-use crate::model::{Access, Role, TenantId};
+use crate::model::{Access, AuditEntry, Role, TenantId};
 
 /// Who makes a request, as its token says. Every handler under `/api` takes one: without it nobody is let in, and
 /// [`Self::require`] says what they must be.
@@ -25,6 +25,13 @@ impl Caller {
     /// 403, which names the role.
     pub(crate) fn require(&self, role: Role) -> Result<(), Problem> {
         if self.access.role >= role { Ok(()) } else { Err(Problem::needs(role)) }
+    }
+
+    /// An entry for the log of changes: what they do to `target`, such as `trunk.create`. Complete it with how the thing
+    /// was and is, and write it in the transaction of the change.
+    #[must_use]
+    pub(crate) fn entry(&self, action: &str, target: impl ToString) -> AuditEntry {
+        AuditEntry::new(&self.access, self.source, action, target)
     }
 
     /// The tenant that the request is about: their own, or that which an admin names by the header `X-Tenant`.

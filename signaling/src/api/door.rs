@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::caller::Caller;
 use super::host::AllowedHosts;
+use super::idempotency;
 use super::problem::Problem;
 use super::routes::{Api, error};
 use crate::access::Refusal;
@@ -81,7 +82,7 @@ async fn enter(door: &Door, mut request: Request, next: Next) -> Result<Response
     let source = request.extensions().get::<Peer>().map_or(IpAddr::from([127, 0, 0, 1]), |peer| peer.0);
     let gate = &door.api.control.gate;
     let Some(token) = token(request.headers()) else {
-        gate.count_missing();
+        gate.counters().missing.increment();
         let detail = "send the header `Authorization: Bearer TOKEN`; docs/api.md says where tokens come from";
         return Err(Problem::unauthorized(detail, false));
     };
@@ -91,16 +92,21 @@ async fn enter(door: &Door, mut request: Request, next: Next) -> Result<Response
         if tenant != access.tenant && access.role != Role::Admin {
             return Err(Problem::forbidden("only an admin may name another tenant"));
         }
+        if tenant != access.tenant && !gate.is_active(&tenant).await? {
+            return Err(Problem::unprocessable(format!("there is no active tenant {tenant}")));
+        }
         access.tenant = tenant;
     }
     trim(&mut request);
-    request.extensions_mut().insert(Caller { access, source });
-    Ok(next.run(request).await)
+    let caller = Caller { access, source };
+    request.extensions_mut().insert(caller.clone());
+    idempotency::run(&door.api.store, &caller, request, next).await
 }
 
 fn refused(refusal: Refusal) -> Problem {
     match refusal {
         Refusal::Invalid(detail) => Problem::unauthorized(detail, true),
+        Refusal::Forbidden(detail) => Problem::forbidden(detail),
         Refusal::TooMany { retry_after_s } => {
             Problem::too_many("too many bad tokens came from this address", retry_after_s)
         }

@@ -13,6 +13,7 @@
 //! Extractors are those of [`extract`] and [`page`], so that whatever goes wrong is a [`problem::Problem`]; the door
 //! checks the token, the time limit and trailing slashes; `document` adds what all have in common.
 
+mod audit;
 mod caller;
 mod calls;
 mod calls_resource;
@@ -22,6 +23,8 @@ mod document;
 mod door;
 mod extract;
 mod host;
+mod idempotency;
+mod keys;
 mod me;
 mod page;
 mod problem;
@@ -30,6 +33,7 @@ mod server;
 mod streams;
 #[cfg(test)]
 mod streams_tests;
+mod tenants;
 
 #[cfg(test)]
 mod calls_resource_tests;
@@ -37,5 +41,6 @@ mod calls_resource_tests;
 mod tests;
 
 pub use control::Control;
+pub use idempotency::forget_old;
 pub use routes::Api;
 pub use server::{HttpError, HttpListener, HttpServer};

@@ -6,6 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::model::Role;
+use crate::store::StoreError;
 
 /// What went wrong, as `application/problem+json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -155,6 +156,22 @@ impl Problem {
     #[must_use]
     pub(crate) fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        if error.is_conflict() {
+            return Self::conflict(error.to_string());
+        }
+        if error.is_temporary() {
+            tracing::warn!(%error, "a request of the API could not be carried out");
+            return Self {
+                retry_after: Some(1),
+                ..Self::unavailable("the store does not answer now; try again")
+            };
+        }
+        Self::internal(error)
     }
 }
 

@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use super::control::Control;
 use super::door::{self, Door};
 use super::host::AllowedHosts;
-use super::{calls, calls_resource, device, document, me, streams};
+use super::{audit, calls, calls_resource, device, document, keys, me, streams, tenants};
 use crate::apps::Apps;
 use crate::call::CallTable;
 use crate::media::Media;
@@ -75,7 +75,11 @@ impl Api {
 
 /// All resources below `/api`, each with its part of the document.
 fn resources() -> OpenApiRouter<Arc<Api>> {
-    OpenApiRouter::new().merge(me::routes())
+    OpenApiRouter::new()
+        .merge(me::routes())
+        .merge(keys::routes())
+        .merge(tenants::routes())
+        .merge(audit::routes())
 }
 
 async fn index() -> impl IntoResponse {

@@ -16,8 +16,9 @@ use crate::access::{AccessConfig, Gate, TokenRules, VerifyingKey, sign};
 use crate::apps::{AgentConfig, Apps, AppsConfig};
 use crate::call::{CallState, CallSummary, CallTable, HangUp};
 use crate::media::Media;
-use crate::model::{Access, Role, TenantId};
-use crate::store::testing::TestStore;
+use crate::model::{Access, Moment, Role, Tenant, TenantId};
+use crate::store::Store;
+use crate::store::testing::{self, TestStore};
 use crate::telemetry::{Phase, Readiness, Registry};
 
 pub(super) struct Server {
@@ -38,7 +39,7 @@ pub(super) async fn server_with(connections: usize, agents: Vec<AgentConfig>) ->
     metrics.register(|out| out.counter("sidetone_test", "A test", &[], 3u64));
     let calls = CallTable::new(10);
     let media = media();
-    let store = crate::store::testing::sqlite().await;
+    let store = testing::sqlite().await;
     let api = Api {
         readiness: Arc::clone(&readiness),
         metrics,
@@ -47,7 +48,7 @@ pub(super) async fn server_with(connections: usize, agents: Vec<AgentConfig>) ->
         media: media.clone(),
         store: (*store).clone(),
         allowed_hosts: vec!["voice.example.com".to_owned()],
-        control: control(),
+        control: control((*store).clone()).await,
     };
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = HttpListener::bind(any).await.expect("a free port");
@@ -55,10 +56,18 @@ pub(super) async fn server_with(connections: usize, agents: Vec<AgentConfig>) ->
     Server { http, readiness, calls, media, store }
 }
 
-/// Tokens are made by [`token`].
-fn control() -> Control {
+/// Tokens are made by [`token`]; there are the tenants `default`, `acme` and `other`.
+async fn control(store: Store) -> Control {
+    let mut transaction = store.begin().await.expect("a transaction");
+    for name in ["acme", "other"] {
+        let (id, now) = (TenantId(name.to_owned()), Moment::now());
+        let tenant = Tenant { id, name: name.to_owned(), active: true, created_at: now, changed_at: now };
+        transaction.add_tenant(&tenant).await.expect("added");
+    }
+    transaction.commit().await.expect("kept");
     let keys = vec![VerifyingKey::secret(SECRET).expect("long enough")];
-    Control { gate: Arc::new(Gate::new(AccessConfig { keys, ..AccessConfig::default() })) }
+    let gate = Gate::new(AccessConfig { keys, ..AccessConfig::default() }, store).expect("a gate");
+    Control { gate: Arc::new(gate) }
 }
 
 /// A token for [`server`].
@@ -98,6 +107,7 @@ pub(super) fn summary() -> CallSummary {
         to: "agent".into(),
         app: "agent",
         agent: Some("demo".into()),
+        via: crate::call::CallVia::Sip,
         state: CallState::Answered,
         since: SystemTime::now(),
         answered: None,

@@ -59,6 +59,21 @@ impl Agent {
         self.config.sip_headers.iter().map(String::as_str).chain(templates)
     }
 
+    /// What the backend may learn about a call by a socket.
+    pub(super) fn socket_meta(
+        id: &str,
+        (from, from_name, to): (&str, &str, &str),
+        parameters: &[(String, String)],
+    ) -> CallMeta {
+        CallMeta {
+            call_id: clean(id),
+            from_number: clean(from),
+            from_name: clean(from_name),
+            to_number: clean(to),
+            headers: parameters.iter().map(|(name, value)| (clean(name), clean(value))).collect(),
+        }
+    }
+
     /// What the backend, or one of those that may take over, may learn about the call.
     pub(super) fn meta(&self, info: &InviteInfo, fallbacks: &[Arc<Self>]) -> CallMeta {
         let mut wanted: Vec<&str> =
@@ -103,7 +118,7 @@ fn header_names(template: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Cut to a length that nothing legitimate exceeds, without control characters.
-fn clean(value: &str) -> String {
+pub(super) fn clean(value: &str) -> String {
     let mut clean = String::new();
     for character in value.chars().filter(|character| !character.is_control()) {
         if clean.len() + character.len_utf8() > MAX_VALUE_BYTES {

@@ -14,12 +14,15 @@ mod load;
 mod prepare;
 mod recorded;
 mod service;
+mod socket;
 mod talk;
 
 pub use agent_config::{AgentConfig, OnClose, ReconnectConfig, ToolAction, ToolConfig};
 pub use demo::DemoAgent;
 pub use load::{Apps, AppsError};
+pub(crate) use prepare::percent_decoded;
 pub use service::serve;
+pub use socket::{SocketCall, cleaned, take as take_socket};
 
 pub use crate::call::CallConfig;
 pub use crate::route::{RouteRule, UserPattern};

@@ -15,7 +15,8 @@ use super::load::Apps;
 use super::recorded::tell;
 use super::talk::Talk;
 use crate::call::{
-    CallContext, CallEntry, CallState, CallSummary, HangUp, Identity, Leg, Quiet, redacted, shortened,
+    CallContext, CallEntry, CallState, CallSummary, CallVia, HangUp, Identity, Leg, Quiet, redacted,
+    shortened,
 };
 use crate::model::{Direction, TenantId};
 use crate::record::RecordedLeg;
@@ -42,6 +43,15 @@ pub(super) enum NotAnswered {
     Rejected(Rejection),
     /// The caller has given up, or is gone.
     GivenUp(CallError),
+}
+
+/// Who calls, as far as an agent is told.
+#[derive(Clone, Copy)]
+pub(super) enum Whom<'a> {
+    /// By SIP.
+    Invite(&'a InviteInfo),
+    /// By a socket.
+    Socket { id: &'a str, from: &'a str, from_name: &'a str, to: &'a str, parameters: &'a [(String, String)] },
 }
 
 /// Everything before the answer.
@@ -95,7 +105,7 @@ pub(super) async fn prepare(
         Some(Law::Mu) | None => AudioFormat::PCMU,
     };
     tokio::select! {
-        program = ring_until(context, incoming, recorded, program(context, apps, app, &info, line)) => {
+        program = ring_until(context, incoming, recorded, program(context, apps, app, Whom::Invite(&info), line)) => {
             program.map(|program| (entry, leg, sdp, program))
         }
         () = cancelled => Err(NotAnswered::GivenUp(CallError::Cancelled)),
@@ -134,6 +144,7 @@ fn summary(
         to: redacted(&info.request_uri.user, show || is_app_name),
         app: app.name(),
         agent: if let AppConfig::Agent(name) = app { Some(name.clone()) } else { None },
+        via: CallVia::Sip,
         state: CallState::Ringing,
         since: SystemTime::now(),
         answered: None,
@@ -204,11 +215,11 @@ fn rings_with_sdp(incoming: &IncomingCall) -> bool {
 }
 
 /// Gets ready what the call will run.
-async fn program(
+pub(super) async fn program(
     context: &CallContext,
     apps: &Apps,
     app: &AppConfig,
-    info: &InviteInfo,
+    whom: Whom<'_>,
     line: AudioFormat,
 ) -> Result<Program, NotAnswered> {
     let missing = || NotAnswered::Rejected(Rejection::new(500));
@@ -221,7 +232,7 @@ async fn program(
         AppConfig::Reject(reject) => Err(NotAnswered::Rejected(Rejection::new(reject.status))),
         AppConfig::Agent(name) => {
             let agent = apps.agent(name).ok_or_else(missing)?;
-            connect(context, agent, apps.fallbacks(agent), info, line).await
+            connect(context, agent, apps.fallbacks(agent), whom, line).await
         }
     }
 }
@@ -231,10 +242,15 @@ async fn connect(
     context: &CallContext,
     agent: &Arc<Agent>,
     fallbacks: Vec<Arc<Agent>>,
-    info: &InviteInfo,
+    whom: Whom<'_>,
     line: AudioFormat,
 ) -> Result<Program, NotAnswered> {
-    let meta = agent.meta(info, &fallbacks);
+    let meta = match whom {
+        Whom::Invite(info) => agent.meta(info, &fallbacks),
+        Whom::Socket { id, from, from_name, to, parameters } => {
+            Agent::socket_meta(id, (from, from_name, to), parameters)
+        }
+    };
     let config = AiConfig { line, ..agent.ai_config(&context.config, &meta, &fallbacks) };
     let error = match context.media.connect_ai(config, meta).await {
         Ok((app, session)) => {
@@ -263,7 +279,7 @@ async fn connect(
 }
 
 /// The user part as it is meant (RFC 3986 section 2.1); what is not UTF-8 then, or not an escape, stays.
-fn percent_decoded(user: &str) -> String {
+pub(crate) fn percent_decoded(user: &str) -> String {
     let mut bytes = Vec::with_capacity(user.len());
     let mut rest = user.as_bytes();
     while let Some((&first, after)) = rest.split_first() {

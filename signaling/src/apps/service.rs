@@ -229,7 +229,7 @@ pub(super) async fn run(context: &CallContext, mut call: Call, program: Program)
 }
 
 /// The next wish of the bot, if there is one. Cancel safe.
-async fn next(talk: &mut Option<Box<Talk>>, counters: &CallCounters) -> Wish {
+pub(super) async fn next(talk: &mut Option<Box<Talk>>, counters: &CallCounters) -> Wish {
     match talk {
         Some(talk) => talk.next(counters).await,
         None => std::future::pending().await,
@@ -237,7 +237,7 @@ async fn next(talk: &mut Option<Box<Talk>>, counters: &CallCounters) -> Wish {
 }
 
 /// What somebody outside wants, now or once the bot has been heard to the end.
-fn requested(request: CallRequest, talk: Option<&Talk>) -> Option<Wish> {
+pub(super) fn requested(request: CallRequest, talk: Option<&Talk>) -> Option<Wish> {
     let target = match request {
         CallRequest::Figures(reply) => {
             if let Some(talk) = talk {
@@ -255,7 +255,7 @@ fn requested(request: CallRequest, talk: Option<&Talk>) -> Option<Wish> {
     Some(target.map_or(Wish::HangUp, Wish::Transfer))
 }
 
-fn log_figures(talk: &Talk) -> AiFigures {
+pub(super) fn log_figures(talk: &Talk) -> AiFigures {
     let figures = talk.session.figures();
     info!(
         agent = talk.agent().config.name,

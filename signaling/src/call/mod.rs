@@ -25,7 +25,7 @@ pub use config::CallConfig;
 pub use counters::{CallCounters, SetupTime};
 pub use identity::Identity;
 pub use request::{CallRequest, Control, ControlError, Gather, GatherEnd, Gathered};
-pub use table::{CallState, CallSummary, CallTable, HangUp};
+pub use table::{CallState, CallSummary, CallTable, CallVia, HangUp};
 
 pub(crate) use answered::{Call, CallEvent};
 pub(crate) use end::CallEnd;

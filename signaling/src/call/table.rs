@@ -83,6 +83,33 @@ impl CallState {
     }
 }
 
+/// What a call comes by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CallVia {
+    /// SIP, its audio by RTP.
+    #[default]
+    Sip,
+    /// A proxy, by the NG protocol.
+    Ng,
+    /// Asterisk's AudioSocket.
+    AudioSocket,
+    /// Asterisk's `chan_websocket`.
+    ChanWebSocket,
+}
+
+impl CallVia {
+    /// The name used in the API.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sip => "sip",
+            Self::Ng => "ng",
+            Self::AudioSocket => "audiosocket",
+            Self::ChanWebSocket => "chan_websocket",
+        }
+    }
+}
+
 /// What is told about a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallSummary {
@@ -102,6 +129,8 @@ pub struct CallSummary {
     pub app: &'static str,
     /// The name of the agent, if the app is one.
     pub agent: Option<String>,
+    /// What it comes by.
+    pub via: CallVia,
     /// Where it is in its life.
     pub state: CallState,
     /// When the INVITE came.
@@ -110,7 +139,7 @@ pub struct CallSummary {
     pub answered: Option<SystemTime>,
     /// What we send.
     pub codec: Option<Codec>,
-    /// Where the signalling comes from.
+    /// Where the signalling, or the socket, comes from.
     pub remote_sip: SocketAddr,
     /// Where our media goes.
     pub remote_rtp: Option<SocketAddr>,
@@ -353,6 +382,7 @@ mod tests {
             to: "*".into(),
             app: "echo",
             agent: None,
+            via: CallVia::Sip,
             state: CallState::Ringing,
             since: SystemTime::UNIX_EPOCH,
             answered: None,

@@ -7,8 +7,10 @@
 //! [`load`] merges and types the layers, [`plan`] checks what only makes sense together, reads secrets and
 //! gives the plain structures that the other parts start from.
 
+mod access;
 mod agents;
 mod ai;
+mod asterisk;
 mod choices;
 mod document;
 mod environment;
@@ -40,8 +42,9 @@ pub use registration::{RegistrationSection, SipTransport};
 pub use report::report;
 pub use schema::{Kind, all_keys, kind_at};
 pub use sections::{
-    Agent, AgentTool, App, BargeIn, BargeInMode, Calls, Config, Dialect, Drain, Http, Latency, LatencyPolicy,
-    Log, Media, Ng, OnClose, Reconnect, Route, Signaling, Sip, SipLimits, StoreSection, ToolAction,
+    AccessSection, Agent, AgentTool, App, AudioSocket, BargeIn, BargeInMode, Calls, ChanWebSocket, Config,
+    Dialect, Drain, Http, Latency, LatencyPolicy, Log, Media, Ng, OnClose, Reconnect, Route, Signaling, Sip,
+    SipLimits, StoreSection, ToolAction,
 };
 pub use types::{
     BindAddress, FilePath, Host, MediaAddress, Network, OptionalAddress, Pattern, PortRange, RefusalStatus,

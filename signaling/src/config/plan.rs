@@ -8,14 +8,18 @@ use engine::config::EngineConfig;
 use engine::stream::SourcePolicy;
 use zeroize::Zeroizing;
 
+use super::access;
 use super::agents;
+use super::asterisk;
 use super::choices::{Codec, Simd, Source};
 use super::environment::SECRET_KEY;
 use super::error::ConfigError;
 use super::load::Loaded;
 use super::sections::{Config, Http, Log};
 use super::{media, registration, routes};
+use crate::access::AccessConfig;
 use crate::apps::{AgentConfig, AppsConfig};
+use crate::asterisk::AsteriskConfig;
 use crate::call::CallConfig;
 use crate::ng::NgConfig;
 use crate::sip::{SipConfig, SipLimits};
@@ -46,6 +50,10 @@ pub struct Plan {
     pub apps: AppsConfig,
     /// For the NG protocol.
     pub ng: NgConfig,
+    /// Who may use the API.
+    pub access: AccessConfig,
+    /// For Asterisk that dials us.
+    pub asterisk: AsteriskConfig,
     /// For the HTTP server.
     pub http: Http,
     /// Where everything is that is kept.
@@ -101,8 +109,10 @@ pub fn plan(loaded: &Loaded, environment: &[(String, String)]) -> Result<Plan, C
     if config.store.spool_mib == 0 {
         check.error("store.spool_mib", "store.spool_mib: must be at least 1");
     }
+    let access = access::plan(&mut check, environment);
     let agents = agents::plan(&mut check, environment);
     let apps = routes::plan(&mut check, agents);
+    let asterisk = asterisk::plan(&mut check, environment, &apps);
     let Check { errors, warnings, .. } = check;
     errors.or_ok(Plan {
         data_dir: config.data_dir.0.clone(),
@@ -118,6 +128,8 @@ pub fn plan(loaded: &Loaded, environment: &[(String, String)]) -> Result<Plan, C
             allow: config.ng.allow.iter().map(|network| network.0).collect(),
             delete_delay: config.ng.delete_delay.0,
         },
+        access,
+        asterisk,
         http: config.http.clone(),
         store: store_config(config, environment),
         retention: RetentionConfig {
@@ -248,6 +260,7 @@ fn sip_config(config: &Config) -> SipConfig {
             tcp_idle: limits.tcp_idle.0,
             tcp_message: limits.tcp_message.0,
         },
+        ..SipConfig::default()
     }
 }
 

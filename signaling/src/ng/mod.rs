@@ -26,4 +26,5 @@ pub mod value;
 
 pub use counters::{CommandCounters, NgCounters, OneCommand};
 pub use fuzz::fuzz_datagram;
+pub(crate) use server::is_allowed;
 pub use server::{NgConfig, NgListener, NgServer};

@@ -283,7 +283,8 @@ impl Socket {
     }
 }
 
-fn is_allowed(allow: &[IpNet], source: IpAddr) -> bool {
+/// Whether `source` is in one of the networks; without any, whether it is this host.
+pub(crate) fn is_allowed(allow: &[IpNet], source: IpAddr) -> bool {
     let source = source.to_canonical();
     if allow.is_empty() {
         source.is_loopback()

@@ -14,7 +14,7 @@ use super::counters::{CommandCounters, NgCounters};
 use super::options::Options;
 use super::responder::Responder;
 use super::value::{Dictionary, Value};
-use crate::call::{CallContext, CallState, CallSummary, CallTable, Identity};
+use crate::call::{CallContext, CallState, CallSummary, CallTable, CallVia, Identity};
 use crate::exchange::Relaying;
 
 /// What all calls share.
@@ -147,6 +147,7 @@ fn summary(call_id: &str, job: &Job) -> CallSummary {
         to: tag(&job.options.to_tag),
         app: "relay",
         agent: None,
+        via: CallVia::Ng,
         state: CallState::Ringing,
         since: SystemTime::now(),
         answered: None,

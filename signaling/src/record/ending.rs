@@ -1,5 +1,7 @@
 //! Why a leg ended, in the words and numbers of a record.
 
+use engine::ai::LineEnd;
+
 use crate::call::{CallEnd, HangUp};
 use crate::model::{HangUpSide, RecordState};
 use crate::sip::EndCause;
@@ -53,7 +55,14 @@ impl Ending {
                 let told = reason.as_deref().and_then(told_q850);
                 (RecordState::Completed, told.unwrap_or(NORMAL), peer)
             }
+            CallEnd::Line(LineEnd::CallerHungUp) => (RecordState::Completed, NORMAL, peer),
+            CallEnd::Line(LineEnd::Lost(_) | LineEnd::Protocol(_) | LineEnd::Stalled) => {
+                (RecordState::Completed, OUT_OF_ORDER, peer)
+            }
+            CallEnd::Line(LineEnd::Silent) => (RecordState::Completed, TIMER_EXPIRED, System),
+            CallEnd::Line(LineEnd::Shutdown) => (RecordState::Completed, TEMPORARY, System),
             CallEnd::Session(EndCause::LocalBye)
+            | CallEnd::Line(LineEnd::HungUp)
             | CallEnd::AppFinished
             | CallEnd::BackendHungUp
             | CallEnd::Transferred

@@ -15,9 +15,12 @@
 //! With SQLite there is one writer at a time, who waits for nobody but writers before it; readers never wait. Keep
 //! transactions short, and never wait for anything else while one is open.
 
+mod audit;
 mod deliveries;
 mod error;
+mod idempotency;
 mod insert;
+mod keys;
 mod open;
 mod outbox;
 mod records;
@@ -25,6 +28,7 @@ mod retention;
 mod routing;
 mod row;
 mod seal;
+mod tenants;
 #[cfg(test)]
 pub(crate) mod testing;
 mod transaction;
@@ -38,8 +42,11 @@ use std::time::Duration;
 use sqlx::SqlSafeStr;
 use tokio::time::timeout;
 
+pub use audit::AuditFilter;
 pub use deliveries::{Claimed, Outcome};
 pub use error::StoreError;
+pub use idempotency::{KeptAnswer, KeyedRequest, Known};
+pub use keys::KeptKey;
 pub use open::StoreConfig;
 pub use outbox::{Backlog, PlacedEvent, committed};
 pub use records::{RecordChange, RecordCursor, RecordFilter};

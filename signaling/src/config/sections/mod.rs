@@ -11,14 +11,18 @@ use super::registration::RegistrationSection;
 use super::types::{BindAddress, FilePath, Network, OptionalAddress, Pattern, RefusalStatus, Span};
 use crate::telemetry::LogFormat;
 
+mod access;
 mod agent;
+mod asterisk;
 mod media;
 mod sip;
 mod store;
 
+pub use access::AccessSection;
 pub use agent::{
     Agent, AgentTool, BargeIn, BargeInMode, Dialect, Latency, LatencyPolicy, OnClose, Reconnect, ToolAction,
 };
+pub use asterisk::{AudioSocket, ChanWebSocket};
 pub use media::Media;
 pub use sip::{Sip, SipLimits};
 pub use store::StoreSection;
@@ -43,8 +47,14 @@ pub struct Config {
     pub http: Http,
     /// Where records, trunks and all that is set through the API are kept.
     pub store: StoreSection,
+    /// Who may use the API.
+    pub access: AccessSection,
     /// The control protocol for a pool behind a proxy.
     pub ng: Ng,
+    /// Asterisk dials us by AudioSocket.
+    pub audiosocket: AudioSocket,
+    /// Asterisk dials us by `chan_websocket`.
+    pub chan_websocket: ChanWebSocket,
     /// AI agents by name. The name `demo` is the agent inside this program.
     pub agents: BTreeMap<String, Agent>,
     /// Which app a dialled user reaches; the first route that matches decides. Without any route, `agent`
@@ -67,7 +77,10 @@ impl Default for Config {
             calls: Calls::default(),
             http: Http::default(),
             store: StoreSection::default(),
+            access: AccessSection::default(),
             ng: Ng::default(),
+            audiosocket: AudioSocket::default(),
+            chan_websocket: ChanWebSocket::default(),
             agents: BTreeMap::new(),
             routes: Vec::new(),
             drain: Drain::default(),

@@ -5,7 +5,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 
 use super::*;
-use crate::call::{CallConfig, CallContext, CallSummary, Identity};
+use crate::call::{CallConfig, CallContext, CallSummary, CallVia, Identity};
 use crate::exchange::Slot;
 use crate::media::{Media, MediaRelay};
 
@@ -25,6 +25,7 @@ fn summary() -> CallSummary {
         to: String::new(),
         app: "relay",
         agent: None,
+        via: CallVia::Ng,
         state: CallState::Ringing,
         since: SystemTime::now(),
         answered: None,
