@@ -14,6 +14,7 @@ pub mod exchange;
 pub mod media;
 pub mod model;
 pub mod ng;
+pub mod record;
 pub mod route;
 pub mod routing;
 pub mod sdp;

@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use sidetone_signaling::sip::{
-    Address, ByeReason, Credentials, EndCause, Failure, FailureClass, OutgoingCall, OutgoingInvite, Progress,
-    Session, SessionEvent, SipEndpoint, Target, Transport,
+    Address, ByeReason, Credentials, DialError, EndCause, Failure, FailureClass, Headers, Method,
+    OutgoingCall, OutgoingInvite, OutgoingRequest, Progress, Session, SessionEvent, SipEndpoint, Target,
+    Transport,
 };
-use sip_support::{ANSWER, SDP, Text, endpoint, response_to, soon};
+use sip_support::{ANSWER, Peer, SDP, Text, endpoint, response_to, soon};
 use tokio::net::UdpSocket;
 
 /// The callee.
@@ -448,4 +449,73 @@ async fn an_answer_that_cannot_be_used_is_ended() {
         callee.wanted("BYE").await;
         assert_eq!(endpoint.load().calls, 0);
     }
+}
+
+#[tokio::test]
+async fn a_message_is_sent_and_another_taken() {
+    let (endpoint, _calls, address) = endpoint(|_| {}).await;
+    let callee = Callee::new(address).await;
+    let target = Target::new("127.0.0.1", Some(callee.local().port()), Transport::Udp).unwrap();
+    let mut request =
+        OutgoingRequest::new(Method::Message, target, Address::new("+15551234567", "example.com").unwrap());
+    request.request_user = Some("+19876543210".to_owned());
+    request.body = Some(("text/plain;charset=UTF-8".to_owned(), "Grüße".into()));
+    let credentials = Credentials { user: "u".to_owned(), password: "p".to_owned(), realm: None };
+    request.credentials = Some(credentials);
+    let handle = endpoint.handle();
+    let (answer, _) = tokio::join!(handle.request(request), async {
+        let message = callee.wanted("MESSAGE").await;
+        callee.answer(&message, 401, "t", "WWW-Authenticate: Digest realm=\"r\", nonce=\"n\"\r\n", "").await;
+        let message = callee.wanted("MESSAGE").await;
+        assert!(message.header("Authorization").is_some() && message.body() == "Grüße", "{}", message.0);
+        callee.answer(&message, 202, "t", "X-Id: 7\r\n", "").await;
+    });
+    let answer = answer.unwrap();
+    assert_eq!((answer.status, answer.header("x-id"), answer.remote), (202, Some("7"), callee.local()));
+
+    let mut peer = Peer::new(address).await;
+    assert_eq!(peer.ask("MESSAGE", "", "").await.status(), 405);
+    let options = peer.ask("OPTIONS", "", "").await;
+    assert!(!options.header("Allow").unwrap().contains("MESSAGE"));
+    let mut messages = handle.requests(Method::Message);
+    let options = peer.ask("OPTIONS", "", "").await;
+    assert!(options.header("Allow").unwrap().contains("MESSAGE"), "{}", options.0);
+    let ((), answer) = tokio::join!(
+        async {
+            let message = soon(messages.recv()).await.unwrap();
+            assert_eq!((message.method(), message.body()), (Method::Message, b"Hello".as_slice()));
+            assert_eq!(
+                (message.content_type().as_str(), message.info().from.user.as_str()),
+                ("text/plain", "peer")
+            );
+            let headers = Headers::of_response().with("Contact", "<sip:a@h>;expires=5").unwrap();
+            message.respond(202, headers, None).await;
+        },
+        peer.ask("MESSAGE", "Content-Type: text/plain\r\n", "Hello")
+    );
+    assert_eq!((answer.status(), answer.header("Contact")), (202, Some("<sip:a@h>;expires=5")));
+    let ((), answer) = tokio::join!(
+        async { drop(soon(messages.recv()).await) },
+        peer.ask("MESSAGE", "Content-Type: text/plain\r\n", "Hello")
+    );
+    assert_eq!(answer.status(), 500, "one that nobody answers");
+    drop(messages);
+    assert_eq!(peer.ask("MESSAGE", "", "").await.status(), 405);
+}
+
+#[tokio::test]
+async fn who_does_not_answer_a_request_has_timed_out() {
+    let (endpoint, _calls, address) = endpoint(|_| {}).await;
+    let callee = Callee::new(address).await;
+    let target = Target::new("127.0.0.1", Some(callee.local().port()), Transport::Udp).unwrap();
+    let mut request = OutgoingRequest::new(Method::Options, target, Address::new("", "example.com").unwrap());
+    request.timeout = Duration::from_millis(200);
+    let answer = endpoint.handle().request(request.clone()).await;
+    assert!(matches!(answer, Err(DialError::TimedOut(_))), "{answer:?}");
+    let options = callee.wanted("OPTIONS").await;
+    assert_eq!(options.start(), format!("OPTIONS sip:{} SIP/2.0", callee.local()));
+    // 64 * T1 of the test is 3.2 s.
+    request.timeout = Duration::from_secs(20);
+    let answer = endpoint.handle().request(request).await;
+    assert!(matches!(answer, Err(DialError::TimedOut(_))), "{answer:?}");
 }

@@ -12,9 +12,9 @@ use engine::stream::{Codec, StreamStatistics};
 use serde::Serialize;
 use serde_json::json;
 
-use super::ai::AiView;
 use super::routes::{Api, error};
 use crate::call::{CallSummary, milliseconds};
+use crate::record::AiView;
 
 /// A call as JSON. Absent values are `null`; times are UTC.
 #[derive(Serialize)]

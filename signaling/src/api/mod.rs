@@ -13,7 +13,6 @@
 //! Extractors are those of [`extract`] and [`page`], so that whatever goes wrong is a [`problem::Problem`]; the door
 //! checks the token, the time limit and trailing slashes; `document` adds what all have in common.
 
-mod ai;
 mod audit;
 mod caller;
 mod calls;

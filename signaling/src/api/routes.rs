@@ -93,7 +93,9 @@ async fn healthz() -> impl IntoResponse {
 
 async fn readyz(State(api): State<Arc<Api>>) -> Response {
     match api.readiness.phase() {
-        Phase::Serving => Json(json!({ "status": "ready", "reasons": [] })).into_response(),
+        Phase::Serving => {
+            Json(json!({ "status": "ready", "reasons": api.readiness.notes() })).into_response()
+        }
         Phase::Starting => unready("starting"),
         Phase::Draining => unready("draining"),
     }

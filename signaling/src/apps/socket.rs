@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use engine::ai::dialect::{AudioFormat, Encoding, LineProtocol, LineStart};
-use engine::ai::{LineApp, LineEnd, LineEvent, LineFigures, SocketLine};
+use engine::ai::{AiEnd, LineApp, LineEnd, LineEvent, LineFigures, SocketLine};
 use engine::player::Player;
 use engine::stream;
 use tokio::time::{sleep, timeout};
@@ -195,6 +195,7 @@ async fn run(context: &CallContext, mut call: SocketCall, mut entry: CallEntry, 
     }
     let end = loop {
         let wish = tokio::select! {
+            biased;
             event = call.line.next_event() => match event {
                 Some(LineEvent::Ended(end, figures)) => {
                     over = Some(figures);
@@ -239,6 +240,10 @@ async fn run(context: &CallContext, mut call: SocketCall, mut entry: CallEntry, 
                 info!(?end, "the AI stream ended");
                 let Some(bot) = talk.take() else { continue };
                 log_figures(&bot);
+                if end == AiEnd::Stopped {
+                    // Nobody has stopped it but the end of the line, which is about to be told.
+                    continue;
+                }
                 let lost = if end.is_normal() { CallEnd::BackendHungUp } else { CallEnd::BackendFailed };
                 match after_bot(&bot, end.is_normal()) {
                     Some(samples) => {

@@ -116,9 +116,10 @@ pub(super) fn plan(check: &mut Check<'_>, environment: &[(String, String)]) -> O
         }),
         user: section.user,
         display_name: section.display_name,
-        domain: None,
         contact_user: None,
         expires: section.expires.0,
+        domain: None,
+        outbound_proxy: None,
     })
 }
 

@@ -120,11 +120,20 @@ impl fmt::Display for Address {
     }
 }
 
-/// Header fields that the owner of a request adds, in order.
+/// Header fields that the owner of a request or response adds, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Headers(Vec<(String, String)>);
+pub struct Headers {
+    fields: Vec<(String, String)>,
+    of_response: bool,
+}
 
 impl Headers {
+    /// For a response to [`super::IncomingRequest`], which may also hold Contact, Expires, Path and the like.
+    #[must_use]
+    pub fn of_response() -> Self {
+        Self { fields: Vec::new(), of_response: true }
+    }
+
     /// Adds one.
     ///
     /// # Errors
@@ -133,14 +142,15 @@ impl Headers {
         if name.is_empty() || name.len() > 64 || !name.bytes().all(is_token_byte) {
             return Err(InvalidAddress::HeaderName(shown(name)));
         }
-        if RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(name)) || name.len() == 1 {
+        let reserved = if self.of_response { RESERVED_IN_RESPONSES } else { RESERVED };
+        if reserved.iter().any(|reserved| reserved.eq_ignore_ascii_case(name)) || name.len() == 1 {
             return Err(InvalidAddress::Reserved(name.to_owned()));
         }
         let value = plain("the header's value", value)?;
-        if self.0.len() >= MAX_HEADERS {
+        if self.fields.len() >= MAX_HEADERS {
             return Err(InvalidAddress::TooManyHeaders);
         }
-        self.0.push((name.to_owned(), value.trim().to_owned()));
+        self.fields.push((name.to_owned(), value.trim().to_owned()));
         Ok(())
     }
 
@@ -155,7 +165,7 @@ impl Headers {
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 }
 
@@ -185,6 +195,9 @@ const RESERVED: &[&str] = &[
     "Expires",
     "User-Agent",
 ];
+/// What a response copies from its request, and what its body decides.
+const RESERVED_IN_RESPONSES: &[&str] =
+    &["Via", "From", "To", "Call-ID", "CSeq", "Content-Length", "Content-Type", "Server"];
 const MAX_HEADERS: usize = 64;
 const MAX_TEXT: usize = 1024;
 

@@ -17,6 +17,8 @@ pub struct SipConfig {
     pub session_expires: Duration,
     /// The smallest session interval taken; shorter ones are answered 422. At least 90 s (RFC 4028 5).
     pub min_session_expires: Duration,
+    /// The name servers to ask; those of the system if there are none.
+    pub name_servers: Vec<SocketAddr>,
     /// RFC 3261 T1, the estimate of the round-trip time that all retransmission timers are made of.
     pub t1: Duration,
     /// Caps on what peers can make us hold.
@@ -31,6 +33,7 @@ impl Default for SipConfig {
             user_agent: concat!("sidetone/", env!("CARGO_PKG_VERSION")).to_owned(),
             session_expires: Duration::from_secs(1800),
             min_session_expires: Duration::from_secs(90),
+            name_servers: Vec::new(),
             t1: Duration::from_millis(500),
             limits: SipLimits::default(),
         }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
 use tokio::sync::mpsc;
@@ -17,11 +17,13 @@ use super::counters::SipCounters;
 use super::dialog::{Dialog, DialogId};
 use super::incoming::IncomingCall;
 use super::message::{Content, Malformed, Message, Unparsable, parse, session_description};
-use super::outgoing::DialError;
+use super::outgoing::{DialError, Method};
+use super::request::{IncomingRequest, Takers};
+use super::resolver::Resolver;
 use super::task::{self, NewCall, ToCall};
 use super::transaction::{Key, Transactions, key_of, to_bought};
 use super::transport::{Flow, Handle, TcpConnections, TcpContext};
-use super::validate::{ACCEPT, ALLOW, Refusal, SUPPORTED, check_mandatory, check_request};
+use super::validate::{ACCEPT, Refusal, SUPPORTED, check_mandatory, check_request};
 
 /// Everything that the sockets and the calls of one endpoint share.
 pub(super) struct Core {
@@ -35,12 +37,14 @@ pub(super) struct Core {
     pub(super) closing: CancellationToken,
     pub(super) tasks: TaskTracker,
     pub(super) tcp: Arc<TcpConnections>,
+    pub(super) resolver: Resolver,
     unacknowledged: Mutex<Unacknowledged>,
     pub(super) advertised: Option<(String, Option<u16>)>,
     calls: Mutex<Calls>,
     rate: Mutex<InviteRate>,
     held: Mutex<HeldBytes>,
     incoming: mpsc::Sender<IncomingCall>,
+    takers: RwLock<Takers>,
     tag_hash: RandomState,
     /// Our own UDP sockets.
     ways: OnceLock<Vec<Flow>>,
@@ -84,12 +88,14 @@ impl Core {
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
             tcp: Arc::default(),
+            resolver: Resolver::new(&config.name_servers),
             unacknowledged: Mutex::default(),
             advertised,
             calls: Mutex::default(),
             rate: Mutex::new(rate),
             held: Mutex::new(HeldBytes::new(config.t1 * 128)),
             incoming,
+            takers: RwLock::default(),
             tag_hash: RandomState::new(),
             ways: OnceLock::new(),
             config,
@@ -317,8 +323,9 @@ impl Core {
         let bought = to_bought(&request);
         let Some((bought, key)) = bought.and_then(|bought| key_of(&bought).map(|key| (bought, key))) else {
             // Methods that have no transaction here, or identifiers that it cannot read.
-            let refusal =
-                check_request(&request).err().unwrap_or_else(|| Refusal::new(400, "Malformed Header Field"));
+            let refusal = check_request(&request, &self.allow())
+                .err()
+                .unwrap_or_else(|| Refusal::new(400, "Malformed Header Field"));
             return self.refuse(flow, &request, refusal);
         };
         match request.method() {
@@ -340,7 +347,7 @@ impl Core {
             }
             _ => {}
         }
-        if let Err(refusal) = check_request(&request) {
+        if let Err(refusal) = check_request(&request, &self.allow()) {
             return self.refuse(flow, &request, refusal);
         }
         let rsipstack::sip::SipMessage::Request(bought) = bought else { return };
@@ -350,6 +357,7 @@ impl Core {
         match request.method() {
             "INVITE" => self.handle_invite(flow, request, key, bought),
             "OPTIONS" => self.answer_options(flow, &request),
+            "MESSAGE" | "REGISTER" => self.hand_over(flow, request, key, bought),
             _ => self.refuse(flow, &request, Refusal::new(481, "")),
         }
     }
@@ -386,7 +394,41 @@ impl Core {
             self.counters.refused_draining.increment();
             return self.answer(flow, request, overloaded());
         }
-        self.answer(flow, request, capabilities());
+        self.answer(flow, request, capabilities(&self.allow()));
+    }
+
+    /// Whoever takes requests with this method from now on.
+    pub(super) fn take_requests(&self, method: Method) -> mpsc::Receiver<IncomingRequest> {
+        self.takers.write().unwrap_or_else(PoisonError::into_inner).take(method)
+    }
+
+    fn allow(&self) -> String {
+        self.takers.read().unwrap_or_else(PoisonError::into_inner).allow()
+    }
+
+    /// Gives a request to whoever takes its kind, within the limits for new calls.
+    fn hand_over(self: &Arc<Self>, flow: &Flow, request: Message, key: Key, bought: rsipstack::sip::Request) {
+        let taker = self.takers.read().unwrap_or_else(PoisonError::into_inner).of(request.method());
+        let Some((method, taker)) = taker else { return self.refuse(flow, &request, Refusal::new(405, "")) };
+        if self.draining.load(Ordering::Relaxed) {
+            self.counters.refused_draining.increment();
+            return self.answer(flow, &request, overloaded());
+        }
+        let source = flow.remote.ip();
+        let room = self.transactions.count() < self.config.limits.transactions;
+        let Some(permit) = taker.try_reserve().ok().filter(|_| room && self.has_room(source, &request))
+        else {
+            self.counters.refused_overload.increment();
+            return self.answer(flow, &request, overloaded());
+        };
+        if !self.rate.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now(), source) {
+            self.counters.refused_rate.increment();
+            return self.answer(flow, &request, overloaded());
+        }
+        self.counters.requests_taken.increment();
+        let transaction = self.transactions.new_server(key, bought, flow);
+        let info = task::invite_info(&request, flow, &request);
+        permit.send(IncomingRequest::new(self.clone(), method, info, request, transaction));
     }
 
     /// Says whether a new call may begin, before anything is allocated for it.
@@ -476,9 +518,9 @@ impl Handle for SharedCore {
 }
 
 /// 200 to OPTIONS (RFC 3261 11.2).
-pub(super) fn capabilities() -> Refusal {
+pub(super) fn capabilities(allow: &str) -> Refusal {
     Refusal::new(200, "")
-        .with("Allow", ALLOW)
+        .with("Allow", allow)
         .with("Accept", ACCEPT)
         .with("Accept-Encoding", "identity")
         .with("Accept-Language", "en")

@@ -17,6 +17,7 @@ xdp::counters! {
         outgoing_requests: "Requests of ours outside of dialogs",
         outgoing_refused: "Calls and requests of ours that were not begun because a cap was reached",
         provisionals_dropped: "Provisional responses dropped because more came than can be read",
+        requests_taken: "MESSAGE and REGISTER requests handed to the application",
         calls_accepted: "Calls answered with 200",
         calls_rejected: "Calls refused by the application",
         calls_cancelled: "Calls given up by the caller before the answer",

@@ -13,8 +13,9 @@ use super::core::{Core, SharedCore};
 use super::counters::SipCounters;
 use super::incoming::{IncomingCall, Transport};
 use super::message::host_and_port;
-use super::outgoing::{self, Answer, DialError, OutgoingCall, OutgoingInvite, OutgoingRequest};
+use super::outgoing::{self, Answer, DialError, Method, OutgoingCall, OutgoingInvite, OutgoingRequest};
 use super::registration::{Account, Registration};
+use super::request::IncomingRequest;
 use super::target::Target;
 use super::transport::{UdpListener, bind_tcp, listen, receive};
 
@@ -74,6 +75,13 @@ impl SipHandle {
     /// See [`DialError`]. A refusal is no error.
     pub async fn request(&self, request: OutgoingRequest) -> Result<Answer, DialError> {
         outgoing::request(self.core.clone(), request).await
+    }
+
+    /// Requests outside of dialogs with this method (MESSAGE or REGISTER) go to the receiver from now on; until then, and
+    /// when it is dropped, they are answered 405. When 256 wait in it, further ones are refused with 503.
+    #[must_use]
+    pub fn requests(&self, method: Method) -> mpsc::Receiver<IncomingRequest> {
+        self.core.take_requests(method)
     }
 
     /// Keeps us registered at a SIP server, until the result is dropped or the endpoint shut down.

@@ -4,7 +4,7 @@ use super::dialog::{Dialog, DialogId};
 use super::message::{Frame, Malformed, Message, NameAddr, frame, parse, session_description};
 use super::session_timer::negotiate;
 use super::transaction::{key_of, to_bought};
-use super::validate::{check_mandatory, check_request};
+use super::validate::{ALLOW, check_mandatory, check_request};
 
 /// Reads bytes as a datagram and as a stream, and runs all that an endpoint does with the result before a
 /// call exists. For fuzzing: it must neither panic nor hang, and a message that is written is read again as
@@ -35,7 +35,7 @@ pub fn fuzz_message(data: &[u8]) {
     assert_eq!(comparable(&again), comparable(&message), "written and read again");
     message.note_source(([192, 0, 2, 1], 5060).into());
     let _ = check_mandatory(&message);
-    let _ = check_request(&message);
+    let _ = check_request(&message, ALLOW);
     let _ = session_description(&message);
     let _ = negotiate(&message, std::time::Duration::from_secs(1800), std::time::Duration::from_secs(90));
     let _ = (DialogId::of_request(&message), DialogId::of_response(&message));

@@ -22,6 +22,8 @@ mod outgoing;
 mod refer;
 mod registration;
 mod reliable;
+mod request;
+mod resolver;
 mod route;
 mod session;
 mod session_timer;
@@ -43,6 +45,7 @@ pub use outgoing::{
 };
 pub use refer::{TransferError, TransferTarget, Transferred};
 pub use registration::{Account, Credentials, Registration, RegistrationState, RegistrationStatus};
+pub use request::IncomingRequest;
 pub use session::{
     ByeReason, EndCause, OfferRequest, OfferWanted, RequestError, Session, SessionEvent, SessionHandle,
 };

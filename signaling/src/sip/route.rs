@@ -2,15 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::address::escape_user;
 use super::core::{Core, random_token};
 use super::incoming::Transport;
 use super::message::{Message, SIP_VERSION, Uri, bracketed};
-use super::target::Target;
+use super::resolver::{Families, Hop};
+use super::target::{Target, transport_of, transport_param};
 use super::transport::{Flow, connect};
-
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Core {
     /// The `host:port` that peers reach us at.
@@ -22,15 +21,14 @@ impl Core {
         format!("{}:{port}", bracketed(&host))
     }
 
-    /// The value of our Contact on this flow.
-    pub(super) fn contact(&self, flow: &Flow, user: &str) -> String {
-        let user = if user.is_empty() { String::new() } else { format!("{user}@") };
-        let transport = match flow.transport {
-            Transport::Udp => "",
-            Transport::Tcp => ";transport=tcp",
-            Transport::Tls => ";transport=tls",
-        };
-        format!("<sip:{user}{}{transport}>", self.sent_by(flow))
+    /// The value of our Contact on this flow, for a request with this URI: `sips:` where that is (RFC 3261 8.1.1.8,
+    /// 12.1.1).
+    pub(super) fn contact(&self, flow: &Flow, user: &str, uri: &str) -> String {
+        let user = if user.is_empty() { String::new() } else { format!("{}@", escape_user(user)) };
+        let secure = uri.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("sips:"));
+        let (scheme, transport) =
+            if secure { ("sips", "") } else { ("sip", transport_param(flow.transport)) };
+        format!("<{scheme}:{user}{}{transport}>", self.sent_by(flow))
     }
 
     /// Adds Via, Contact and User-Agent to a request that leaves by this flow.
@@ -44,7 +42,8 @@ impl Core {
         let via = format!("{SIP_VERSION}/{transport} {};branch=z9hG4bK{branch};rport", self.sent_by(flow));
         request.headers.insert(0, super::message::HeaderField { name: "Via".to_owned(), value: via });
         if matches!(request.method(), "INVITE" | "UPDATE" | "REFER" | "REGISTER") {
-            request.push("Contact", self.contact(flow, user));
+            let contact = self.contact(flow, user, request.uri());
+            request.push("Contact", contact);
         }
         request.push("User-Agent", &self.config.user_agent);
         request
@@ -67,43 +66,38 @@ impl Core {
         }
         let fallback = stands.then(|| from.clone());
         let Some(hop) = hop else { return fallback };
-        let address = resolve(hop, from.remote.is_ipv6()).await.filter(|address| is_unicast(address.ip()));
-        let Some(address) = address else { return fallback };
-        let hidden = !routed && is_private(address.ip()) && !is_private(from.remote.ip());
+        // Without a word about it, a peer is spoken to as before.
+        let transport =
+            transport_of(hop).or_else(|| Some(from.transport).filter(|_| from.transport.is_stream()));
+        let families = Families { v4: from.remote.is_ipv4(), v6: from.remote.is_ipv6() };
+        let hops = self.resolver.resolve(hop, transport, families).await;
+        let Some(hop) = hops.into_iter().find(|hop| is_unicast(hop.address.ip())) else { return fallback };
+        let hidden = !routed && is_private(hop.address.ip()) && !is_private(from.remote.ip());
         if hidden && stands {
             return fallback;
         }
-        let wants_tcp = hop.param("transport").is_some_and(|name| name.eq_ignore_ascii_case("tcp"));
-        if wants_tcp || from.transport == Transport::Tcp {
-            return connect(address, &self.tcp_context()).await.or(fallback);
+        if hop.transport == Transport::Udp && from.transport == Transport::Udp {
+            return Some(from.towards(hop.address));
         }
-        Some(from.towards(address))
+        self.flow_of(&hop).await.or(fallback)
     }
 }
 
-/// One address of a target, and how it is spoken to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Hop {
-    pub(super) address: SocketAddr,
-    pub(super) transport: Transport,
-    /// The name that a certificate has to be for.
-    pub(super) name: String,
-}
-
 impl Core {
+    /// Which addresses our sockets lead to.
+    fn families(&self) -> Families {
+        let has = |v6: bool| self.ways().iter().any(|way| way.local.is_ipv6() == v6);
+        Families { v4: has(false), v6: has(true) }
+    }
+
     /// Where requests to a target may go, best first.
     pub(super) async fn hops(&self, target: &Target) -> Vec<Hop> {
         if let Some((address, transport)) = target.fixed() {
             return vec![Hop { address, transport, name: target.host() }];
         }
         let Some((uri, transport)) = target.next_hop() else { return Vec::new() };
-        let transport = transport.unwrap_or(Transport::Udp);
-        let mut hops = Vec::new();
-        for way in self.ways() {
-            if let Some(address) = resolve(&uri, way.local.is_ipv6()).await {
-                hops.push(Hop { address, transport, name: uri.host.clone() });
-            }
-        }
+        let mut hops = self.resolver.resolve(&uri, transport, self.families()).await;
+        hops.retain(|hop| is_unicast(hop.address.ip()) && self.way_to(hop.address).is_some());
         hops
     }
 
@@ -113,12 +107,7 @@ impl Core {
         if !is_unicast(address.ip()) {
             return None;
         }
-        // From loopback the kernel sends to loopback only.
-        let leads = |way: &&Flow| {
-            way.local.is_ipv6() == address.is_ipv6()
-                && (!way.local.ip().is_loopback() || address.ip().is_loopback())
-        };
-        let way = self.ways().iter().find(leads)?;
+        let way = self.way_to(address)?;
         match hop.transport {
             Transport::Udp => Some(way.towards(address)),
             Transport::Tcp => connect(address, &self.tcp_context()).await,
@@ -126,35 +115,14 @@ impl Core {
         }
     }
 
-    /// A flow from one of our own sockets to a server that no call has come from.
-    pub(super) async fn flow_to(self: &Arc<Self>, server: &Uri) -> Option<Flow> {
-        let wants_tcp = server.param("transport").is_some_and(|name| name.eq_ignore_ascii_case("tcp"));
-        for way in self.ways() {
-            let Some(address) = resolve(server, way.local.is_ipv6()).await else { continue };
+    /// One of our own sockets that leads to an address.
+    fn way_to(&self, address: SocketAddr) -> Option<&Flow> {
+        self.ways().iter().find(|way| {
             // From loopback the kernel sends to loopback only.
             let leads = !way.local.ip().is_loopback() || address.ip().is_loopback();
-            if !leads || !is_unicast(address.ip()) {
-                continue;
-            }
-            if wants_tcp {
-                return connect(address, &self.tcp_context()).await;
-            }
-            return Some(way.towards(address));
-        }
-        None
+            leads && way.local.is_ipv6() == address.is_ipv6()
+        })
     }
-}
-
-async fn resolve(hop: &Uri, v6: bool) -> Option<SocketAddr> {
-    let port = hop.port.unwrap_or(5060);
-    // An address where there is one (RFC 3261 19.1.1, maddr).
-    let host = hop.param("maddr").filter(|host| !host.is_empty()).unwrap_or(&hop.host);
-    if let Ok(ip) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
-        return (ip.is_ipv6() == v6).then(|| SocketAddr::new(ip, port));
-    }
-    let lookup = tokio::net::lookup_host((host, port));
-    let mut addresses = tokio::time::timeout(RESOLVE_TIMEOUT, lookup).await.ok()?.ok()?;
-    addresses.find(|address| address.is_ipv6() == v6)
 }
 
 fn is_unicast(ip: IpAddr) -> bool {
@@ -178,15 +146,6 @@ fn is_private(ip: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn only_addresses_of_the_same_family_are_taken() {
-        let hop = Uri::parse("sip:a@192.0.2.7:5080;transport=udp").unwrap();
-        assert_eq!(resolve(&hop, false).await, Some("192.0.2.7:5080".parse().unwrap()));
-        assert_eq!(resolve(&hop, true).await, None);
-        let hop = Uri::parse("sip:[2001:db8::7]").unwrap();
-        assert_eq!(resolve(&hop, true).await, Some("[2001:db8::7]:5060".parse().unwrap()));
-    }
 
     #[test]
     fn nobody_is_sent_to_groups_or_nowhere() {

@@ -17,7 +17,9 @@ pub struct Target {
 }
 
 impl Target {
-    /// A server by its host name or address. Without a port, DNS decides (RFC 3263); for TLS the URI is `sips:`.
+    /// A server by its host name or address. Without a port, DNS decides (RFC 3263). For TLS the URI has
+    /// `transport=tls`, which carriers expect, though RFC 3261 26.2.2 deprecates it: `sips:`, for [`Self::of_uri`], asks
+    /// for TLS on all of the way, which few of them promise.
     ///
     /// # Errors
     /// [`InvalidAddress::Host`] when `host` is none.
@@ -31,12 +33,7 @@ impl Target {
             },
         };
         let port = port.map(|port| format!(":{port}")).unwrap_or_default();
-        let (scheme, suffix) = match transport {
-            Transport::Udp => ("sip", ""),
-            Transport::Tcp => ("sip", ";transport=tcp"),
-            Transport::Tls => ("sips", ""),
-        };
-        let uri = format!("{scheme}:{}{port}{suffix}", bracketed(&name));
+        let uri = format!("sip:{}{port}{}", bracketed(&name), transport_param(transport));
         Ok(Self { uri, transport: Some(transport), routes: Vec::new(), through: None })
     }
 
@@ -145,6 +142,15 @@ pub(super) fn transport_of(uri: &Uri) -> Option<Transport> {
     }
 }
 
+/// The parameter of a URI that names a transport; UDP is what is meant without.
+pub(super) fn transport_param(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Udp => "",
+        Transport::Tcp => ";transport=tcp",
+        Transport::Tls => ";transport=tls",
+    }
+}
+
 fn parsed(uri: &str) -> Option<Uri> {
     let parsed = Uri::parse(uri).filter(|_| uri.is_ascii())?;
     (matches!(parsed.scheme.as_str(), "sip" | "sips") && !parsed.host.is_empty()).then_some(parsed)
@@ -179,7 +185,7 @@ mod tests {
         let tcp = Target::new("192.0.2.1", None, Transport::Tcp).unwrap();
         assert_eq!(tcp.request_uri(Some("1")), "sip:1@192.0.2.1;transport=tcp");
         let tls = Target::new("2001:db8::1", None, Transport::Tls).unwrap();
-        assert_eq!(tls.request_uri(Some("1")), "sips:1@[2001:db8::1]");
+        assert_eq!(tls.request_uri(Some("1")), "sip:1@[2001:db8::1];transport=tls");
         let phone = Target::of_uri("sip:100@192.0.2.9:5062;transport=TCP;ob").unwrap();
         assert_eq!((phone.request_uri(None).as_str(), phone.transport), (phone.uri(), Some(Transport::Tcp)));
     }

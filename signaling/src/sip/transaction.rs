@@ -105,6 +105,11 @@ impl ServerTransaction {
         }
     }
 
+    /// [`Self::answer`] for a task of its own.
+    pub(super) async fn answer_owned(self, response: Message) {
+        self.answer(&response).await;
+    }
+
     /// Runs an INVITE server transaction to its end. What the peer says goes to `report`.
     pub(super) fn run_invite<T: Send + 'static>(
         self,
@@ -187,24 +192,49 @@ impl Drop for InviteServer {
     }
 }
 
+/// Why there is no final response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoAnswer {
+    /// None came within 64 * T1.
+    TimedOut,
+    /// The connection did not take the request.
+    TransportFailed,
+}
+
+impl NoAnswer {
+    /// What is taken for it inside a dialog (RFC 3261 8.1.3.1).
+    pub(super) fn response(self) -> Message {
+        match self {
+            Self::TimedOut => Message::response(408, ""),
+            Self::TransportFailed => Message::response(503, TRANSPORT_FAILED),
+        }
+    }
+}
+
+/// The reason phrase of a 503 of our own making.
+pub(super) const TRANSPORT_FAILED: &str = "Transport Failed";
+
 /// A request of ours on its way.
 pub(super) struct ClientTransaction {
     inner: Transaction,
 }
 
 impl ClientTransaction {
-    /// Sends it and returns the final response; 408 of our own making stands for none.
-    pub(super) async fn run(mut self) -> Message {
+    /// Sends it and returns the final response.
+    pub(super) async fn run(mut self) -> Result<Message, NoAnswer> {
         let _ = self.inner.send().await;
         while let Some(message) = self.inner.receive().await {
-            if let SipMessage::Response(response) = message {
-                let response = from_bought_response(&response);
-                if response.status() >= 200 {
-                    return response;
-                }
+            let SipMessage::Response(response) = message else { continue };
+            // What came from the network has the reason phrase that it came with, see `to_bought`.
+            let made_here = response.wire_reason.is_none();
+            match response.status_code.code() {
+                ..200 => {}
+                503 if made_here => return Err(NoAnswer::TransportFailed),
+                _ if made_here => return Err(NoAnswer::TimedOut),
+                _ => return Ok(from_bought_response(&response)),
             }
         }
-        Message::response(408, "")
+        Err(NoAnswer::TimedOut)
     }
 }
 
@@ -229,7 +259,7 @@ pub(super) fn to_bought(message: &Message) -> Option<SipMessage> {
             };
             SipMessage::Response(Response {
                 status_code,
-                wire_reason: None,
+                wire_reason: Some(reason.clone()),
                 version: Version::V2,
                 headers,
                 body,

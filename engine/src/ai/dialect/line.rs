@@ -145,3 +145,7 @@ impl LineCodec {
         matches!(self.0, Wire::ChanWebSocket(_))
     }
 }
+
+#[cfg(test)]
+#[path = "line_tests.rs"]
+mod tests;

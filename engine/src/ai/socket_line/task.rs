@@ -57,7 +57,10 @@ pub(super) async fn accept(
     let handle = SocketLine { commands: command_sender, events: event_receiver, end: Some(end) };
     // Nobody waits any more: the handle is dropped here, which hangs up.
     let _ = started.send(Ok((start, handle)));
-    let _ = ended.send(call.run().await);
+    let (end, figures, call) = call.run().await;
+    let _ = ended.send((end.clone(), figures));
+    // Only now does the bot learn of it, and so signalling hears of the caller's end first. The peer may take its time to close.
+    call.end(end).await;
 }
 
 async fn introduce(
@@ -189,7 +192,7 @@ impl LineTask {
         })
     }
 
-    async fn run(mut self) -> (LineEnd, LineFigures) {
+    async fn run(mut self) -> (LineEnd, LineFigures, Self) {
         let end = loop {
             let may_read = self.reads_left > 0 && !self.caller.is_ahead(monotonic_now());
             let turn = tokio::select! {
@@ -213,10 +216,7 @@ impl LineTask {
             LineEnd::Stalled => &self.counters.stalled,
         };
         counter.increment();
-        // The bot learns of the end at once, not when the peer has closed.
-        let _ = self.voice.attach(LineApp::Silence);
-        tokio::spawn(self.say_goodbye(end.clone()));
-        (end, figures)
+        (end, figures, self)
     }
 
     fn obey(&mut self, command: Option<LineCommand>) -> Result<(), LineEnd> {
@@ -458,7 +458,8 @@ impl LineTask {
         }
     }
 
-    async fn say_goodbye(mut self, end: LineEnd) {
+    async fn end(mut self, end: LineEnd) {
+        let _ = self.voice.attach(LineApp::Silence);
         let code = match end {
             LineEnd::Lost(_) | LineEnd::Stalled => return,
             LineEnd::Protocol(_) => Close::PROTOCOL,
@@ -473,7 +474,13 @@ impl LineTask {
                 self.socket.send(kind, message).await?;
             }
             self.socket.close(code).await?;
-            self.socket.discard().await;
+            // Closing a socket with unread data resets it, and the goodbye would be lost; but who floods gets no more time.
+            for _ in 0..MOST_AFTER_END {
+                match self.socket.next().await {
+                    None | Some(Ok(Received::Close(_)) | Err(_)) => break,
+                    Some(Ok(_)) => {}
+                }
+            }
             Ok::<_, CarrierError>(())
         })
         .await;
@@ -501,6 +508,8 @@ const MOST_ECHO: usize = 25;
 const MOST_FORMAT_CHANGES: u8 = 8;
 /// Pings, and errors that the call survives.
 const MOST_BEFORE_START: u32 = 16;
+/// Messages that are read and not looked at after the end: more than come in [`CLOSE_TIMEOUT`].
+const MOST_AFTER_END: u32 = 100;
 const MAX_UNANSWERED_PINGS: u32 = 2;
 const MAX_ERROR_CHARS: usize = 200;
 /// How long the end of a connection may take.

@@ -15,7 +15,7 @@ use super::{DialError, OutgoingCall, OutgoingInvite, Progress};
 use crate::sip::core::{Core, random_token};
 use crate::sip::digest::Authorization;
 use crate::sip::message::{Content, Message, decimal, session_description};
-use crate::sip::route::Hop;
+use crate::sip::resolver::Hop;
 use crate::sip::session::ByeReason;
 use crate::sip::task::{Established, ToCall, invite_info, start_established};
 use crate::sip::transport::Flow;
@@ -127,6 +127,7 @@ impl Dial {
                 stopped = self.stopped() => return self.fail(last, stopped.failure()),
             };
             let Some(flow) = flow else {
+                core.resolver.note_failure(&hop, std::time::Instant::now());
                 failure = unreachable_hop(&hop);
                 continue;
             };
@@ -141,7 +142,10 @@ impl Dial {
                 }
             }
             match then {
-                Then::NextAddress(why) => failure = why,
+                Then::NextAddress(why) => {
+                    core.resolver.note_failure(&hop, std::time::Instant::now());
+                    failure = why;
+                }
                 Then::End(why) => return self.fail(last, why),
                 Then::Again => {
                     let text = "the server asks without end";

@@ -14,7 +14,7 @@ use crate::sip::task::outgoing::ask;
 use crate::sip::task::{Asked, ToCall, dialog_response, rejection_headers, with_headers};
 use crate::sip::transaction::ServerTransaction;
 use crate::sip::transport::Flow;
-use crate::sip::validate::Refusal;
+use crate::sip::validate::{ALLOW, Refusal};
 
 /// One fork that has shown itself.
 pub(super) struct Early {
@@ -166,7 +166,7 @@ impl Forks {
                 early.dialog.refresh_target(&request);
                 Refusal::new(200, "")
             }
-            ("OPTIONS", _) => capabilities(),
+            ("OPTIONS", _) => capabilities(ALLOW),
             // RFC 3261 15: a callee cannot hang up what it has not taken, and whoever does is gone.
             ("BYE", _) => Refusal::new(200, ""),
             ("INVITE", _) => Refusal::new(491, ""),

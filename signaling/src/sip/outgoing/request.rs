@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::DialError;
 use super::failure::retry_after;
@@ -11,6 +11,7 @@ use crate::sip::core::{Core, random_token};
 use crate::sip::digest::{Authorization, Credentials};
 use crate::sip::message::{Message, one_line};
 use crate::sip::target::Target;
+use crate::sip::transaction::NoAnswer;
 use crate::sip::validate::{ACCEPT, ALLOW, SUPPORTED};
 
 /// What is asked for outside of dialogs.
@@ -137,7 +138,10 @@ async fn run(core: Arc<Core>, request: OutgoingRequest) -> Result<Answer, DialEr
         if index > 0 {
             core.counters.outgoing_failovers.increment();
         }
-        let Some(flow) = core.flow_of(&hop).await else { continue };
+        let Some(flow) = core.flow_of(&hop).await else {
+            core.resolver.note_failure(&hop, Instant::now());
+            continue;
+        };
         for _ in 0..MOST_REQUESTS {
             cseq += 1;
             let mut message = write(&request, &call_id, &tag, cseq);
@@ -146,20 +150,26 @@ async fn run(core: Arc<Core>, request: OutgoingRequest) -> Result<Answer, DialEr
             let transaction = core.transactions.new_client(&message, &flow).ok_or(DialError::Unsendable)?;
             // It runs to its end even where nobody waits any more.
             let response = core.tasks.spawn(transaction.run()).await.map_err(|_| DialError::Draining)?;
-            // 408 and 503 of our own making have no Via (RFC 3261 8.1.3.1).
-            let made_here = response.header("Via").is_none();
-            match response.status() {
-                408 if made_here => {
+            let response = match response {
+                Ok(response) => response,
+                Err(NoAnswer::TimedOut) => {
+                    core.resolver.note_failure(&hop, Instant::now());
                     failed = Err(DialError::TimedOut(host.clone()));
                     break;
                 }
-                503 if made_here => break,
+                Err(NoAnswer::TransportFailed) => break,
+            };
+            match response.status() {
                 401 | 407 if authorization.handle_challenge(&message, &response).is_ok() => continue,
                 503 => {
+                    core.resolver.note_failure(&hop, Instant::now());
                     failed = Ok(answer(response, hop.address));
                     break;
                 }
-                _ => return Ok(answer(response, hop.address)),
+                _ => {
+                    core.resolver.note_success(&hop);
+                    return Ok(answer(response, hop.address));
+                }
             }
         }
     }

@@ -501,7 +501,7 @@ pub(super) fn dialog_response(
         for route in request.values("Record-Route") {
             response.push("Record-Route", route);
         }
-        response.push("Contact", core.contact(flow, contact_user));
+        response.push("Contact", core.contact(flow, contact_user, request.uri()));
         response.push("Allow", ALLOW);
         response.push("Supported", SUPPORTED);
     }

@@ -13,6 +13,7 @@ use crate::sip::digest::Authorization;
 use crate::sip::message::{Content, Message, decimal, session_description};
 use crate::sip::session::{ByeReason, EndCause, RequestError};
 use crate::sip::session_timer::SessionExpires;
+use crate::sip::transaction::{NoAnswer, TRANSPORT_FAILED};
 use crate::sip::transport::Flow;
 use crate::sip::validate::{ALLOW, SUPPORTED};
 
@@ -257,7 +258,7 @@ pub(in crate::sip) fn ask(
     async move {
         // RFC 3261 8.1.3.1: a transport error is taken for a 503.
         let Some(flow) = core.route(hop.as_ref(), routed, &flow, proven).await else {
-            return Message::response(503, TRANSPORT_FAILED);
+            return NoAnswer::TransportFailed.response();
         };
         let mut plain = request;
         for _ in 0..MOST_CHALLENGES {
@@ -265,7 +266,10 @@ pub(in crate::sip) fn ask(
             let Some(transaction) = core.transactions.new_client(&request, &flow) else {
                 return Message::response(400, "Malformed Request");
             };
-            let response = transaction.run().await;
+            let response = match transaction.run().await {
+                Ok(response) => response,
+                Err(none) => return none.response(),
+            };
             let Some(authorization) = &authorization else { return response };
             let mut authorization = authorization.lock().unwrap_or_else(PoisonError::into_inner);
             let challenged = matches!(response.status(), 401 | 407);
@@ -316,4 +320,3 @@ fn retry_delay() -> Duration {
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 /// Requests that a challenge can make of one.
 const MOST_CHALLENGES: usize = 4;
-const TRANSPORT_FAILED: &str = "Transport Failed";

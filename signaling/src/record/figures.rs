@@ -7,7 +7,7 @@ use crate::call::milliseconds;
 
 /// [`AiFigures`] as JSON; times in milliseconds.
 #[derive(Serialize)]
-pub(super) struct AiView {
+pub(crate) struct AiView {
     connect_ms: f64,
     reconnects: u32,
     first_audio_ms: Option<f64>,
@@ -33,7 +33,7 @@ struct DistributionView {
 }
 
 impl AiView {
-    pub(super) fn new(figures: &AiFigures) -> Self {
+    pub(crate) fn new(figures: &AiFigures) -> Self {
         Self {
             connect_ms: milliseconds(figures.connect),
             reconnects: figures.reconnects,
