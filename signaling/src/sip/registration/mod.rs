@@ -44,6 +44,7 @@ impl Default for Account {
             port: None,
             transport: Transport::Udp,
             user: String::new(),
+            contact_user: None,
             display_name: None,
             credentials: None,
             expires: Duration::from_secs(3600),
