@@ -216,7 +216,7 @@ impl Events {
             if let Err(error) = self.measure().await {
                 tracing::debug!(%error, "what waits cannot be counted");
             }
-            if round % TIDY_ROUNDS == 0
+            if round.is_multiple_of(TIDY_ROUNDS)
                 && let Err(error) = Webhooks::tidy(&self.store, &config, &self.webhooks).await
             {
                 tracing::debug!(%error, "old deliveries cannot be tidied up");
