@@ -45,7 +45,7 @@ pub use schema::{Kind, all_keys, kind_at};
 pub use sections::{
     AccessSection, Agent, AgentTool, AmqpSection, App, AudioSocket, BargeIn, BargeInMode, Calls,
     ChanWebSocket, Config, Dialect, Drain, EventsSection, Http, Latency, LatencyPolicy, Log, Media,
-    NatsSection, Ng, OnClose, Reconnect, Route, Signaling, Sip, SipLimits, StoreSection, ToolAction,
+    NatsSection, Ng, OnClose, Reconnect, Route, Signaling, Sip, SipLimits, SipTls, StoreSection, ToolAction,
     WebhooksSection,
 };
 pub use types::{

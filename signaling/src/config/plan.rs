@@ -24,7 +24,7 @@ use crate::asterisk::AsteriskConfig;
 use crate::call::CallConfig;
 use crate::event::EventsConfig;
 use crate::ng::NgConfig;
-use crate::sip::{SipConfig, SipLimits};
+use crate::sip::{SipConfig, SipLimits, SipTls};
 use crate::store::{RetentionConfig, StoreConfig};
 use crate::telemetry::check_level;
 use crate::trunk::TrunkConfig;
@@ -188,6 +188,12 @@ fn sip(check: &mut Check<'_>) {
             check.error("sip.bind", format!("sip.bind: {address} is named twice"));
         }
     }
+    if sip.tls.certificate.is_some() != sip.tls.key.is_some() {
+        check.error("sip.tls.certificate", "sip.tls: give both certificate and key, or neither");
+    }
+    if !sip.tls.bind.is_empty() && sip.tls.certificate.is_none() {
+        check.error("sip.tls.bind", "sip.tls.bind: needs sip.tls.certificate and sip.tls.key");
+    }
     if sip.user_agent.is_empty() || sip.user_agent.chars().any(char::is_control) || sip.user_agent.len() > 128
     {
         check.error(
@@ -268,6 +274,13 @@ fn sip_config(config: &Config) -> SipConfig {
         user_agent: sip.user_agent.clone(),
         session_expires: sip.session_expires.0,
         min_session_expires: sip.min_session_expires.0,
+        name_servers: sip.name_servers.iter().map(|address| address.0).collect(),
+        tls: SipTls {
+            bind: sip.tls.bind.iter().map(|address| address.0).collect(),
+            certificate: sip.tls.certificate.as_ref().map(|file| file.0.clone()),
+            key: sip.tls.key.as_ref().map(|file| file.0.clone()),
+            ca: sip.tls.ca.as_ref().map(|file| file.0.clone()),
+        },
         t1: sip.t1.0,
         limits: SipLimits {
             calls: limits.dialogs,

@@ -26,7 +26,7 @@ pub use agent::{
 pub use asterisk::{AudioSocket, ChanWebSocket};
 pub use events::{AmqpSection, EventsSection, NatsSection, WebhooksSection};
 pub use media::Media;
-pub use sip::{Sip, SipLimits};
+pub use sip::{Sip, SipLimits, SipTls};
 pub use store::StoreSection;
 
 /// The whole configuration.
