@@ -15,20 +15,24 @@ use signaling::apps::{self, Apps, DemoAgent};
 use signaling::asterisk::AsteriskListener;
 use signaling::call::{CallContext, CallTable};
 use signaling::config::{Plan, Simd};
+use signaling::event::Events;
 use signaling::media::Media;
 use signaling::ng::NgListener;
+use signaling::record::{Recorder, RecorderConfig};
 use signaling::route::UserPattern;
 use signaling::sip::SipEndpoint;
 use signaling::store::Store;
 use signaling::telemetry::{
     Phase, Readiness, Registry, open_files_wanted, raise_open_files_limit, start_log,
 };
+use signaling::trunk::Trunks;
 use tokio::runtime::Runtime;
 use xdp::host::{Interface, Machine};
 
 use crate::metrics;
 use crate::placing::{self, Placing};
 use crate::signals::Signals;
+use crate::trunks;
 use crate::watch;
 
 /// Runs until a signal ends it.
@@ -136,6 +140,12 @@ async fn serve(mut plan: Plan) -> Result<()> {
     tracing::info!(place = plan.store.place(), "the store is open");
     let keeping_small = tokio::spawn(store.clone().keep_small(plan.retention));
 
+    let recording = RecorderConfig { data_dir: plan.data_dir.clone(), spool_bytes: plan.spool_bytes };
+    let recorder = Recorder::start(&store, &recording, &readiness).await?;
+    {
+        let recorder = recorder.clone();
+        registry.register(move |out| metrics::records(out, &recorder));
+    }
     let gate = Gate::new(plan.access.clone(), store.clone()).context("see [access]")?;
     let gate = Arc::new(gate);
     first_key(&store, &plan).await?;
@@ -143,6 +153,12 @@ async fn serve(mut plan: Plan) -> Result<()> {
     {
         let gate = Arc::clone(&gate);
         registry.register(move |out| metrics::access(out, gate.counters()));
+    }
+
+    let deliveries = Events::start(store.clone(), plan.events.clone()).context("see [events]")?;
+    {
+        let deliveries = deliveries.clone();
+        registry.register(move |out| deliveries.expose(out));
     }
 
     choose_kernels(plan.simd)?;
@@ -191,6 +207,14 @@ async fn serve(mut plan: Plan) -> Result<()> {
     let asterisk_addresses =
         asterisk_listener.as_ref().map(AsteriskListener::local_addrs).unwrap_or_default();
     plan.call.control_addresses.extend(asterisk_addresses.iter().map(|(_, address)| *address));
+    plan.trunks.node = trunks::node(&plan.data_dir);
+    let trunks = Trunks::start(store.clone(), sip.handle(), plan.trunks.clone())
+        .await
+        .context("cannot read the trunks")?;
+    {
+        let trunks = trunks.clone();
+        registry.register(move |out| trunks::metrics(out, &trunks));
+    }
     let context = CallContext::new(plan.call.clone(), media.clone());
     let ng = ng_listener.map(|listener| listener.serve(&context));
     register_metrics(&registry, &media, &sip, &context.table);
@@ -202,11 +226,11 @@ async fn serve(mut plan: Plan) -> Result<()> {
         media: media.clone(),
         store: store.clone(),
         allowed_hosts: plan.http.allowed_hosts.clone(),
-        control: Control { gate },
+        control: Control { gate, events: deliveries.clone(), trunks: trunks.clone() },
     };
     let http = http_listener.serve(plan.http.connections, api.router());
     let asterisk = asterisk_listener.map(|listener| listener.serve(&context, &apps));
-    let taking = tokio::spawn(apps::serve(Arc::clone(&context), apps, incoming));
+    let taking = tokio::spawn(apps::serve(Arc::clone(&context), apps, recorder.clone(), incoming));
     let watching = tokio::spawn(watch::devices(media.clone()));
     readiness.enter(Phase::Serving);
     if let Some(ng) = &ng {
@@ -239,6 +263,7 @@ async fn serve(mut plan: Plan) -> Result<()> {
     if let Some(registration) = registration {
         registration.end().await;
     }
+    trunks.shutdown().await;
     taking.abort();
     watching.abort();
     drop((http, ng, asterisk));
@@ -246,8 +271,10 @@ async fn serve(mut plan: Plan) -> Result<()> {
         sip.shutdown().await;
     }
     media.shutdown().await;
+    deliveries.shutdown().await;
     keeping_small.abort();
     forgetting.abort();
+    recorder.flush(RECORDS_PATIENCE).await;
     store.close().await;
     tracing::info!("sidetone ends");
     Ok(())
@@ -374,3 +401,6 @@ fn check_open_files(max_calls: usize) {
         );
     }
 }
+
+/// How long the last call records may take to reach the disk.
+const RECORDS_PATIENCE: Duration = Duration::from_secs(5);

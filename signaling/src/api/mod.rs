@@ -21,6 +21,9 @@ mod control;
 mod device;
 mod document;
 mod door;
+mod events;
+#[cfg(test)]
+mod events_tests;
 mod extract;
 mod host;
 mod idempotency;
@@ -34,12 +37,19 @@ mod streams;
 #[cfg(test)]
 mod streams_tests;
 mod tenants;
+mod trunks;
+#[cfg(test)]
+mod trunks_tests;
+mod webhooks;
 
+#[cfg(test)]
+mod access_tests;
 #[cfg(test)]
 mod calls_resource_tests;
 #[cfg(test)]
 mod tests;
 
+pub use calls_resource::fuzz_twiml;
 pub use control::Control;
 pub use idempotency::forget_old;
 pub use routes::Api;

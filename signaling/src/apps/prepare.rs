@@ -10,14 +10,16 @@ use engine::stream;
 use tracing::{debug, warn};
 
 use super::AppConfig;
-use super::agent::{Agent, call_sid};
+use super::agent::{About, Agent, call_sid};
 use super::load::Apps;
+use super::recorded::tell;
 use super::talk::Talk;
 use crate::call::{
     CallContext, CallEntry, CallState, CallSummary, CallVia, HangUp, Identity, Leg, Quiet, redacted,
     shortened,
 };
 use crate::model::{Direction, TenantId};
+use crate::record::RecordedLeg;
 use crate::sip::{CallError, IncomingCall, InviteInfo, Rejection};
 
 /// What an answered call runs.
@@ -47,7 +49,7 @@ pub(super) enum NotAnswered {
 #[derive(Clone, Copy)]
 pub(super) enum Whom<'a> {
     /// By SIP.
-    Invite(&'a InviteInfo),
+    Invite(&'a About<'a>),
     /// By a socket.
     Socket { id: &'a str, from: &'a str, from_name: &'a str, to: &'a str, parameters: &'a [(String, String)] },
 }
@@ -57,10 +59,12 @@ pub(super) async fn prepare(
     context: &Arc<CallContext>,
     apps: &Apps,
     incoming: &mut IncomingCall,
+    identity: Identity,
+    recorded: &mut RecordedLeg,
 ) -> Result<(CallEntry, Leg, String, Program), NotAnswered> {
     let info = Arc::clone(incoming.info());
     let counters = context.counters();
-    let dialled = percent_decoded(&info.request_uri.user);
+    let dialled = identity.to.clone();
     let Some(app) = apps.route(&dialled) else {
         counters.refused_route.increment();
         return Err(NotAnswered::Rejected(Rejection::new(404)));
@@ -69,11 +73,14 @@ pub(super) async fn prepare(
         let reason = reject.reason.clone().unwrap_or_default();
         return Err(NotAnswered::Rejected(Rejection { reason, ..Rejection::new(reject.status) }));
     }
-    let Some(entry) = context.table.admit(summary(context, &info, app, apps.is_app_name(&dialled))) else {
+    let summary = summary(context, &info, identity, app, apps.is_app_name(&dialled));
+    recorded.change(|record| tell(record, &summary));
+    let Some(entry) = context.table.admit(summary) else {
         counters.refused_full.increment();
         return Err(NotAnswered::Rejected(unavailable(context)));
     };
     tracing::Span::current().record("id", entry.id());
+    recorded.begin();
     let (leg, sdp) = Leg::new(context, &info, incoming.offer()).await.map_err(|error| {
         let rejection = error.rejection(context);
         if error.is_ours() {
@@ -97,8 +104,10 @@ pub(super) async fn prepare(
         Some(Law::A) => AudioFormat::PCMA,
         Some(Law::Mu) | None => AudioFormat::PCMU,
     };
+    let header = |name: &str| info.header(name);
+    let about = About { call_id: &info.call_id, from: &info.from, to: &info.request_uri, header: &header };
     tokio::select! {
-        program = ring_until(context, incoming, program(context, apps, app, Whom::Invite(&info), line)) => {
+        program = ring_until(context, incoming, recorded, program(context, apps, app, Whom::Invite(&about), line, &[])) => {
             program.map(|program| (entry, leg, sdp, program))
         }
         () = cancelled => Err(NotAnswered::GivenUp(CallError::Cancelled)),
@@ -109,16 +118,28 @@ pub(super) async fn prepare(
     }
 }
 
-fn summary(context: &CallContext, info: &InviteInfo, app: &AppConfig, is_app_name: bool) -> CallSummary {
+/// Who calls whom.
+pub(super) fn identity(incoming: &IncomingCall) -> Identity {
+    let info = incoming.info();
+    Identity::new(
+        TenantId::default(),
+        Direction::Inbound,
+        info.from.user.clone(),
+        percent_decoded(&info.request_uri.user),
+    )
+}
+
+fn summary(
+    context: &CallContext,
+    info: &InviteInfo,
+    identity: Identity,
+    app: &AppConfig,
+    is_app_name: bool,
+) -> CallSummary {
     let show = context.config.show_numbers;
     CallSummary {
         id: 0,
-        identity: Identity::new(
-            TenantId::default(),
-            Direction::Inbound,
-            info.from.user.clone(),
-            percent_decoded(&info.request_uri.user),
-        ),
+        identity,
         call_id: shortened(&info.call_id),
         call_sid: matches!(app, AppConfig::Agent(_)).then(|| call_sid(&info.call_id)),
         from: redacted(&info.from.user, show),
@@ -130,7 +151,7 @@ fn summary(context: &CallContext, info: &InviteInfo, app: &AppConfig, is_app_nam
         since: SystemTime::now(),
         answered: None,
         codec: None,
-        remote_sip: info.remote,
+        remote_sip: Some(info.remote),
         remote_rtp: None,
         local_rtp: None,
         gathered: None,
@@ -145,6 +166,7 @@ fn unavailable(context: &CallContext) -> Rejection {
 async fn ring_until(
     context: &CallContext,
     incoming: &mut IncomingCall,
+    recorded: &mut RecordedLeg,
     program: impl Future<Output = Result<Program, NotAnswered>>,
 ) -> Result<Program, NotAnswered> {
     let delay = context.config.answer_delay;
@@ -163,7 +185,9 @@ async fn ring_until(
         if rings_with_sdp(incoming) {
             return Ok(());
         }
-        incoming.ring(180, None).await
+        incoming.ring(180, None).await?;
+        recorded.ringing();
+        Ok(())
     };
     let ready = async {
         let program = match early {
@@ -199,6 +223,7 @@ pub(super) async fn program(
     app: &AppConfig,
     whom: Whom<'_>,
     line: AudioFormat,
+    parameters: &[(String, String)],
 ) -> Result<Program, NotAnswered> {
     let missing = || NotAnswered::Rejected(Rejection::new(500));
     match app {
@@ -210,26 +235,28 @@ pub(super) async fn program(
         AppConfig::Reject(reject) => Err(NotAnswered::Rejected(Rejection::new(reject.status))),
         AppConfig::Agent(name) => {
             let agent = apps.agent(name).ok_or_else(missing)?;
-            connect(context, agent, apps.fallbacks(agent), whom, line).await
+            connect(context, agent, apps.fallbacks(agent), whom, line, parameters).await
         }
     }
 }
 
 /// Connects the agent, or else the first of `fallbacks` that can be reached.
-async fn connect(
+pub(super) async fn connect(
     context: &CallContext,
     agent: &Arc<Agent>,
     fallbacks: Vec<Arc<Agent>>,
     whom: Whom<'_>,
     line: AudioFormat,
+    parameters: &[(String, String)],
 ) -> Result<Program, NotAnswered> {
     let meta = match whom {
-        Whom::Invite(info) => agent.meta(info, &fallbacks),
+        Whom::Invite(about) => agent.meta(about, &fallbacks),
         Whom::Socket { id, from, from_name, to, parameters } => {
             Agent::socket_meta(id, (from, from_name, to), parameters)
         }
     };
-    let config = AiConfig { line, ..agent.ai_config(&context.config, &meta, &fallbacks) };
+    let mut config = AiConfig { line, ..agent.ai_config(&context.config, &meta, &fallbacks) };
+    config.custom_parameters.extend(parameters.iter().cloned());
     let error = match context.media.connect_ai(config, meta).await {
         Ok((app, session)) => {
             let talk = Box::new(Talk::new(Arc::clone(agent), fallbacks, session));

@@ -14,6 +14,7 @@ use super::asterisk;
 use super::choices::{Codec, Simd, Source};
 use super::environment::SECRET_KEY;
 use super::error::ConfigError;
+use super::events;
 use super::load::Loaded;
 use super::sections::{Config, Http, Log};
 use super::{media, registration, routes};
@@ -21,10 +22,12 @@ use crate::access::AccessConfig;
 use crate::apps::{AgentConfig, AppsConfig};
 use crate::asterisk::AsteriskConfig;
 use crate::call::CallConfig;
+use crate::event::EventsConfig;
 use crate::ng::NgConfig;
 use crate::sip::{SipConfig, SipLimits, SipTls};
 use crate::store::{RetentionConfig, StoreConfig};
 use crate::telemetry::check_level;
+use crate::trunk::TrunkConfig;
 
 /// The name of the agent inside this program.
 pub const DEMO_AGENT: &str = "demo";
@@ -36,6 +39,8 @@ pub struct Plan {
     pub data_dir: PathBuf,
     /// For the SIP endpoint.
     pub sip: SipConfig,
+    /// For the trunks; the node's name is for its start to give.
+    pub trunks: TrunkConfig,
     /// The account to keep registered.
     pub registration: Option<crate::sip::Account>,
     /// For the media engine.
@@ -62,6 +67,8 @@ pub struct Plan {
     pub retention: RetentionConfig,
     /// Bytes of call records that may wait while the store does not take them.
     pub spool_bytes: u64,
+    /// For the delivery of events.
+    pub events: EventsConfig,
     /// How long running calls may go on after SIGTERM.
     pub drain_timeout: Duration,
     /// Logs.
@@ -109,6 +116,7 @@ pub fn plan(loaded: &Loaded, environment: &[(String, String)]) -> Result<Plan, C
     if config.store.spool_mib == 0 {
         check.error("store.spool_mib", "store.spool_mib: must be at least 1");
     }
+    let events = events::plan(&mut check);
     let access = access::plan(&mut check, environment);
     let agents = agents::plan(&mut check, environment);
     let apps = routes::plan(&mut check, agents);
@@ -117,6 +125,12 @@ pub fn plan(loaded: &Loaded, environment: &[(String, String)]) -> Result<Plan, C
     errors.or_ok(Plan {
         data_dir: config.data_dir.0.clone(),
         sip: sip_config(config),
+        trunks: TrunkConfig {
+            node: String::new(),
+            unknown_callers: config.sip.unknown_callers,
+            realm: config.sip.realm.clone(),
+            poll: TRUNK_POLL,
+        },
         registration,
         engine: media::engine_config(config),
         signaling_cpus: config.signaling.cpus.0.clone(),
@@ -129,6 +143,7 @@ pub fn plan(loaded: &Loaded, environment: &[(String, String)]) -> Result<Plan, C
             delete_delay: config.ng.delete_delay.0,
         },
         access,
+        events,
         asterisk,
         http: config.http.clone(),
         store: store_config(config, environment),
@@ -142,6 +157,9 @@ pub fn plan(loaded: &Loaded, environment: &[(String, String)]) -> Result<Plan, C
         warnings,
     })
 }
+
+/// How often nodes look for trunks that others changed.
+const TRUNK_POLL: Duration = Duration::from_secs(2);
 
 /// Collects what is wrong.
 pub(super) struct Check<'a> {
@@ -182,6 +200,9 @@ fn sip(check: &mut Check<'_>) {
             "sip.user_agent",
             "sip.user_agent: must be 1 to 128 characters without control characters",
         );
+    }
+    if sip.realm.is_empty() || sip.realm.chars().any(char::is_control) || sip.realm.len() > 64 {
+        check.error("sip.realm", "sip.realm: must be 1 to 64 characters without control characters");
     }
     if sip.min_session_expires.0 < Duration::from_secs(90) {
         check.error("sip.min_session_expires", "sip.min_session_expires: at least 90s (RFC 4028 section 5)");

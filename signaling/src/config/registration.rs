@@ -119,6 +119,7 @@ pub(super) fn plan(check: &mut Check<'_>, environment: &[(String, String)]) -> O
         }),
         user: section.user,
         display_name: section.display_name,
+        contact_user: None,
         expires: section.expires.0,
         domain: None,
         outbound_proxy: None,

@@ -16,6 +16,7 @@ use super::message::host_and_port;
 use super::outgoing::{self, Answer, DialError, Method, OutgoingCall, OutgoingInvite, OutgoingRequest};
 use super::registration::{Account, Registration};
 use super::request::IncomingRequest;
+use super::target::Target;
 use super::transport::{Tls, TlsError, UdpListener, bind_tcp, listen, receive};
 
 /// Why an endpoint could not start.
@@ -90,6 +91,11 @@ impl SipHandle {
     #[must_use]
     pub fn register(&self, account: Account) -> Registration {
         self.core.register(account)
+    }
+
+    /// Where a target is now, best first; nowhere if its name does not resolve.
+    pub async fn addresses(&self, target: &Target) -> Vec<SocketAddr> {
+        self.core.hops(target).await.into_iter().map(|hop| hop.address).collect()
     }
 
     /// The counters.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use serde::Deserialize;
 
 use super::super::types::{BindAddress, FilePath, Host, Span};
+use crate::trunk::UnknownCallers;
 
 /// `[sip]`
 #[derive(Clone, Debug, Deserialize)]
@@ -16,6 +17,10 @@ pub struct Sip {
     pub via_address: Option<Host>,
     /// The Server and User-Agent header.
     pub user_agent: String,
+    /// What happens to calls that belong to no trunk.
+    pub unknown_callers: UnknownCallers,
+    /// The realm that callers are asked for passwords of.
+    pub realm: String,
     /// The session interval asked for (RFC 4028).
     pub session_expires: Span,
     /// The shortest session interval taken; at least 90 s.
@@ -36,6 +41,8 @@ impl Default for Sip {
             bind: vec![BindAddress(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5060))],
             via_address: None,
             user_agent: concat!("sidetone/", env!("CARGO_PKG_VERSION")).to_owned(),
+            unknown_callers: UnknownCallers::Accept,
+            realm: "sidetone".to_owned(),
             session_expires: Span::seconds(1800),
             min_session_expires: Span::seconds(90),
             name_servers: Vec::new(),
