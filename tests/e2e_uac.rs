@@ -79,7 +79,7 @@ fn giving_up_while_it_rings() {
 }
 
 #[test]
-fn a_proxy_that_wants_to_know_who_calls() {
+fn a_server_that_wants_to_know_who_calls() {
     let credentials = Credentials { user: "user".into(), password: "secret".into(), realm: None };
     call(
         "uas_challenge",
