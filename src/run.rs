@@ -15,8 +15,10 @@ use signaling::apps::{self, Apps, DemoAgent};
 use signaling::asterisk::AsteriskListener;
 use signaling::call::{CallContext, CallTable};
 use signaling::config::{Plan, Simd};
+use signaling::event::Events;
 use signaling::media::Media;
 use signaling::ng::NgListener;
+use signaling::record::{Recorder, RecorderConfig};
 use signaling::route::UserPattern;
 use signaling::sip::SipEndpoint;
 use signaling::store::Store;
@@ -138,6 +140,12 @@ async fn serve(mut plan: Plan) -> Result<()> {
     tracing::info!(place = plan.store.place(), "the store is open");
     let keeping_small = tokio::spawn(store.clone().keep_small(plan.retention));
 
+    let recording = RecorderConfig { data_dir: plan.data_dir.clone(), spool_bytes: plan.spool_bytes };
+    let recorder = Recorder::start(&store, &recording, &readiness).await?;
+    {
+        let recorder = recorder.clone();
+        registry.register(move |out| metrics::records(out, &recorder));
+    }
     let gate = Gate::new(plan.access.clone(), store.clone()).context("see [access]")?;
     let gate = Arc::new(gate);
     first_key(&store, &plan).await?;
@@ -145,6 +153,12 @@ async fn serve(mut plan: Plan) -> Result<()> {
     {
         let gate = Arc::clone(&gate);
         registry.register(move |out| metrics::access(out, gate.counters()));
+    }
+
+    let deliveries = Events::start(store.clone(), plan.events.clone()).context("see [events]")?;
+    {
+        let deliveries = deliveries.clone();
+        registry.register(move |out| deliveries.expose(out));
     }
 
     choose_kernels(plan.simd)?;
@@ -212,11 +226,11 @@ async fn serve(mut plan: Plan) -> Result<()> {
         media: media.clone(),
         store: store.clone(),
         allowed_hosts: plan.http.allowed_hosts.clone(),
-        control: Control { gate, trunks: trunks.clone() },
+        control: Control { gate, events: deliveries.clone(), trunks: trunks.clone() },
     };
     let http = http_listener.serve(plan.http.connections, api.router());
     let asterisk = asterisk_listener.map(|listener| listener.serve(&context, &apps));
-    let taking = tokio::spawn(apps::serve(Arc::clone(&context), apps, incoming));
+    let taking = tokio::spawn(apps::serve(Arc::clone(&context), apps, recorder.clone(), incoming));
     let watching = tokio::spawn(watch::devices(media.clone()));
     readiness.enter(Phase::Serving);
     if let Some(ng) = &ng {
@@ -257,8 +271,10 @@ async fn serve(mut plan: Plan) -> Result<()> {
         sip.shutdown().await;
     }
     media.shutdown().await;
+    deliveries.shutdown().await;
     keeping_small.abort();
     forgetting.abort();
+    recorder.flush(RECORDS_PATIENCE).await;
     store.close().await;
     tracing::info!("sidetone ends");
     Ok(())
@@ -385,3 +401,6 @@ fn check_open_files(max_calls: usize) {
         );
     }
 }
+
+/// How long the last call records may take to reach the disk.
+const RECORDS_PATIENCE: Duration = Duration::from_secs(5);

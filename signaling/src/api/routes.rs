@@ -14,7 +14,9 @@ use utoipa_axum::router::OpenApiRouter;
 use super::control::Control;
 use super::door::{self, Door};
 use super::host::AllowedHosts;
-use super::{audit, calls, calls_resource, device, document, keys, me, streams, tenants, trunks};
+use super::{
+    audit, calls, calls_resource, device, document, events, keys, me, streams, tenants, trunks, webhooks,
+};
 use crate::apps::Apps;
 use crate::call::CallTable;
 use crate::media::Media;
@@ -80,6 +82,8 @@ fn resources() -> OpenApiRouter<Arc<Api>> {
         .merge(keys::routes())
         .merge(tenants::routes())
         .merge(audit::routes())
+        .merge(events::routes())
+        .merge(webhooks::routes())
         .merge(trunks::routes())
 }
 

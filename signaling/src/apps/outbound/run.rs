@@ -91,7 +91,7 @@ impl Job {
                     "call answered"
                 );
                 let call = Call::new(Arc::clone(&context), entry, leg, won.session);
-                let end = service::run(&context, call, program).await;
+                let end = service::run(&context, call, program).await.end;
                 // Until here the call has its place on the trunk.
                 drop(won.admission);
                 let cause = end.name().to_owned();
