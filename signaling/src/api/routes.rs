@@ -14,7 +14,10 @@ use utoipa_axum::router::OpenApiRouter;
 use super::control::Control;
 use super::door::{self, Door};
 use super::host::AllowedHosts;
-use super::{audit, calls, calls_resource, device, document, keys, me, streams, tenants, trunks};
+use super::{
+    audit, batches, calls, calls_resource, device, document, keys, live_calls, me, numbers, outbound_routes,
+    streams, tenants, trunks,
+};
 use crate::apps::Apps;
 use crate::call::CallTable;
 use crate::media::Media;
@@ -81,6 +84,10 @@ fn resources() -> OpenApiRouter<Arc<Api>> {
         .merge(tenants::routes())
         .merge(audit::routes())
         .merge(trunks::routes())
+        .merge(numbers::routes())
+        .merge(outbound_routes::routes())
+        .merge(batches::routes())
+        .merge(live_calls::routes())
 }
 
 async fn index() -> impl IntoResponse {

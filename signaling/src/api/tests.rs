@@ -83,7 +83,7 @@ async fn control(store: Store) -> (Control, SipEndpoint) {
     };
     let trunks = Trunks::start(store.clone(), sip.handle(), config).await.expect("a new store");
     let gate = Gate::new(AccessConfig { keys, ..AccessConfig::default() }, store).expect("a gate");
-    (Control { gate: Arc::new(gate), trunks }, sip)
+    (Control { gate: Arc::new(gate), trunks, outbound: None, batches: crate::apps::Batches::default() }, sip)
 }
 
 /// A token for [`server`].

@@ -341,6 +341,31 @@ impl Outbound {
         }
     }
 
+    /// A recording by its name, for a call that runs.
+    ///
+    /// # Errors
+    /// What is wrong with the name or the file, for who asked.
+    pub async fn recording(&self, name: &str) -> Result<Arc<[i16]>, String> {
+        let stem = name.strip_suffix(".wav").unwrap_or(name);
+        let is_name = (1..=64).contains(&stem.len())
+            && stem.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+        if !is_name {
+            return Err("must be the name of a recording: 1 to 64 letters, digits, - and _".to_owned());
+        }
+        let path = self.prompts.join(format!("{stem}.wav"));
+        let loaded = tokio::task::spawn_blocking(move || engine::wav::load(&path)).await;
+        match loaded {
+            Ok(Ok(samples)) => Ok(samples),
+            Ok(Err(error)) => {
+                tracing::info!(%error, "a recording cannot be played");
+                Err(format!(
+                    "there is no recording {stem}.wav in the folder prompts of the data folder that can be played"
+                ))
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
     /// The agent that calls without a wish of their own get.
     #[must_use]
     pub fn default_agent(&self) -> Option<String> {

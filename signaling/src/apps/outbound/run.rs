@@ -14,7 +14,7 @@ use super::{Dialing, Ended, Originate, Outbound, Plan, Step, Unanswered, Wanted,
 use crate::apps::agent::About;
 use crate::apps::prepare::{self, Program, Whom};
 use crate::apps::service;
-use crate::call::{Call, CallEntry, CallState, Ends, Leg, milliseconds, redacted};
+use crate::call::{Call, CallEntry, Ends, Leg, milliseconds, redacted};
 use crate::model::{Attempt, FailureClass, Moment, RecordState};
 use crate::sip::Party;
 
