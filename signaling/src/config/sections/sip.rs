@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::Deserialize;
 
-use super::super::types::{BindAddress, Host, Span};
+use super::super::types::{BindAddress, FilePath, Host, Span};
 use crate::trunk::UnknownCallers;
 
 /// `[sip]`
@@ -25,6 +25,10 @@ pub struct Sip {
     pub session_expires: Span,
     /// The shortest session interval taken; at least 90 s.
     pub min_session_expires: Span,
+    /// The name servers to ask; those of the system if there are none.
+    pub name_servers: Vec<BindAddress>,
+    /// SIP over TLS.
+    pub tls: SipTls,
     /// RFC 3261 T1, the base of all retransmission timers.
     pub t1: Span,
     /// Caps on what peers can make us hold.
@@ -41,10 +45,26 @@ impl Default for Sip {
             realm: "sidetone".to_owned(),
             session_expires: Span::seconds(1800),
             min_session_expires: Span::seconds(90),
+            name_servers: Vec::new(),
+            tls: SipTls::default(),
             t1: Span(std::time::Duration::from_millis(500)),
             limits: SipLimits::default(),
         }
     }
+}
+
+/// `[sip.tls]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SipTls {
+    /// Local addresses for SIP over TLS.
+    pub bind: Vec<BindAddress>,
+    /// Our certificate and its chain (PEM), for those who connect, and for servers that ask for one.
+    pub certificate: Option<FilePath>,
+    /// Its key (PEM).
+    pub key: Option<FilePath>,
+    /// Authorities to trust besides the public ones (PEM).
+    pub ca: Option<FilePath>,
 }
 
 /// `[sip.limits]`
