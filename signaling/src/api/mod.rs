@@ -28,6 +28,7 @@ mod keys;
 mod me;
 mod page;
 mod problem;
+mod records;
 mod routes;
 mod server;
 mod streams;
