@@ -11,6 +11,7 @@ use signaling::exchange::ExchangeCounters;
 use signaling::media::Media;
 use signaling::ng::command::Command;
 use signaling::ng::{CommandCounters, NgCounters};
+use signaling::record::Recorder;
 use signaling::sip::{RegistrationState, SipCounters, SipLoad};
 use signaling::telemetry::{Exposition, Labels, Phase, collect_process};
 use xdp::af_xdp::Interface;
@@ -20,6 +21,18 @@ pub(crate) fn process(out: &mut Exposition, started: (SystemTime, Instant), phas
     collect_process(out, env!("CARGO_PKG_VERSION"), started);
     let ready = u64::from(phase == Phase::Serving);
     out.gauge("sidetone_ready", "1 while new calls are taken, 0 while starting or draining", &[], ready);
+}
+
+/// The writing of call records.
+pub(crate) fn records(out: &mut Exposition, recorder: &Recorder) {
+    recorder
+        .counters()
+        .for_each(|name, help, value| out.counter(&format!("sidetone_records_{name}"), help, &[], value));
+    let waiting = recorder.waiting() as u64;
+    out.gauge("sidetone_records_waiting", "Changes of call records that wait to be written", &[], waiting);
+    let spooled = recorder.spool_bytes();
+    let help = "Bytes of call records that wait in a file because the store does not take them";
+    out.gauge("sidetone_records_spool_bytes", help, &[], spooled);
 }
 
 /// Workers, devices and AI streams.

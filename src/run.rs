@@ -17,6 +17,7 @@ use signaling::call::{CallContext, CallTable};
 use signaling::config::{Plan, Simd};
 use signaling::media::Media;
 use signaling::ng::NgListener;
+use signaling::record::{Recorder, RecorderConfig};
 use signaling::route::UserPattern;
 use signaling::sip::SipEndpoint;
 use signaling::store::Store;
@@ -138,6 +139,12 @@ async fn serve(mut plan: Plan) -> Result<()> {
     tracing::info!(place = plan.store.place(), "the store is open");
     let keeping_small = tokio::spawn(store.clone().keep_small(plan.retention));
 
+    let recording = RecorderConfig { data_dir: plan.data_dir.clone(), spool_bytes: plan.spool_bytes };
+    let recorder = Recorder::start(&store, &recording, &readiness).await?;
+    {
+        let recorder = recorder.clone();
+        registry.register(move |out| metrics::records(out, &recorder));
+    }
     let gate = Gate::new(plan.access.clone(), store.clone()).context("see [access]")?;
     let gate = Arc::new(gate);
     first_key(&store, &plan).await?;
@@ -233,7 +240,7 @@ async fn serve(mut plan: Plan) -> Result<()> {
     };
     let http = http_listener.serve(plan.http.connections, api.router());
     let asterisk = asterisk_listener.map(|listener| listener.serve(&context, &apps));
-    let taking = tokio::spawn(apps::serve(Arc::clone(&context), apps, incoming));
+    let taking = tokio::spawn(apps::serve(Arc::clone(&context), apps, recorder.clone(), incoming));
     let watching = tokio::spawn(watch::devices(media.clone()));
     readiness.enter(Phase::Serving);
     if let Some(ng) = &ng {
@@ -276,6 +283,7 @@ async fn serve(mut plan: Plan) -> Result<()> {
     media.shutdown().await;
     keeping_small.abort();
     forgetting.abort();
+    recorder.flush(RECORDS_PATIENCE).await;
     store.close().await;
     tracing::info!("sidetone ends");
     Ok(())
@@ -402,3 +410,6 @@ fn check_open_files(max_calls: usize) {
         );
     }
 }
+
+/// How long the last call records may take to reach the disk.
+const RECORDS_PATIENCE: Duration = Duration::from_secs(5);

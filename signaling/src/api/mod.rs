@@ -32,6 +32,7 @@ mod numbers;
 mod outbound_routes;
 mod page;
 mod problem;
+mod records;
 mod routes;
 mod server;
 mod streams;

@@ -15,7 +15,7 @@ use super::control::Control;
 use super::door::{self, Door};
 use super::host::AllowedHosts;
 use super::{
-    audit, batches, calls, calls_resource, device, document, keys, live_calls, me, numbers, outbound_routes,
+    audit, batches, calls, calls_resource, device, document, keys, live_calls, me, numbers, outbound_routes, records,
     streams, tenants, trunks,
 };
 use crate::apps::Apps;
@@ -88,6 +88,7 @@ fn resources() -> OpenApiRouter<Arc<Api>> {
         .merge(outbound_routes::routes())
         .merge(batches::routes())
         .merge(live_calls::routes())
+        .merge(records::routes())
 }
 
 async fn index() -> impl IntoResponse {

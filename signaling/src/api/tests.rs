@@ -309,6 +309,20 @@ pub(super) async fn ask(
     (status, head.to_owned(), serde_json::from_str(body).unwrap_or_default())
 }
 
+/// A whole body, which is no JSON.
+pub(super) async fn body(server: &Server, path: &str, token: &str) -> String {
+    let mut stream = TcpStream::connect(server.http.local_addr()).await.expect("connected");
+    // HTTP/1.0 has no chunks.
+    let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    timeout(Duration::from_secs(20), stream.read_to_string(&mut answer))
+        .await
+        .expect("in time")
+        .expect("read");
+    answer.split_once("\r\n\r\n").expect("a body").1.to_owned()
+}
+
 #[tokio::test]
 async fn the_api_lets_in_who_has_a_token_and_nobody_else() {
     let server = server(9).await;

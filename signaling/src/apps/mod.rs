@@ -13,6 +13,7 @@ mod keys;
 mod load;
 mod outbound;
 mod prepare;
+mod recorded;
 mod service;
 mod socket;
 mod talk;

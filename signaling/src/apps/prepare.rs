@@ -12,12 +12,14 @@ use tracing::{debug, warn};
 use super::AppConfig;
 use super::agent::{About, Agent, call_sid};
 use super::load::Apps;
+use super::recorded::tell;
 use super::talk::Talk;
 use crate::call::{
     CallContext, CallEntry, CallState, CallSummary, CallVia, HangUp, Identity, Leg, Quiet, redacted,
     shortened,
 };
 use crate::model::{Direction, TenantId};
+use crate::record::RecordedLeg;
 use crate::sip::{CallError, IncomingCall, InviteInfo, Rejection};
 
 /// What an answered call runs.
@@ -57,10 +59,12 @@ pub(super) async fn prepare(
     context: &Arc<CallContext>,
     apps: &Apps,
     incoming: &mut IncomingCall,
+    identity: Identity,
+    recorded: &mut RecordedLeg,
 ) -> Result<(CallEntry, Leg, String, Program), NotAnswered> {
     let info = Arc::clone(incoming.info());
     let counters = context.counters();
-    let dialled = percent_decoded(&info.request_uri.user);
+    let dialled = identity.to.clone();
     let Some(app) = apps.route(&dialled) else {
         counters.refused_route.increment();
         return Err(NotAnswered::Rejected(Rejection::new(404)));
@@ -69,11 +73,14 @@ pub(super) async fn prepare(
         let reason = reject.reason.clone().unwrap_or_default();
         return Err(NotAnswered::Rejected(Rejection { reason, ..Rejection::new(reject.status) }));
     }
-    let Some(entry) = context.table.admit(summary(context, &info, app, apps.is_app_name(&dialled))) else {
+    let summary = summary(context, &info, identity, app, apps.is_app_name(&dialled));
+    recorded.change(|record| tell(record, &summary));
+    let Some(entry) = context.table.admit(summary) else {
         counters.refused_full.increment();
         return Err(NotAnswered::Rejected(unavailable(context)));
     };
     tracing::Span::current().record("id", entry.id());
+    recorded.begin();
     let (leg, sdp) = Leg::new(context, &info, incoming.offer()).await.map_err(|error| {
         let rejection = error.rejection(context);
         if error.is_ours() {
@@ -100,7 +107,7 @@ pub(super) async fn prepare(
     let header = |name: &str| info.header(name);
     let about = About { call_id: &info.call_id, from: &info.from, to: &info.request_uri, header: &header };
     tokio::select! {
-        program = ring_until(context, incoming, program(context, apps, app, Whom::Invite(&about), line, &[])) => {
+        program = ring_until(context, incoming, recorded, program(context, apps, app, Whom::Invite(&about), line, &[])) => {
             program.map(|program| (entry, leg, sdp, program))
         }
         () = cancelled => Err(NotAnswered::GivenUp(CallError::Cancelled)),
@@ -111,16 +118,28 @@ pub(super) async fn prepare(
     }
 }
 
-fn summary(context: &CallContext, info: &InviteInfo, app: &AppConfig, is_app_name: bool) -> CallSummary {
+/// Who calls whom.
+pub(super) fn identity(incoming: &IncomingCall) -> Identity {
+    let info = incoming.info();
+    Identity::new(
+        TenantId::default(),
+        Direction::Inbound,
+        info.from.user.clone(),
+        percent_decoded(&info.request_uri.user),
+    )
+}
+
+fn summary(
+    context: &CallContext,
+    info: &InviteInfo,
+    identity: Identity,
+    app: &AppConfig,
+    is_app_name: bool,
+) -> CallSummary {
     let show = context.config.show_numbers;
     CallSummary {
         id: 0,
-        identity: Identity::new(
-            TenantId::default(),
-            Direction::Inbound,
-            info.from.user.clone(),
-            percent_decoded(&info.request_uri.user),
-        ),
+        identity,
         call_id: shortened(&info.call_id),
         call_sid: matches!(app, AppConfig::Agent(_)).then(|| call_sid(&info.call_id)),
         from: redacted(&info.from.user, show),
@@ -147,6 +166,7 @@ fn unavailable(context: &CallContext) -> Rejection {
 async fn ring_until(
     context: &CallContext,
     incoming: &mut IncomingCall,
+    recorded: &mut RecordedLeg,
     program: impl Future<Output = Result<Program, NotAnswered>>,
 ) -> Result<Program, NotAnswered> {
     let delay = context.config.answer_delay;
@@ -165,7 +185,9 @@ async fn ring_until(
         if rings_with_sdp(incoming) {
             return Ok(());
         }
-        incoming.ring(180, None).await
+        incoming.ring(180, None).await?;
+        recorded.ringing();
+        Ok(())
     };
     let ready = async {
         let program = match early {

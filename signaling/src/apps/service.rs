@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use engine::ai::AiFigures;
 use engine::player::Player;
 use engine::stream;
 use tokio::sync::mpsc;
@@ -12,17 +13,25 @@ use super::OnClose;
 use super::control::{Base, Controls, Due};
 use super::keys::KEY;
 use super::load::Apps;
-use super::prepare::{NotAnswered, Program, prepare};
+use super::prepare::{NotAnswered, Program, identity, prepare};
+use super::recorded::{self, Over, record};
 use super::talk::{self, Talk, Transfer, Wish};
 use crate::call::{
     Call, CallContext, CallCounters, CallEnd, CallEvent, CallRequest, Quiet, milliseconds, redacted,
     shortened,
 };
+use crate::model::{CallRecord, HangUpSide};
+use crate::record::{Ending, RecordedLeg, Recorder};
 use crate::sip::{CallError, IncomingCall, Rejection};
 
 /// Takes calls until the endpoint ends. The tasks of running calls go on; [`crate::call::CallTable::drain`]
 /// waits for them.
-pub async fn serve(context: Arc<CallContext>, apps: Arc<Apps>, mut calls: mpsc::Receiver<IncomingCall>) {
+pub async fn serve(
+    context: Arc<CallContext>,
+    apps: Arc<Apps>,
+    recorder: Recorder,
+    mut calls: mpsc::Receiver<IncomingCall>,
+) {
     while let Some(incoming) = calls.recv().await {
         let info = incoming.info();
         let show = context.config.show_numbers;
@@ -33,19 +42,27 @@ pub async fn serve(context: Arc<CallContext>, apps: Arc<Apps>, mut calls: mpsc::
             from = redacted(&info.from.user, show),
             to = redacted(&info.request_uri.user, show || apps.is_app_name(&info.request_uri.user)),
         );
-        let task = take(Arc::clone(&context), Arc::clone(&apps), incoming);
+        let task = take(Arc::clone(&context), Arc::clone(&apps), recorder.clone(), incoming);
         tokio::spawn(task.instrument(span));
     }
 }
 
-async fn take(context: Arc<CallContext>, apps: Arc<Apps>, mut incoming: IncomingCall) {
+async fn take(context: Arc<CallContext>, apps: Arc<Apps>, recorder: Recorder, mut incoming: IncomingCall) {
     let arrived = Instant::now();
     context.counters().offered.increment();
-    match prepare(&context, &apps, &mut incoming).await {
+    let identity = identity(&incoming);
+    let mut recorded = recorder.leg(CallRecord {
+        remote_sip: Some(incoming.info().remote.to_string()),
+        ..record(&identity, &incoming.info().call_id)
+    });
+    match prepare(&context, &apps, &mut incoming, identity, &mut recorded).await {
         Ok((entry, leg, sdp, program)) => {
+            recorded.change(|record| record.codec = Some(leg.parameters().send.codec.name().to_owned()));
+            // What the caller sees answered has a record, whatever happens to this process.
+            recorded.answered().await;
             let session = match incoming.accept(sdp).await {
                 Ok(session) => session,
-                Err(error) => return given_up(&context, error),
+                Err(error) => return given_up(&context, recorded, error),
             };
             context.counters().answered.increment();
             context.table.setup_time().observe(arrived.elapsed());
@@ -56,31 +73,38 @@ async fn take(context: Arc<CallContext>, apps: Arc<Apps>, mut incoming: Incoming
                 "call answered"
             );
             let call = Call::new(Arc::clone(&context), entry, leg, session);
-            run(&context, call, program).await;
+            let over = run(&context, call, program).await;
+            recorded::close(recorded, &over, HangUpSide::Caller);
         }
-        Err(NotAnswered::Rejected(rejection)) => reject(&context, incoming, rejection).await,
-        Err(NotAnswered::GivenUp(error)) => given_up(&context, error),
+        Err(NotAnswered::Rejected(rejection)) => reject(&context, incoming, recorded, rejection).await,
+        Err(NotAnswered::GivenUp(error)) => given_up(&context, recorded, error),
     }
 }
 
-fn given_up(context: &CallContext, error: CallError) {
+fn given_up(context: &CallContext, recorded: RecordedLeg, error: CallError) {
     context.counters().cancelled.increment();
     if let Some(suppressed) = REFUSED.allows(Instant::now()) {
         info!(%error, suppressed, "call not answered");
     }
+    recorded.end(&match error {
+        CallError::Cancelled => Ending::cancelled(),
+        error => Ending::refused(487, &error.to_string(), HangUpSide::Caller),
+    });
 }
 
-async fn reject(context: &CallContext, incoming: IncomingCall, rejection: Rejection) {
+async fn reject(context: &CallContext, incoming: IncomingCall, recorded: RecordedLeg, rejection: Rejection) {
     context.counters().count_rejection(rejection.status);
     if let Some(suppressed) = REFUSED.allows(Instant::now()) {
         info!(status = rejection.status, warning = rejection.warning, suppressed, "call refused");
     }
+    let reason = rejection.warning.as_deref().unwrap_or(&rejection.reason);
+    recorded.end(&Ending::refused(rejection.status, reason, HangUpSide::System));
     // The caller may be faster; then there is nothing left to refuse.
     let _ = incoming.reject(rejection).await;
 }
 
 /// The answered call, to its end.
-pub(super) async fn run(context: &CallContext, mut call: Call, program: Program) -> CallEnd {
+pub(super) async fn run(context: &CallContext, mut call: Call, program: Program) -> Over {
     let counters = context.counters();
     let (mut app, mut talk, base) = match program {
         Program::Echo => (Some(stream::App::Echo), None, Base::Echo),
@@ -90,6 +114,7 @@ pub(super) async fn run(context: &CallContext, mut call: Call, program: Program)
     };
     let mut controls = Controls::new(base);
     let mut transfer: Option<Transfer> = None;
+    let mut figures = None;
     // What happens when a transfer fails and no bot is left to go on.
     let mut after_transfer = CallEnd::AppFinished;
     let end = loop {
@@ -170,7 +195,7 @@ pub(super) async fn run(context: &CallContext, mut call: Call, program: Program)
             Some(Wish::Ended(end)) => {
                 info!(?end, "the AI stream ended");
                 let Some(over) = talk.take() else { continue };
-                log_figures(&over);
+                figures = Some(log_figures(&over));
                 let lost = if end.is_normal() { CallEnd::BackendHungUp } else { CallEnd::BackendFailed };
                 if transfer.is_some() {
                     // A bot may leave as soon as it has asked for a transfer.
@@ -195,12 +220,12 @@ pub(super) async fn run(context: &CallContext, mut call: Call, program: Program)
         }
     };
     if let Some(talk) = talk {
-        log_figures(&talk);
+        figures = Some(log_figures(&talk));
         talk.session.stop(end.name());
     }
     controls.interrupt(&call);
-    call.finish(&end).await;
-    end
+    let (summary, statistics) = call.finish(&end).await;
+    Over { end, summary, statistics, figures }
 }
 
 /// The next wish of the bot, if there is one. Cancel safe.
@@ -230,7 +255,7 @@ pub(super) fn requested(request: CallRequest, talk: Option<&Talk>) -> Option<Wis
     Some(target.map_or(Wish::HangUp, Wish::Transfer))
 }
 
-pub(super) fn log_figures(talk: &Talk) {
+pub(super) fn log_figures(talk: &Talk) -> AiFigures {
     let figures = talk.session.figures();
     info!(
         agent = talk.agent().config.name,
@@ -247,6 +272,7 @@ pub(super) fn log_figures(talk: &Talk) {
         caller_audio_dropped_ms = milliseconds(figures.caller_audio_dropped),
         "the AI stream in figures"
     );
+    figures
 }
 
 fn player(samples: Arc<[i16]>, repeat: bool) -> stream::App {

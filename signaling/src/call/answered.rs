@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 use super::end::CallEnd;
 use super::leg::Leg;
 use super::request::{CallRequest, Gathered};
-use super::table::{CallEntry, CallState, HangUp};
+use super::table::{CallEntry, CallState, CallSummary, HangUp};
 use super::{CallContext, Quiet, info, milliseconds};
 use crate::media::{MediaError, MediaEvent};
 use crate::sip::{
@@ -143,8 +143,8 @@ impl Call {
         self.entry.update(|summary| summary.agent = Some(name.to_owned()));
     }
 
-    /// Hangs up if the session still runs, ends the stream, and leaves the table.
-    pub(crate) async fn finish(self, end: &CallEnd) {
+    /// Hangs up if the session still runs, ends the stream, and leaves the table. Returns what is known of it then.
+    pub(crate) async fn finish(self, end: &CallEnd) -> (Option<CallSummary>, Option<StreamStatistics>) {
         let Self { context, entry, leg, mut session, .. } = self;
         entry.update(|summary| summary.state = CallState::Ending);
         end.count(context.counters());
@@ -165,6 +165,7 @@ impl Call {
             context.counters().count_media(statistics);
         }
         log_end(end, statistics.as_ref());
+        (context.table.call(entry.id()), statistics)
     }
 
     async fn handle_session(&mut self, event: SessionEvent) -> Option<CallEvent> {

@@ -32,6 +32,7 @@ pub use counters::RecordCounters;
 pub use ending::Ending;
 pub(crate) use figures::AiView;
 pub use leg::RecordedLeg;
+pub(crate) use leg::clean;
 pub use life::LifeError;
 pub(crate) use quality::quality;
 

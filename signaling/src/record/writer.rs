@@ -65,6 +65,10 @@ impl Writer {
                         break;
                     }
                     self.write(batch.drain(..)).await;
+                    // However busy it is: what waits in the file gets its turn, too.
+                    if !self.spool_is_empty() && self.next_try <= Instant::now() {
+                        self.take_in().await;
+                    }
                 }
                 () = sleep_until(next_try.into()), if !self.spool_is_empty() => self.take_in().await,
             }
