@@ -15,6 +15,7 @@ use signaling::apps::{self, Apps, Batches, DemoAgent, Directory, Outbound};
 use signaling::asterisk::AsteriskListener;
 use signaling::call::{CallContext, CallTable};
 use signaling::config::{Plan, Simd};
+use signaling::event::Events;
 use signaling::media::Media;
 use signaling::ng::NgListener;
 use signaling::record::{Recorder, RecorderConfig};
@@ -154,6 +155,12 @@ async fn serve(mut plan: Plan) -> Result<()> {
         registry.register(move |out| metrics::access(out, gate.counters()));
     }
 
+    let deliveries = Events::start(store.clone(), plan.events.clone()).context("see [events]")?;
+    {
+        let deliveries = deliveries.clone();
+        registry.register(move |out| deliveries.expose(out));
+    }
+
     choose_kernels(plan.simd)?;
     let ai = AiRuntime::start(&plan.engine.stream_cpus)
         .context("cannot start the AI stream threads; see --stream-cpus")?;
@@ -219,6 +226,8 @@ async fn serve(mut plan: Plan) -> Result<()> {
             sip.local_addrs().first().map_or_else(|| SocketAddr::from(([127, 0, 0, 1], 5060)), |(_, at)| *at),
             Directory::new(store.clone()),
         )
+        .with_records(recorder.clone())
+        .with_events(deliveries.clone())
         .with_trunks(trunks.clone())
         .with_account(plan.registration.clone())
         .with_prompts(plan.data_dir.join("prompts")),
@@ -233,6 +242,7 @@ async fn serve(mut plan: Plan) -> Result<()> {
         allowed_hosts: plan.http.allowed_hosts.clone(),
         control: Control {
             gate,
+            events: deliveries.clone(),
             trunks: trunks.clone(),
             outbound: Some(Arc::clone(&outbound)),
             batches: Batches::default(),
@@ -281,6 +291,7 @@ async fn serve(mut plan: Plan) -> Result<()> {
         sip.shutdown().await;
     }
     media.shutdown().await;
+    deliveries.shutdown().await;
     keeping_small.abort();
     forgetting.abort();
     recorder.flush(RECORDS_PATIENCE).await;

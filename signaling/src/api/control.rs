@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::problem::Problem;
 use crate::access::Gate;
 use crate::apps::{Batches, Outbound};
+use crate::event::Events;
 use crate::trunk::Trunks;
 
 /// What is behind `/api`, part by part.
@@ -12,6 +13,8 @@ use crate::trunk::Trunks;
 pub struct Control {
     /// Who may come in.
     pub gate: Arc<Gate>,
+    /// The delivery of events.
+    pub events: Events,
     /// The trunks in use.
     pub trunks: Trunks,
     /// What makes calls; a process that makes none has none.

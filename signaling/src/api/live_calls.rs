@@ -500,6 +500,8 @@ async fn bridge(
 ) -> Result<StatusCode, Problem> {
     caller.require(Role::Operator)?;
     find(&api, &caller, &id)?;
+    find(&api, &caller, &wanted.call_id)
+        .map_err(|_| Problem::invalid("call_id", "must be another call that runs"))?;
     Err(Problem::not_implemented(
         "two calls that run cannot be joined yet; numbers with a destination trunk, uri or user bridge calls",
     ))

@@ -15,8 +15,8 @@ use super::control::Control;
 use super::door::{self, Door};
 use super::host::AllowedHosts;
 use super::{
-    audit, batches, calls, calls_resource, device, document, keys, live_calls, me, numbers, outbound_routes, records,
-    streams, tenants, trunks,
+    audit, batches, calls, calls_resource, device, document, events, keys, live_calls, me, numbers,
+    outbound_routes, records, streams, tenants, trunks, webhooks,
 };
 use crate::apps::Apps;
 use crate::call::CallTable;
@@ -83,6 +83,8 @@ fn resources() -> OpenApiRouter<Arc<Api>> {
         .merge(keys::routes())
         .merge(tenants::routes())
         .merge(audit::routes())
+        .merge(events::routes())
+        .merge(webhooks::routes())
         .merge(trunks::routes())
         .merge(numbers::routes())
         .merge(outbound_routes::routes())
