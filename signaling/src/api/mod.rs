@@ -34,7 +34,12 @@ mod streams;
 #[cfg(test)]
 mod streams_tests;
 mod tenants;
+mod trunks;
+#[cfg(test)]
+mod trunks_tests;
 
+#[cfg(test)]
+mod access_tests;
 #[cfg(test)]
 mod calls_resource_tests;
 #[cfg(test)]

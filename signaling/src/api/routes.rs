@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use super::control::Control;
 use super::door::{self, Door};
 use super::host::AllowedHosts;
-use super::{audit, calls, calls_resource, device, document, keys, me, streams, tenants};
+use super::{audit, calls, calls_resource, device, document, keys, me, streams, tenants, trunks};
 use crate::apps::Apps;
 use crate::call::CallTable;
 use crate::media::Media;
@@ -80,6 +80,7 @@ fn resources() -> OpenApiRouter<Arc<Api>> {
         .merge(keys::routes())
         .merge(tenants::routes())
         .merge(audit::routes())
+        .merge(trunks::routes())
 }
 
 async fn index() -> impl IntoResponse {

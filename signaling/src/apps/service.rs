@@ -80,7 +80,7 @@ async fn reject(context: &CallContext, incoming: IncomingCall, rejection: Reject
 }
 
 /// The answered call, to its end.
-pub(super) async fn run(context: &CallContext, mut call: Call, program: Program) {
+pub(super) async fn run(context: &CallContext, mut call: Call, program: Program) -> CallEnd {
     let counters = context.counters();
     let (mut app, mut talk, base) = match program {
         Program::Echo => (Some(stream::App::Echo), None, Base::Echo),
@@ -200,6 +200,7 @@ pub(super) async fn run(context: &CallContext, mut call: Call, program: Program)
     }
     controls.interrupt(&call);
     call.finish(&end).await;
+    end
 }
 
 /// The next wish of the bot, if there is one. Cancel safe.

@@ -138,9 +138,10 @@ impl AudioSocket {
         Poll::Ready(Some(last))
     }
 
-    pub(super) async fn discard(&mut self) {
+    /// Reads bytes past everything else: how many, 0 at the end.
+    pub(super) async fn skip(&mut self) -> usize {
         let mut scratch = [0; READ_BYTES];
-        while self.tcp.read(&mut scratch).await.is_ok_and(|read| read > 0) {}
+        self.tcp.read(&mut scratch).await.unwrap_or(0)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use tokio::time::timeout;
 
-use super::super::carrier::{CarrierError, Close};
+use super::super::carrier::Close;
 use super::super::session::AiFailure;
 use super::super::uplink::Uplink;
 use super::{Link, LinkEnd};
@@ -24,10 +24,7 @@ impl Link {
                 self.encode(&item);
             }
             self.socket.close(Close::NORMAL).await?;
-            while let Some(received) = self.socket.next().await {
-                received?;
-            }
-            Ok::<_, CarrierError>(())
+            self.socket.read_out().await
         };
         match timeout(CLOSE_TIMEOUT, goodbye).await {
             Ok(Ok(())) => tracing::debug!("the AI stream is closed"),
