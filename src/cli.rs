@@ -34,9 +34,87 @@ pub(crate) enum Subcommands {
     Doctor(Box<DoctorFlags>),
     /// Runs as a voice gateway: every call reaches Azure Voice Live (AZURE_VOICELIVE_ENDPOINT, AZURE_VOICELIVE_API_KEY),
     /// directly or through a SIP server (REGISTER_WITH_SIP_SERVER, SIP_SERVER, SIP_USER, AUTH_PASSWORD ..)
-    Gateway(Box<RunFlags>),
+    ///
+    /// With `status`: how the trunks of the running process stand
+    Gateway(Box<GatewayFlags>),
+    /// Lets the running process make a call and waits for its end: 0 if it was answered, 3 busy, 4 no answer, 5 cancelled, else 1.
+    /// Example: sidetone originate skyetel_main/+60123456789 echo
+    Originate(Box<OriginateFlags>),
+    /// Makes a token for the API on the store directly and prints it: for who has lost the admin's
+    Token(Box<TokenFlags>),
     /// Prints the version and ends
     Version,
+}
+
+/// Flags of `gateway`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct GatewayFlags {
+    /// What to do instead of running.
+    #[command(subcommand)]
+    pub(crate) command: Option<GatewayCommand>,
+    /// How to run.
+    #[command(flatten)]
+    pub(crate) run: RunFlags,
+}
+
+/// What else `gateway` does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum GatewayCommand {
+    /// Prints how the trunks of the running process stand: a line each, NAME STATE and the cause; with a NAME it ends with 0
+    /// only if that trunk can be used
+    Status(Box<StatusFlags>),
+}
+
+/// Flags of `originate`.
+#[derive(Debug, Args)]
+pub(crate) struct OriginateFlags {
+    /// GATEWAY/NUMBER, a NUMBER for the routes to decide about, or a sip: URI
+    pub(crate) target: String,
+    /// What answers here: echo, wait, what a route of the configuration names, or agent:NAME
+    pub(crate) app: String,
+    /// The calling number
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) from: Option<String>,
+    /// How long it may ring, in seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) timeout: Option<u32>,
+    /// Ends as soon as it is answered; the call goes on
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub(crate) client: ClientFlags,
+}
+
+/// Flags of `gateway status`.
+#[derive(Debug, Args)]
+pub(crate) struct StatusFlags {
+    /// The trunk; all without one
+    pub(crate) name: Option<String>,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub(crate) client: ClientFlags,
+}
+
+/// Flags of what asks a running process.
+#[derive(Debug, Args)]
+pub(crate) struct ClientFlags {
+    /// Where its API is. Default: http.bind of the configuration. Example: --api http://127.0.0.1:8080
+    #[arg(long, value_name = "URL")]
+    pub(crate) api: Option<String>,
+    /// The token to ask with; others on this host can see it, a file is better
+    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
+    pub(crate) token: Option<String>,
+    /// The file with the token. Default: admin-token in the data folder
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Whose things; the token's own tenant without it
+    #[arg(long, value_name = "TENANT")]
+    pub(crate) tenant: Option<String>,
+    /// Where its configuration is.
+    #[command(flatten)]
+    pub(crate) run: RunFlags,
 }
 
 /// Flags of `doctor`.
@@ -46,6 +124,29 @@ pub(crate) struct DoctorFlags {
     #[arg(long)]
     pub(crate) json: bool,
     /// What would run.
+    #[command(flatten)]
+    pub(crate) run: RunFlags,
+}
+
+/// Flags of `token`.
+#[derive(Debug, Args)]
+pub(crate) struct TokenFlags {
+    /// What it may do: viewer, operator, tenant_admin or admin
+    #[arg(long, default_value = "admin", value_name = "ROLE")]
+    pub(crate) role: String,
+    /// Whose things it sees
+    #[arg(long, default_value = "default", value_name = "TENANT")]
+    pub(crate) tenant: String,
+    /// What it is for, as the list of keys shows it
+    #[arg(long, default_value = "made by sidetone token", value_name = "TEXT")]
+    pub(crate) name: String,
+    /// How long it is good, in hours. Default: for ever; a JSON Web Token: one hour
+    #[arg(long, value_name = "HOURS")]
+    pub(crate) hours: Option<u32>,
+    /// Makes a JSON Web Token for this user instead of an API key; needs access.jwt_secret_env or access.jwt_secret_file
+    #[arg(long, value_name = "USER")]
+    pub(crate) jwt: Option<String>,
+    /// Where the store is.
     #[command(flatten)]
     pub(crate) run: RunFlags,
 }

@@ -4,10 +4,14 @@ use std::time::{Instant, SystemTime};
 
 use engine::WorkerCounters;
 use engine::ai::{AiCounters, AiHistograms};
+use signaling::access::AccessCounters;
+use signaling::asterisk::AsteriskCounters;
 use signaling::call::CallTable;
+use signaling::exchange::ExchangeCounters;
 use signaling::media::Media;
 use signaling::ng::command::Command;
 use signaling::ng::{CommandCounters, NgCounters};
+use signaling::record::Recorder;
 use signaling::sip::{RegistrationState, SipCounters, SipLoad};
 use signaling::telemetry::{Exposition, Labels, Phase, collect_process};
 use xdp::af_xdp::Interface;
@@ -17,6 +21,19 @@ pub(crate) fn process(out: &mut Exposition, started: (SystemTime, Instant), phas
     collect_process(out, env!("CARGO_PKG_VERSION"), started);
     let ready = u64::from(phase == Phase::Serving);
     out.gauge("sidetone_ready", "1 while new calls are taken, 0 while starting or draining", &[], ready);
+}
+
+/// The writing of call records.
+pub(crate) fn records(out: &mut Exposition, recorder: &Recorder) {
+    recorder
+        .counters()
+        .for_each(|name, help, value| out.counter(&format!("sidetone_records_{name}"), help, &[], value));
+    recorder.collect_calls(out);
+    let waiting = recorder.waiting() as u64;
+    out.gauge("sidetone_records_waiting", "Changes of call records that wait to be written", &[], waiting);
+    let spooled = recorder.spool_bytes();
+    let help = "Bytes of call records that wait in a file because the store does not take them";
+    out.gauge("sidetone_records_spool_bytes", help, &[], spooled);
 }
 
 /// Workers, devices and AI streams.
@@ -53,6 +70,8 @@ pub(crate) fn media(out: &mut Exposition, media: &Media) {
         .counters()
         .for_each(|name, help, value| out.counter(&format!("sidetone_media_{name}"), help, &[], value));
     ai(out, &media.ai().counters(), &media.ai().histograms());
+    let lines = media.ai().line_counters();
+    lines.for_each(|name, help, value| out.counter(&format!("sidetone_line_{name}"), help, &[], value));
 }
 
 /// The interface of AF_XDP: what its program has done, and the thread that knows the next hops.
@@ -114,9 +133,20 @@ pub(crate) fn registration(out: &mut Exposition, state: RegistrationState) {
     }
 }
 
+/// The gate of the API.
+pub(crate) fn access(out: &mut Exposition, counters: &AccessCounters) {
+    counters.for_each(|name, help, value| out.counter(&format!("sidetone_access_{name}"), help, &[], value));
+}
+
 /// The NG protocol.
-pub(crate) fn ng(out: &mut Exposition, counters: &NgCounters, commands: &CommandCounters, calls: usize) {
+pub(crate) fn ng(
+    out: &mut Exposition,
+    (counters, exchanges): (&NgCounters, &ExchangeCounters),
+    commands: &CommandCounters,
+    calls: usize,
+) {
     counters.for_each(|name, help, value| out.counter(&format!("sidetone_ng_{name}"), help, &[], value));
+    exchanges.for_each(|name, help, value| out.counter(&format!("sidetone_ng_{name}"), help, &[], value));
     out.gauge("sidetone_ng_calls_running", "Calls that a proxy relays through us now", &[], calls);
     for command in Command::ALL {
         let labels = [("command", command.name())];
@@ -127,6 +157,12 @@ pub(crate) fn ng(out: &mut Exposition, counters: &NgCounters, commands: &Command
         let (count, sum) = (figures.count.value(), figures.sum().as_secs_f64());
         out.histogram("sidetone_ng_command_seconds", help, &labels, figures.buckets(), count, sum);
     }
+}
+
+/// Asterisk that dials us.
+pub(crate) fn asterisk(out: &mut Exposition, counters: &AsteriskCounters) {
+    counters
+        .for_each(|name, help, value| out.counter(&format!("sidetone_asterisk_{name}"), help, &[], value));
 }
 
 /// The calls.

@@ -9,23 +9,30 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context as _, Result};
 use engine::Engine;
 use engine::ai::AiRuntime;
-use signaling::api::{Api, HttpListener, HttpServer};
-use signaling::apps::{self, Apps, DemoAgent};
+use signaling::access::{self, Gate};
+use signaling::api::{Api, Control, HttpListener, HttpServer};
+use signaling::apps::{self, Apps, Batches, DemoAgent, Directory, Outbound};
+use signaling::asterisk::AsteriskListener;
 use signaling::call::{CallContext, CallTable};
 use signaling::config::{Plan, Simd};
+use signaling::event::Events;
 use signaling::media::Media;
 use signaling::ng::NgListener;
+use signaling::record::{Recorder, RecorderConfig};
 use signaling::route::UserPattern;
 use signaling::sip::SipEndpoint;
+use signaling::store::Store;
 use signaling::telemetry::{
     Phase, Readiness, Registry, open_files_wanted, raise_open_files_limit, start_log,
 };
+use signaling::trunk::Trunks;
 use tokio::runtime::Runtime;
 use xdp::host::{Interface, Machine};
 
 use crate::metrics;
 use crate::placing::{self, Placing};
 use crate::signals::Signals;
+use crate::trunks;
 use crate::watch;
 
 /// Runs until a signal ends it.
@@ -129,6 +136,31 @@ async fn serve(mut plan: Plan) -> Result<()> {
         registry.register(move |out| metrics::process(out, started, readiness.phase()));
     }
 
+    let store = Store::open(&plan.store).await?;
+    tracing::info!(place = plan.store.place(), "the store is open");
+    let keeping_small = tokio::spawn(store.clone().keep_small(plan.retention));
+
+    let recording = RecorderConfig { data_dir: plan.data_dir.clone(), spool_bytes: plan.spool_bytes };
+    let recorder = Recorder::start(&store, &recording, &readiness).await?;
+    {
+        let recorder = recorder.clone();
+        registry.register(move |out| metrics::records(out, &recorder));
+    }
+    let gate = Gate::new(plan.access.clone(), store.clone()).context("see [access]")?;
+    let gate = Arc::new(gate);
+    first_key(&store, &plan).await?;
+    let forgetting = tokio::spawn(signaling::api::forget_old(store.clone()));
+    {
+        let gate = Arc::clone(&gate);
+        registry.register(move |out| metrics::access(out, gate.counters()));
+    }
+
+    let deliveries = Events::start(store.clone(), plan.events.clone()).context("see [events]")?;
+    {
+        let deliveries = deliveries.clone();
+        registry.register(move |out| deliveries.expose(out));
+    }
+
     choose_kernels(plan.simd)?;
     let ai = AiRuntime::start(&plan.engine.stream_cpus)
         .context("cannot start the AI stream threads; see --stream-cpus")?;
@@ -171,25 +203,69 @@ async fn serve(mut plan: Plan) -> Result<()> {
     if let Some(listener) = &ng_listener {
         plan.call.control_addresses.push(listener.local_addr());
     }
+    let asterisk_listener = AsteriskListener::bind(plan.asterisk.clone()).await?;
+    let asterisk_addresses =
+        asterisk_listener.as_ref().map(AsteriskListener::local_addrs).unwrap_or_default();
+    plan.call.control_addresses.extend(asterisk_addresses.iter().map(|(_, address)| *address));
+    plan.trunks.node = trunks::node(&plan.data_dir);
+    let trunks = Trunks::start(store.clone(), sip.handle(), plan.trunks.clone())
+        .await
+        .context("cannot read the trunks")?;
+    {
+        let trunks = trunks.clone();
+        registry.register(move |out| trunks::metrics(out, &trunks));
+    }
     let context = CallContext::new(plan.call.clone(), media.clone());
     let ng = ng_listener.map(|listener| listener.serve(&context));
     register_metrics(&registry, &media, &sip, &context.table);
+    let outbound = Arc::new(
+        Outbound::new(
+            Arc::clone(&context),
+            Arc::clone(&apps),
+            sip.handle(),
+            sip.local_addrs().first().map_or_else(|| SocketAddr::from(([127, 0, 0, 1], 5060)), |(_, at)| *at),
+            Directory::new(store.clone()),
+        )
+        .with_records(recorder.clone())
+        .with_events(deliveries.clone())
+        .with_trunks(trunks.clone())
+        .with_account(plan.registration.clone())
+        .with_prompts(plan.data_dir.join("prompts")),
+    );
     let api = Api {
         readiness: Arc::clone(&readiness),
         metrics: Arc::clone(&registry),
         calls: context.table.clone(),
         apps: Arc::clone(&apps),
         media: media.clone(),
+        store: store.clone(),
         allowed_hosts: plan.http.allowed_hosts.clone(),
+        control: Control {
+            gate,
+            events: deliveries.clone(),
+            trunks: trunks.clone(),
+            outbound: Some(Arc::clone(&outbound)),
+            batches: Batches::default(),
+        },
     };
     let http = http_listener.serve(plan.http.connections, api.router());
-    let taking = tokio::spawn(apps::serve(Arc::clone(&context), apps, incoming));
+    let asterisk = asterisk_listener.map(|listener| listener.serve(&context, &apps));
+    let taking =
+        tokio::spawn(apps::serve(Arc::clone(&context), apps, recorder.clone(), trunks.clone(), incoming));
     let watching = tokio::spawn(watch::devices(media.clone()));
     readiness.enter(Phase::Serving);
     if let Some(ng) = &ng {
         tracing::info!(address = %ng.local_addr(), "listening for NG");
-        let (counters, commands, calls) = (ng.counters(), ng.commands(), ng.calls());
-        registry.register(move |out| metrics::ng(out, &counters, &commands, calls()));
+        let (counters, exchanges) = (ng.counters(), ng.exchanges());
+        let (commands, calls) = (ng.commands(), ng.calls());
+        registry.register(move |out| metrics::ng(out, (&counters, &exchanges), &commands, calls()));
+    }
+    for (protocol, address) in asterisk_addresses {
+        tracing::info!(%address, "listening for {}", protocol.name());
+    }
+    if let Some(asterisk) = &asterisk {
+        let counters = asterisk.counters();
+        registry.register(move |out| metrics::asterisk(out, &counters));
     }
     greet(&plan, &sip, &http);
     let registration = plan.registration.take().map(|account| {
@@ -208,14 +284,35 @@ async fn serve(mut plan: Plan) -> Result<()> {
     if let Some(registration) = registration {
         registration.end().await;
     }
+    trunks.shutdown().await;
     taking.abort();
     watching.abort();
-    drop((http, ng));
+    drop((http, ng, asterisk));
     if let Some(sip) = Arc::into_inner(sip) {
         sip.shutdown().await;
     }
     media.shutdown().await;
+    deliveries.shutdown().await;
+    keeping_small.abort();
+    forgetting.abort();
+    recorder.flush(RECORDS_PATIENCE).await;
+    store.close().await;
     tracing::info!("sidetone ends");
+    Ok(())
+}
+
+/// Tells the first admin how to come in.
+async fn first_key(store: &Store, plan: &Plan) -> Result<()> {
+    let first = access::first_key(store, &plan.data_dir).await.context("cannot make the first API key")?;
+    let Some(first) = first else { return Ok(()) };
+    match &first.file {
+        Ok(file) => {
+            tracing::info!(file = %file.display(), "the first start has made a token for an admin of the API")
+        }
+        Err(error) => tracing::warn!(%error, "the token for an admin of the API cannot be written to a file"),
+    }
+    // Once, for who has just installed this; `sidetone token` makes another one when it is lost.
+    tracing::info!("admin token, shown only now: {}", first.text.expose());
     Ok(())
 }
 
@@ -325,3 +422,6 @@ fn check_open_files(max_calls: usize) {
         );
     }
 }
+
+/// How long the last call records may take to reach the disk.
+const RECORDS_PATIENCE: Duration = Duration::from_secs(5);

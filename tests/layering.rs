@@ -48,10 +48,11 @@ const LAYERS: &[Layers] = &[
         layers: &[
             &["server"],
             &["config"],
+            &["asterisk"],
             &["api", "ng"],
             &["apps", "sms"],
             &["trunk", "routing", "registrar", "event"],
-            &["record", "access"],
+            &["record", "access", "exchange"],
             &["call"],
             &["route"],
             &["media", "store"],
@@ -100,7 +101,13 @@ const PLACES: &[(&str, &str, &[&str], &str)] = &[
     (
         "signaling/src",
         "TcpListener",
-        &["signaling/src/sip", "signaling/src/api", "signaling/src/ng", "signaling/src/apps"],
+        &[
+            "signaling/src/sip",
+            "signaling/src/api",
+            "signaling/src/asterisk",
+            "signaling/src/ng",
+            "signaling/src/apps",
+        ],
         "only transports do network input and output",
     ),
 ];
@@ -409,11 +416,13 @@ fn rust_files(folder: &str) -> Vec<PathBuf> {
     while let Some(path) = open.pop() {
         let Ok(entries) = std::fs::read_dir(&path) else { continue };
         for entry in entries.map(|entry| entry.expect("a readable folder").path()) {
-            if entry.is_dir() && !entry.ends_with("target") {
-                open.push(entry);
-            } else if entry.extension().is_some_and(|extension| extension == "rs")
-                && !(folder.contains("/src") && entry.file_stem().is_some_and(|stem| stem == "tests"))
-            {
+            // What tests do is their own affair, in a file or in a folder.
+            let of_tests = folder.contains("/src") && entry.file_stem().is_some_and(|stem| stem == "tests");
+            if entry.is_dir() {
+                if !entry.ends_with("target") && !of_tests {
+                    open.push(entry);
+                }
+            } else if entry.extension().is_some_and(|extension| extension == "rs") && !of_tests {
                 files.push(entry);
             }
         }

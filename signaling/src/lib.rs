@@ -3,14 +3,22 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs, clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+pub mod access;
 pub mod api;
 pub mod apps;
+pub mod asterisk;
 pub mod call;
 pub mod config;
+pub mod event;
+pub mod exchange;
 pub mod media;
 pub mod model;
 pub mod ng;
+pub mod record;
 pub mod route;
+pub mod routing;
 pub mod sdp;
 pub mod sip;
+pub mod store;
 pub mod telemetry;
+pub mod trunk;

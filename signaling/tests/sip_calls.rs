@@ -75,6 +75,7 @@ async fn a_rejection_carries_its_warning_and_retry_after() {
         reason: "No \r\nCommon Codec".to_owned(),
         warning: Some("304 no \"common\" codec".to_owned()),
         retry_after: Some(Duration::from_secs(7)),
+        challenges: Vec::new(),
     };
     call.reject(rejection).await.unwrap();
     let refusal = peer.status(488).await;

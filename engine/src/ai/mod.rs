@@ -31,6 +31,7 @@ mod report;
 mod runtime;
 mod session;
 mod shared;
+mod socket_line;
 mod supervisor;
 pub mod tap;
 mod uplink;
@@ -46,3 +47,6 @@ pub use port::{AiPort, PortConfig};
 pub use report::{AudioBlock, FromWorker};
 pub use runtime::AiRuntime;
 pub use session::{AiEnd, AiEvent, AiFailure, AiNotice, AiRequest, AiSession, CommandError};
+pub use socket_line::{
+    LineApp, LineConfig, LineCounters, LineEnd, LineError, LineEvent, LineFigures, SocketLine,
+};

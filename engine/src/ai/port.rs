@@ -220,6 +220,19 @@ impl AiPort {
         !self.audio.is_empty()
     }
 
+    /// How often what was queued has been cut off: by clears and by interruptions.
+    pub(super) const fn cuts(&self) -> u64 {
+        self.clears + self.interrupts
+    }
+
+    /// Wakes the other end, if there is something for it. For who may do more than a worker: no lock is taken, but the
+    /// other thread's runtime may be rung.
+    pub(super) fn wake(&self) {
+        if self.shared.dirty.swap(false, Ordering::AcqRel) {
+            self.shared.waker.wake();
+        }
+    }
+
     /// Whether the other end is gone.
     #[must_use]
     pub fn is_closed(&self) -> bool {

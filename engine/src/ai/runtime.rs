@@ -25,6 +25,7 @@ use super::port::{AiPort, PortConfig};
 use super::pump::{Pump, PumpParts};
 use super::session::{AiSession, COMMANDS};
 use super::shared::Shared;
+use super::socket_line::LineCounters;
 use super::supervisor::{Source, Supervisor};
 use crate::time::Duration;
 
@@ -33,6 +34,7 @@ use crate::time::Duration;
 pub struct AiRuntime {
     threads: Vec<AiThread>,
     counters: Arc<AiCounters>,
+    lines: Arc<LineCounters>,
     histograms: Arc<AiHistograms>,
     public_tls: Arc<rustls::ClientConfig>,
 }
@@ -123,6 +125,7 @@ impl AiRuntime {
         Ok(Self {
             threads: threads.collect::<io::Result<_>>()?,
             counters: Arc::default(),
+            lines: Arc::default(),
             histograms: Arc::default(),
             public_tls: Arc::new(public_tls().map_err(io::Error::other)?),
         })
@@ -193,6 +196,12 @@ impl AiRuntime {
     #[must_use]
     pub fn counters(&self) -> Arc<AiCounters> {
         Arc::clone(&self.counters)
+    }
+
+    /// What calls by sockets have counted.
+    #[must_use]
+    pub fn line_counters(&self) -> Arc<LineCounters> {
+        Arc::clone(&self.lines)
     }
 
     /// How long things took in the streams.

@@ -1,21 +1,27 @@
 //! The paths and what they answer.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::{self, Next};
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{StatusCode, header};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get};
 use axum::{Json, Router};
 use serde_json::json;
+use utoipa_axum::router::OpenApiRouter;
 
+use super::control::Control;
+use super::door::{self, Door};
 use super::host::AllowedHosts;
-use super::{calls, calls_resource, device, streams};
+use super::{
+    audit, batches, calls, calls_resource, device, document, events, keys, live_calls, me, numbers,
+    outbound_routes, records, streams, tenants, trunks, webhooks,
+};
 use crate::apps::Apps;
 use crate::call::CallTable;
 use crate::media::Media;
+use crate::store::Store;
 use crate::telemetry::{Phase, Readiness, Registry};
 
 /// What the paths show.
@@ -31,15 +37,22 @@ pub struct Api {
     pub apps: Arc<Apps>,
     /// The media engine.
     pub media: Media,
+    /// Where everything is that is kept.
+    pub store: Store,
     /// Names that the Host header may carry besides addresses and `localhost`.
     pub allowed_hosts: Vec<String>,
+    /// What is behind `/api`.
+    pub control: Control,
 }
 
 impl Api {
     /// The router.
     pub fn router(self) -> Router {
         let hosts = AllowedHosts::new(&self.allowed_hosts);
-        Router::new()
+        let api = Arc::new(self);
+        let (resources, document) = resources().split_for_parts();
+        let document = document::complete(document);
+        let inner = Router::new()
             .route("/", get(index))
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))
@@ -50,35 +63,34 @@ impl Api {
             .merge(calls_resource::routes())
             .route("/v1/calls/{id}/streams", get(streams::list).post(streams::begin))
             .route("/v1/calls/{id}/streams/{stream}", delete(streams::end))
-            .fallback(not_found)
-            .method_not_allowed_fallback(method_not_allowed)
+            .merge(document::pages(&document))
+            .merge(resources)
+            .fallback(door::not_found)
+            .method_not_allowed_fallback(door::method_not_allowed)
             .layer(DefaultBodyLimit::max(BODY_LIMIT))
-            .layer(middleware::from_fn_with_state(hosts, guard))
-            .with_state(Arc::new(self))
+            .with_state(Arc::clone(&api));
+        // The door is around the whole: it stands before a path is looked for.
+        Router::new()
+            .fallback_service(inner)
+            .layer(middleware::from_fn_with_state(Door { hosts, api }, door::guard))
     }
 }
 
-/// Every request: the right host, an end in time, and headers that keep browsers from guessing.
-async fn guard(State(hosts): State<AllowedHosts>, request: Request, next: Next) -> Response {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
-    let host = host.or_else(|| request.uri().authority().map(ToString::to_string));
-    let mut response = match host {
-        Some(host) if hosts.allows(&host) => {
-            match tokio::time::timeout(REQUEST_LIMIT, next.run(request)).await {
-                Ok(response) => response,
-                Err(_) => error(StatusCode::SERVICE_UNAVAILABLE, "the request took too long"),
-            }
-        }
-        Some(_) => error(
-            StatusCode::MISDIRECTED_REQUEST,
-            "the Host header names another host; use the address, or add the name to http.allowed_hosts",
-        ),
-        None => error(StatusCode::BAD_REQUEST, "the Host header is missing"),
-    };
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
+/// All resources below `/api`, each with its part of the document.
+fn resources() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new()
+        .merge(me::routes())
+        .merge(keys::routes())
+        .merge(tenants::routes())
+        .merge(audit::routes())
+        .merge(events::routes())
+        .merge(webhooks::routes())
+        .merge(trunks::routes())
+        .merge(numbers::routes())
+        .merge(outbound_routes::routes())
+        .merge(batches::routes())
+        .merge(live_calls::routes())
+        .merge(records::routes())
 }
 
 async fn index() -> impl IntoResponse {
@@ -91,7 +103,9 @@ async fn healthz() -> impl IntoResponse {
 
 async fn readyz(State(api): State<Arc<Api>>) -> Response {
     match api.readiness.phase() {
-        Phase::Serving => Json(json!({ "status": "ready", "reasons": [] })).into_response(),
+        Phase::Serving => {
+            Json(json!({ "status": "ready", "reasons": api.readiness.notes() })).into_response()
+        }
         Phase::Starting => unready("starting"),
         Phase::Draining => unready("draining"),
     }
@@ -106,20 +120,11 @@ async fn metrics(State(api): State<Arc<Api>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], api.metrics.collect().to_string())
 }
 
-async fn not_found() -> Response {
-    error(StatusCode::NOT_FOUND, "there is nothing here; GET / lists the paths")
-}
-
-async fn method_not_allowed() -> Response {
-    error(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method; GET / lists both")
-}
-
 pub(super) fn error(status: StatusCode, message: &str) -> Response {
     (status, Json(json!({ "error": message }))).into_response()
 }
 
 const BODY_LIMIT: usize = 64 * 1024;
-const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 
 const INDEX: &str = "\
 sidetone
@@ -127,6 +132,7 @@ sidetone
 GET    /healthz        200 while the process runs
 GET    /readyz         200 while calls are taken, 503 with reasons while starting or draining
 GET    /metrics        Prometheus text
+GET    /docs           the API below /api: trunks, calls, messages, records; /openapi.json is its document
 GET    /v1/device      how media comes in and goes out, JSON
 GET    /v1/calls       the calls that run now, JSON
 GET    /v1/calls/{id}  one call, with its media figures

@@ -1,17 +1,22 @@
 //! The HTTP server: accepts, times out slow clients, limits how many there are.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+
+use super::door::Peer;
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -88,8 +93,8 @@ async fn accept(listener: TcpListener, connections: usize, router: Router, stop:
             () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors: give others time to close theirs.
                 tracing::warn!(%error, "HTTP connection not accepted");
@@ -107,14 +112,19 @@ async fn accept(listener: TcpListener, connections: usize, router: Router, stop:
         tokio::spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = serve(stream, router) => {}
+                () = serve(stream, peer.ip(), router) => {}
             }
             drop(permit);
         });
     }
 }
 
-async fn serve(stream: TcpStream, router: Router) {
+async fn serve(stream: TcpStream, peer: IpAddr, router: Router) {
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer.to_canonical()));
+        router.call(request)
+    });
     // Answers are written whole; waiting for more to send helps nobody.
     let _ = stream.set_nodelay(true);
     let connection = http1::Builder::new()
@@ -122,7 +132,8 @@ async fn serve(stream: TcpStream, router: Router) {
         .header_read_timeout(HEADER_TIMEOUT)
         .max_headers(64)
         .max_buf_size(64 * 1024)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     // A client that does not read its answer holds its place no longer than this.
     match tokio::time::timeout(CONNECTION_LIMIT, connection).await {
         Ok(Ok(())) | Err(_) => {}

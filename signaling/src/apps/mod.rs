@@ -7,17 +7,27 @@ use std::path::PathBuf;
 
 mod agent;
 mod agent_config;
+mod control;
 mod demo;
 mod keys;
 mod load;
+mod outbound;
 mod prepare;
+mod recorded;
 mod service;
+mod socket;
 mod talk;
 
 pub use agent_config::{AgentConfig, OnClose, ReconnectConfig, ToolAction, ToolConfig};
 pub use demo::DemoAgent;
 pub use load::{Apps, AppsError};
+pub use outbound::{
+    Batch, BatchProgress, BatchState, Batches, Directory, Ended, Originate, OriginateError, Outbound, Recent,
+    Wish,
+};
+pub(crate) use prepare::percent_decoded;
 pub use service::serve;
+pub use socket::{SocketCall, cleaned, take as take_socket};
 
 pub use crate::call::CallConfig;
 pub use crate::route::{RouteRule, UserPattern};

@@ -10,17 +10,31 @@ use engine::stream;
 use tracing::{debug, warn};
 
 use super::AppConfig;
-use super::agent::{Agent, call_sid};
+use super::agent::{About, Agent, call_sid};
 use super::load::Apps;
+use super::recorded::tell;
 use super::talk::Talk;
-use crate::call::{CallContext, CallEntry, CallState, CallSummary, HangUp, Leg, Quiet, redacted, shortened};
+use crate::call::{
+    CallContext, CallEntry, CallState, CallSummary, CallVia, HangUp, Identity, Leg, Quiet, redacted,
+    shortened,
+};
+use crate::model::{Direction, TenantId};
+use crate::record::RecordedLeg;
 use crate::sip::{CallError, IncomingCall, InviteInfo, Rejection};
 
 /// What an answered call runs.
 pub(super) enum Program {
     Echo,
-    Play { samples: Arc<[i16]>, repeat: bool },
-    Agent { app: stream::App, talk: Box<Talk> },
+    /// Silence; the call is driven from outside.
+    Wait,
+    Play {
+        samples: Arc<[i16]>,
+        repeat: bool,
+    },
+    Agent {
+        app: stream::App,
+        talk: Box<Talk>,
+    },
 }
 
 /// A call that is not answered.
@@ -31,15 +45,26 @@ pub(super) enum NotAnswered {
     GivenUp(CallError),
 }
 
+/// Who calls, as far as an agent is told.
+#[derive(Clone, Copy)]
+pub(super) enum Whom<'a> {
+    /// By SIP.
+    Invite(&'a About<'a>),
+    /// By a socket.
+    Socket { id: &'a str, from: &'a str, from_name: &'a str, to: &'a str, parameters: &'a [(String, String)] },
+}
+
 /// Everything before the answer.
 pub(super) async fn prepare(
     context: &Arc<CallContext>,
     apps: &Apps,
     incoming: &mut IncomingCall,
+    identity: Identity,
+    recorded: &mut RecordedLeg,
 ) -> Result<(CallEntry, Leg, String, Program), NotAnswered> {
     let info = Arc::clone(incoming.info());
     let counters = context.counters();
-    let dialled = percent_decoded(&info.request_uri.user);
+    let dialled = identity.to.clone();
     let Some(app) = apps.route(&dialled) else {
         counters.refused_route.increment();
         return Err(NotAnswered::Rejected(Rejection::new(404)));
@@ -48,11 +73,14 @@ pub(super) async fn prepare(
         let reason = reject.reason.clone().unwrap_or_default();
         return Err(NotAnswered::Rejected(Rejection { reason, ..Rejection::new(reject.status) }));
     }
-    let Some(entry) = context.table.admit(summary(context, &info, app, apps.is_app_name(&dialled))) else {
+    let summary = summary(context, &info, identity, app, apps.is_app_name(&dialled));
+    recorded.change(|record| tell(record, &summary));
+    let Some(entry) = context.table.admit(summary) else {
         counters.refused_full.increment();
         return Err(NotAnswered::Rejected(unavailable(context)));
     };
     tracing::Span::current().record("id", entry.id());
+    recorded.begin();
     let (leg, sdp) = Leg::new(context, &info, incoming.offer()).await.map_err(|error| {
         let rejection = error.rejection(context);
         if error.is_ours() {
@@ -76,8 +104,10 @@ pub(super) async fn prepare(
         Some(Law::A) => AudioFormat::PCMA,
         Some(Law::Mu) | None => AudioFormat::PCMU,
     };
+    let header = |name: &str| info.header(name);
+    let about = About { call_id: &info.call_id, from: &info.from, to: &info.request_uri, header: &header };
     tokio::select! {
-        program = ring_until(context, incoming, program(context, apps, app, &info, line)) => {
+        program = ring_until(context, incoming, recorded, program(context, apps, app, Whom::Invite(&about), line, &[])) => {
             program.map(|program| (entry, leg, sdp, program))
         }
         () = cancelled => Err(NotAnswered::GivenUp(CallError::Cancelled)),
@@ -88,23 +118,43 @@ pub(super) async fn prepare(
     }
 }
 
-fn summary(context: &CallContext, info: &InviteInfo, app: &AppConfig, is_app_name: bool) -> CallSummary {
+/// Who calls whom.
+pub(super) fn identity(incoming: &IncomingCall) -> Identity {
+    let info = incoming.info();
+    Identity::new(
+        TenantId::default(),
+        Direction::Inbound,
+        info.from.user.clone(),
+        percent_decoded(&info.request_uri.user),
+    )
+}
+
+fn summary(
+    context: &CallContext,
+    info: &InviteInfo,
+    identity: Identity,
+    app: &AppConfig,
+    is_app_name: bool,
+) -> CallSummary {
     let show = context.config.show_numbers;
     CallSummary {
         id: 0,
+        identity,
         call_id: shortened(&info.call_id),
         call_sid: matches!(app, AppConfig::Agent(_)).then(|| call_sid(&info.call_id)),
         from: redacted(&info.from.user, show),
         to: redacted(&info.request_uri.user, show || is_app_name),
         app: app.name(),
         agent: if let AppConfig::Agent(name) = app { Some(name.clone()) } else { None },
+        via: CallVia::Sip,
         state: CallState::Ringing,
         since: SystemTime::now(),
         answered: None,
         codec: None,
-        remote_sip: info.remote,
+        remote_sip: Some(info.remote),
         remote_rtp: None,
         local_rtp: None,
+        gathered: None,
     }
 }
 
@@ -116,6 +166,7 @@ fn unavailable(context: &CallContext) -> Rejection {
 async fn ring_until(
     context: &CallContext,
     incoming: &mut IncomingCall,
+    recorded: &mut RecordedLeg,
     program: impl Future<Output = Result<Program, NotAnswered>>,
 ) -> Result<Program, NotAnswered> {
     let delay = context.config.answer_delay;
@@ -134,7 +185,9 @@ async fn ring_until(
         if rings_with_sdp(incoming) {
             return Ok(());
         }
-        incoming.ring(180, None).await
+        incoming.ring(180, None).await?;
+        recorded.ringing();
+        Ok(())
     };
     let ready = async {
         let program = match early {
@@ -164,12 +217,13 @@ fn rings_with_sdp(incoming: &IncomingCall) -> bool {
 }
 
 /// Gets ready what the call will run.
-async fn program(
+pub(super) async fn program(
     context: &CallContext,
     apps: &Apps,
     app: &AppConfig,
-    info: &InviteInfo,
+    whom: Whom<'_>,
     line: AudioFormat,
+    parameters: &[(String, String)],
 ) -> Result<Program, NotAnswered> {
     let missing = || NotAnswered::Rejected(Rejection::new(500));
     match app {
@@ -181,21 +235,28 @@ async fn program(
         AppConfig::Reject(reject) => Err(NotAnswered::Rejected(Rejection::new(reject.status))),
         AppConfig::Agent(name) => {
             let agent = apps.agent(name).ok_or_else(missing)?;
-            connect(context, agent, apps.fallbacks(agent), info, line).await
+            connect(context, agent, apps.fallbacks(agent), whom, line, parameters).await
         }
     }
 }
 
 /// Connects the agent, or else the first of `fallbacks` that can be reached.
-async fn connect(
+pub(super) async fn connect(
     context: &CallContext,
     agent: &Arc<Agent>,
     fallbacks: Vec<Arc<Agent>>,
-    info: &InviteInfo,
+    whom: Whom<'_>,
     line: AudioFormat,
+    parameters: &[(String, String)],
 ) -> Result<Program, NotAnswered> {
-    let meta = agent.meta(info, &fallbacks);
-    let config = AiConfig { line, ..agent.ai_config(&context.config, &meta, &fallbacks) };
+    let meta = match whom {
+        Whom::Invite(about) => agent.meta(about, &fallbacks),
+        Whom::Socket { id, from, from_name, to, parameters } => {
+            Agent::socket_meta(id, (from, from_name, to), parameters)
+        }
+    };
+    let mut config = AiConfig { line, ..agent.ai_config(&context.config, &meta, &fallbacks) };
+    config.custom_parameters.extend(parameters.iter().cloned());
     let error = match context.media.connect_ai(config, meta).await {
         Ok((app, session)) => {
             let talk = Box::new(Talk::new(Arc::clone(agent), fallbacks, session));
@@ -223,7 +284,7 @@ async fn connect(
 }
 
 /// The user part as it is meant (RFC 3986 section 2.1); what is not UTF-8 then, or not an escape, stays.
-fn percent_decoded(user: &str) -> String {
+pub(crate) fn percent_decoded(user: &str) -> String {
     let mut bytes = Vec::with_capacity(user.len());
     let mut rest = user.as_bytes();
     while let Some((&first, after)) = rest.split_first() {

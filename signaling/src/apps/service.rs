@@ -3,25 +3,37 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use engine::ai::AiFigures;
 use engine::player::Player;
 use engine::stream;
 use tokio::sync::mpsc;
 use tracing::{Instrument as _, info, info_span, warn};
 
 use super::OnClose;
+use super::control::{Base, Controls, Due};
 use super::keys::KEY;
 use super::load::Apps;
-use super::prepare::{NotAnswered, Program, prepare};
+use super::prepare::{NotAnswered, Program, identity, prepare};
+use super::recorded::{self, Over, record};
 use super::talk::{self, Talk, Transfer, Wish};
 use crate::call::{
     Call, CallContext, CallCounters, CallEnd, CallEvent, CallRequest, Quiet, milliseconds, redacted,
     shortened,
 };
+use crate::model::{CallRecord, HangUpSide};
+use crate::record::{Ending, RecordedLeg, Recorder};
 use crate::sip::{CallError, IncomingCall, Rejection};
+use crate::trunk::{Inbound, Trunks};
 
 /// Takes calls until the endpoint ends. The tasks of running calls go on; [`crate::call::CallTable::drain`]
 /// waits for them.
-pub async fn serve(context: Arc<CallContext>, apps: Arc<Apps>, mut calls: mpsc::Receiver<IncomingCall>) {
+pub async fn serve(
+    context: Arc<CallContext>,
+    apps: Arc<Apps>,
+    recorder: Recorder,
+    trunks: Trunks,
+    mut calls: mpsc::Receiver<IncomingCall>,
+) {
     while let Some(incoming) = calls.recv().await {
         let info = incoming.info();
         let show = context.config.show_numbers;
@@ -32,19 +44,59 @@ pub async fn serve(context: Arc<CallContext>, apps: Arc<Apps>, mut calls: mpsc::
             from = redacted(&info.from.user, show),
             to = redacted(&info.request_uri.user, show || apps.is_app_name(&info.request_uri.user)),
         );
-        let task = take(Arc::clone(&context), Arc::clone(&apps), incoming);
+        let task = take(Arc::clone(&context), Arc::clone(&apps), recorder.clone(), trunks.clone(), incoming);
         tokio::spawn(task.instrument(span));
     }
 }
 
-async fn take(context: Arc<CallContext>, apps: Arc<Apps>, mut incoming: IncomingCall) {
+async fn take(
+    context: Arc<CallContext>,
+    apps: Arc<Apps>,
+    recorder: Recorder,
+    trunks: Trunks,
+    mut incoming: IncomingCall,
+) {
     let arrived = Instant::now();
     context.counters().offered.increment();
-    match prepare(&context, &apps, &mut incoming).await {
+    let of_trunk = match trunks.identify(incoming.info()) {
+        Inbound::Trunk(of_trunk) => Some(of_trunk),
+        Inbound::Nobodys => None,
+        // A question is no end of a call: the same one comes again with the answer.
+        Inbound::Refused(rejection) if rejection.status == 401 => {
+            context.counters().count_rejection(rejection.status);
+            // The caller may be faster; then there is nothing left to refuse.
+            let _ = incoming.reject(rejection).await;
+            return;
+        }
+        Inbound::Refused(rejection) => {
+            let recorded = recorder.leg(record(&identity(&incoming), &incoming.info().call_id));
+            return reject(&context, incoming, recorded, rejection).await;
+        }
+    };
+    if let Some(dialled) = of_trunk.as_ref().and_then(|of_trunk| of_trunk.dialled.as_deref()) {
+        incoming.dial(dialled);
+    }
+    let mut identity = identity(&incoming);
+    if let Some(of_trunk) = &of_trunk {
+        identity.tenant = of_trunk.trunk.tenant.clone();
+        identity.trunk = Some(of_trunk.trunk.trunk_id.clone());
+    }
+    let mut recorded = recorder.leg(CallRecord {
+        remote_sip: Some(incoming.info().remote.to_string()),
+        provider: of_trunk.as_ref().map(|of_trunk| of_trunk.trunk.provider.clone()),
+        ..record(&identity, &incoming.info().call_id)
+    });
+    if let Some(of_trunk) = &of_trunk {
+        recorded.costs(of_trunk.trunk.cost_per_minute);
+    }
+    match prepare(&context, &apps, &mut incoming, identity, &mut recorded).await {
         Ok((entry, leg, sdp, program)) => {
+            recorded.change(|record| record.codec = Some(leg.parameters().send.codec.name().to_owned()));
+            // What the caller sees answered has a record, whatever happens to this process.
+            recorded.answered().await;
             let session = match incoming.accept(sdp).await {
                 Ok(session) => session,
-                Err(error) => return given_up(&context, error),
+                Err(error) => return given_up(&context, recorded, error),
             };
             context.counters().answered.increment();
             context.table.setup_time().observe(arrived.elapsed());
@@ -55,38 +107,48 @@ async fn take(context: Arc<CallContext>, apps: Arc<Apps>, mut incoming: Incoming
                 "call answered"
             );
             let call = Call::new(Arc::clone(&context), entry, leg, session);
-            run(&context, call, program).await;
+            let over = run(&context, call, program).await;
+            recorded::close(recorded, &over, HangUpSide::Caller);
         }
-        Err(NotAnswered::Rejected(rejection)) => reject(&context, incoming, rejection).await,
-        Err(NotAnswered::GivenUp(error)) => given_up(&context, error),
+        Err(NotAnswered::Rejected(rejection)) => reject(&context, incoming, recorded, rejection).await,
+        Err(NotAnswered::GivenUp(error)) => given_up(&context, recorded, error),
     }
 }
 
-fn given_up(context: &CallContext, error: CallError) {
+fn given_up(context: &CallContext, recorded: RecordedLeg, error: CallError) {
     context.counters().cancelled.increment();
     if let Some(suppressed) = REFUSED.allows(Instant::now()) {
         info!(%error, suppressed, "call not answered");
     }
+    recorded.end(&match error {
+        CallError::Cancelled => Ending::cancelled(),
+        error => Ending::refused(487, &error.to_string(), HangUpSide::Caller),
+    });
 }
 
-async fn reject(context: &CallContext, incoming: IncomingCall, rejection: Rejection) {
+async fn reject(context: &CallContext, incoming: IncomingCall, recorded: RecordedLeg, rejection: Rejection) {
     context.counters().count_rejection(rejection.status);
     if let Some(suppressed) = REFUSED.allows(Instant::now()) {
         info!(status = rejection.status, warning = rejection.warning, suppressed, "call refused");
     }
+    let reason = rejection.warning.as_deref().unwrap_or(&rejection.reason);
+    recorded.end(&Ending::refused(rejection.status, reason, HangUpSide::System));
     // The caller may be faster; then there is nothing left to refuse.
     let _ = incoming.reject(rejection).await;
 }
 
 /// The answered call, to its end.
-async fn run(context: &CallContext, mut call: Call, program: Program) {
+pub(super) async fn run(context: &CallContext, mut call: Call, program: Program) -> Over {
     let counters = context.counters();
-    let (mut app, mut talk) = match program {
-        Program::Echo => (Some(stream::App::Echo), None),
-        Program::Play { samples, repeat } => (Some(player(samples, repeat)), None),
-        Program::Agent { app, talk } => (Some(app), Some(talk)),
+    let (mut app, mut talk, base) = match program {
+        Program::Echo => (Some(stream::App::Echo), None, Base::Echo),
+        Program::Wait => (Some(stream::App::Silence), None, Base::Silence),
+        Program::Play { samples, repeat } => (Some(player(samples, repeat)), None, Base::Recording),
+        Program::Agent { app, talk } => (Some(app), Some(talk), Base::Bot),
     };
+    let mut controls = Controls::new(base);
     let mut transfer: Option<Transfer> = None;
+    let mut figures = None;
     // What happens when a transfer fails and no bot is left to go on.
     let mut after_transfer = CallEnd::AppFinished;
     let end = loop {
@@ -105,10 +167,34 @@ async fn run(context: &CallContext, mut call: Call, program: Program) {
                 Some(CallEvent::PlayFinished(report))
                     if report.complete && talk.is_none() && transfer.is_none() =>
                 {
-                    break CallEnd::AppFinished;
+                    if !controls.played(&mut call).await {
+                        break CallEnd::AppFinished;
+                    }
+                    None
+                }
+                Some(CallEvent::Requested(CallRequest::Control(control, reply))) => {
+                    controls.handle(&mut call, talk.as_deref(), control, reply).await;
+                    None
                 }
                 Some(CallEvent::Requested(request)) => requested(request, talk.as_deref()),
-                Some(CallEvent::MediaAgreed | CallEvent::PlayFinished(_) | CallEvent::Digit) | None => None,
+                Some(CallEvent::Digit(digit)) => {
+                    if let Some(gathered) = controls.pressed(digit) {
+                        call.tell_gathered(gathered);
+                    }
+                    None
+                }
+                Some(CallEvent::MediaAgreed | CallEvent::PlayFinished(_)) | None => None,
+            },
+            due = controls.next() => match due {
+                Due::Press(digit) => Some(Wish::Press(digit)),
+                Due::Gathered(gathered) => {
+                    call.tell_gathered(gathered);
+                    None
+                }
+                Due::Held(answer) => {
+                    controls.held(&mut call, talk.as_deref(), answer).await;
+                    None
+                }
             },
             wish = next(&mut talk, counters) => Some(wish),
             outcome = talk::outcome(&mut transfer) => match outcome {
@@ -143,7 +229,7 @@ async fn run(context: &CallContext, mut call: Call, program: Program) {
             Some(Wish::Ended(end)) => {
                 info!(?end, "the AI stream ended");
                 let Some(over) = talk.take() else { continue };
-                log_figures(&over);
+                figures = Some(log_figures(&over));
                 let lost = if end.is_normal() { CallEnd::BackendHungUp } else { CallEnd::BackendFailed };
                 if transfer.is_some() {
                     // A bot may leave as soon as it has asked for a transfer.
@@ -159,6 +245,7 @@ async fn run(context: &CallContext, mut call: Call, program: Program) {
                     }
                     (OnClose::PlayFallback, Some(samples)) => {
                         counters.fallback_prompts.increment();
+                        controls.bot_left(Base::Recording);
                         app = Some(player(Arc::clone(samples), false));
                     }
                     (OnClose::HangUp | OnClose::PlayFallback, _) => break lost,
@@ -167,14 +254,16 @@ async fn run(context: &CallContext, mut call: Call, program: Program) {
         }
     };
     if let Some(talk) = talk {
-        log_figures(&talk);
+        figures = Some(log_figures(&talk));
         talk.session.stop(end.name());
     }
-    call.finish(&end).await;
+    controls.interrupt(&call);
+    let (summary, statistics) = call.finish(&end).await;
+    Over { end, summary, statistics, figures }
 }
 
 /// The next wish of the bot, if there is one. Cancel safe.
-async fn next(talk: &mut Option<Box<Talk>>, counters: &CallCounters) -> Wish {
+pub(super) async fn next(talk: &mut Option<Box<Talk>>, counters: &CallCounters) -> Wish {
     match talk {
         Some(talk) => talk.next(counters).await,
         None => std::future::pending().await,
@@ -182,7 +271,7 @@ async fn next(talk: &mut Option<Box<Talk>>, counters: &CallCounters) -> Wish {
 }
 
 /// What somebody outside wants, now or once the bot has been heard to the end.
-fn requested(request: CallRequest, talk: Option<&Talk>) -> Option<Wish> {
+pub(super) fn requested(request: CallRequest, talk: Option<&Talk>) -> Option<Wish> {
     let target = match request {
         CallRequest::Figures(reply) => {
             if let Some(talk) = talk {
@@ -191,7 +280,7 @@ fn requested(request: CallRequest, talk: Option<&Talk>) -> Option<Wish> {
             }
             return None;
         }
-        CallRequest::HangUp => None,
+        CallRequest::HangUp | CallRequest::Control(..) => None,
         CallRequest::Transfer(target) => Some(target),
     };
     if talk.is_some_and(|talk| talk.finish(target.as_ref())) {
@@ -200,7 +289,7 @@ fn requested(request: CallRequest, talk: Option<&Talk>) -> Option<Wish> {
     Some(target.map_or(Wish::HangUp, Wish::Transfer))
 }
 
-fn log_figures(talk: &Talk) {
+pub(super) fn log_figures(talk: &Talk) -> AiFigures {
     let figures = talk.session.figures();
     info!(
         agent = talk.agent().config.name,
@@ -217,6 +306,7 @@ fn log_figures(talk: &Talk) {
         caller_audio_dropped_ms = milliseconds(figures.caller_audio_dropped),
         "the AI stream in figures"
     );
+    figures
 }
 
 fn player(samples: Arc<[i16]>, repeat: bool) -> stream::App {

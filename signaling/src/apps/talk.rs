@@ -201,7 +201,7 @@ impl Talk {
     }
 
     /// Tells the bot what became of a transfer that the call has survived.
-    pub(super) fn transfer_failed(&mut self, error: &TransferError) {
+    pub(super) fn transfer_failed(&mut self, error: &dyn std::fmt::Display) {
         self.tell(self.session.mute(false));
         if let Some(call) = self.waiting.take() {
             self.answer(&call, Err(error.to_string()));
@@ -209,7 +209,7 @@ impl Talk {
     }
 
     /// The caller hears silence, and so does the bot.
-    fn hold(&self, on: bool) {
+    pub(super) fn hold(&self, on: bool) {
         self.tell(self.session.mute(on));
         self.tell(self.session.pause(on));
     }

@@ -11,11 +11,13 @@ use tracing::{debug, info, warn};
 
 use super::end::CallEnd;
 use super::leg::Leg;
-use super::table::{CallEntry, CallRequest, CallState, HangUp};
+use super::request::{CallRequest, Gathered};
+use super::table::{CallEntry, CallState, CallSummary, HangUp};
 use super::{CallContext, Quiet, info, milliseconds};
 use crate::media::{MediaError, MediaEvent};
 use crate::sip::{
-    OfferRequest, OfferWanted, Session, SessionEvent, TransferError, TransferTarget, Transferred,
+    OfferRequest, OfferWanted, RequestError, Session, SessionEvent, TransferError, TransferTarget,
+    Transferred,
 };
 
 /// An answered call. Its owner calls [`Call::next`] and gives the result to [`Call::handle`], over and over,
@@ -45,7 +47,7 @@ pub(crate) enum CallEvent {
     /// The answer to our offer has come; until then no audio flows.
     MediaAgreed,
     /// The caller pressed a key.
-    Digit,
+    Digit(Digit),
     /// A player is done, or was replaced.
     PlayFinished(PlayoutReport),
     /// Somebody outside wants something of the app.
@@ -108,13 +110,41 @@ impl Call {
         async move { session.refer(target, TRANSFER_PATIENCE).await }
     }
 
+    /// Offers the peer to be put on hold or taken back; [`Self::settle`] takes what becomes of that.
+    pub(crate) fn hold(
+        &mut self,
+        on: bool,
+    ) -> impl Future<Output = Result<String, RequestError>> + Send + use<> {
+        let sdp = self.leg.hold(on);
+        let session = self.session.handle();
+        async move { session.reinvite(sdp).await }
+    }
+
+    /// Takes the answer to an offer of ours in the session, or that there is none.
+    pub(crate) async fn settle(&mut self, answer: Result<String, RequestError>) -> Result<(), String> {
+        let settled = match answer {
+            Ok(answer) => self.leg.handle_answer(&answer).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if settled.is_err() {
+            self.leg.withdraw_hold();
+        }
+        self.tell_table();
+        settled
+    }
+
+    /// Tells which keys were collected.
+    pub(crate) fn tell_gathered(&self, gathered: Gathered) {
+        self.entry.update(|summary| summary.gathered = Some(gathered));
+    }
+
     /// Says whose part the call has now.
     pub(crate) fn tell_agent(&self, name: &str) {
         self.entry.update(|summary| summary.agent = Some(name.to_owned()));
     }
 
-    /// Hangs up if the session still runs, ends the stream, and leaves the table.
-    pub(crate) async fn finish(self, end: &CallEnd) {
+    /// Hangs up if the session still runs, ends the stream, and leaves the table. Returns what is known of it then.
+    pub(crate) async fn finish(self, end: &CallEnd) -> (Option<CallSummary>, Option<StreamStatistics>) {
         let Self { context, entry, leg, mut session, .. } = self;
         entry.update(|summary| summary.state = CallState::Ending);
         end.count(context.counters());
@@ -135,6 +165,7 @@ impl Call {
             context.counters().count_media(statistics);
         }
         log_end(end, statistics.as_ref());
+        (context.table.call(entry.id()), statistics)
     }
 
     async fn handle_session(&mut self, event: SessionEvent) -> Option<CallEvent> {
@@ -229,7 +260,7 @@ impl Call {
         if let Err(error) = self.leg.stream().relay_dtmf(digit, duration).await {
             warn!(%error, "a key did not reach the app");
         }
-        Some(CallEvent::Digit)
+        Some(CallEvent::Digit(digit))
     }
 
     fn handle_media(&mut self, event: MediaEvent) -> Option<CallEvent> {
@@ -239,11 +270,11 @@ impl Call {
                 self.entry.update(|summary| summary.remote_rtp = Some(remote));
                 None
             }
-            MediaEvent::Dtmf { duration, inband, .. } => {
+            MediaEvent::Dtmf { digit, duration, inband } => {
                 let counters = self.context.counters();
                 if inband { &counters.digits_inband } else { &counters.digits_rtp }.increment();
                 debug!(?duration, inband, "a key was pressed, by RTP");
-                Some(CallEvent::Digit)
+                Some(CallEvent::Digit(digit))
             }
             MediaEvent::PlayFinished(report) => Some(CallEvent::PlayFinished(report)),
             MediaEvent::Timeout => Some(CallEvent::Ended(CallEnd::MediaTimeout)),
@@ -259,8 +290,11 @@ impl Call {
 
     fn tell_table(&self) {
         let parameters = *self.leg.parameters();
-        let state =
-            if self.has_media() && self.leg.is_held() { CallState::Held } else { CallState::Answered };
+        let state = if self.has_media() && (self.leg.is_held() || self.leg.holds()) {
+            CallState::Held
+        } else {
+            CallState::Answered
+        };
         let local = self.leg.advertised();
         self.entry.update(|summary| {
             summary.state = state;

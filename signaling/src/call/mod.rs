@@ -13,19 +13,23 @@ mod answered;
 mod config;
 mod counters;
 mod end;
+mod identity;
 mod info;
 mod leg;
 mod quiet;
 mod redact;
+mod request;
 mod table;
 
 pub use config::CallConfig;
 pub use counters::{CallCounters, SetupTime};
-pub use table::{CallRequest, CallState, CallSummary, CallTable, HangUp};
+pub use identity::Identity;
+pub use request::{CallRequest, Control, ControlError, Gather, GatherEnd, Gathered};
+pub use table::{CallState, CallSummary, CallTable, CallVia, HangUp};
 
 pub(crate) use answered::{Call, CallEvent};
 pub(crate) use end::CallEnd;
-pub(crate) use leg::Leg;
+pub(crate) use leg::{Ends, Leg};
 pub(crate) use quiet::Quiet;
 pub(crate) use redact::{milliseconds, redacted, shortened};
 pub(crate) use table::CallEntry;

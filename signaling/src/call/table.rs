@@ -1,6 +1,6 @@
 //! The live calls of this process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -11,8 +11,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::counters::{CallCounters, SetupTime};
+use super::identity::Identity;
+use super::request::{CallRequest, Gathered};
 use crate::media::StreamHandle;
-use crate::sip::TransferTarget;
+use crate::model::Id;
 
 /// The live calls of this process: who may enter, who is there, who must leave. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -33,6 +35,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Calls {
     live: BTreeMap<u64, Entry>,
+    by_leg: HashMap<Id, u64>,
     last_id: u64,
     draining: bool,
 }
@@ -43,17 +46,6 @@ struct Entry {
     stream: Option<StreamHandle>,
     hang_up: watch::Sender<Option<HangUp>>,
     requests: mpsc::Sender<CallRequest>,
-}
-
-/// What somebody outside may want of a call, on behalf of its app.
-#[derive(Debug)]
-pub enum CallRequest {
-    /// Hang up once the app has been heard to the end.
-    HangUp,
-    /// Transfer the call once the app has been heard to the end.
-    Transfer(TransferTarget),
-    /// The figures of the AI stream.
-    Figures(oneshot::Sender<AiFigures>),
 }
 
 /// Who wants a call to end.
@@ -91,11 +83,40 @@ impl CallState {
     }
 }
 
+/// What a call comes by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CallVia {
+    /// SIP, its audio by RTP.
+    #[default]
+    Sip,
+    /// A proxy, by the NG protocol.
+    Ng,
+    /// Asterisk's AudioSocket.
+    AudioSocket,
+    /// Asterisk's `chan_websocket`.
+    ChanWebSocket,
+}
+
+impl CallVia {
+    /// The name used in the API.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sip => "sip",
+            Self::Ng => "ng",
+            Self::AudioSocket => "audiosocket",
+            Self::ChanWebSocket => "chan_websocket",
+        }
+    }
+}
+
 /// What is told about a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallSummary {
     /// Names the call in this process.
     pub id: u64,
+    /// What it is known by outside of this process, and whose it is.
+    pub identity: Identity,
     /// The Call-ID.
     pub call_id: String,
     /// What the Twilio dialect calls it, if the app is an agent.
@@ -108,6 +129,8 @@ pub struct CallSummary {
     pub app: &'static str,
     /// The name of the agent, if the app is one.
     pub agent: Option<String>,
+    /// What it comes by.
+    pub via: CallVia,
     /// Where it is in its life.
     pub state: CallState,
     /// When the INVITE came.
@@ -116,12 +139,14 @@ pub struct CallSummary {
     pub answered: Option<SystemTime>,
     /// What we send.
     pub codec: Option<Codec>,
-    /// Where the signalling comes from.
-    pub remote_sip: SocketAddr,
+    /// Where the signalling comes from; not known before a call of ours is answered.
+    pub remote_sip: Option<SocketAddr>,
     /// Where our media goes.
     pub remote_rtp: Option<SocketAddr>,
     /// Where media is received.
     pub local_rtp: Option<SocketAddr>,
+    /// The keys that were collected last.
+    pub gathered: Option<Gathered>,
 }
 
 impl CallTable {
@@ -150,6 +175,7 @@ impl CallTable {
         calls.last_id += 1;
         let id = calls.last_id;
         summary.id = id;
+        calls.by_leg.insert(summary.identity.leg, id);
         calls.live.insert(id, Entry { summary, stream: None, hang_up, requests });
         self.shared.count.send_replace(calls.live.len());
         Some(CallEntry { shared: Arc::clone(&self.shared), id, hung_up, requested })
@@ -178,6 +204,14 @@ impl CallTable {
         let calls = self.shared.lock();
         let mut summaries = calls.live.values().map(|entry| &entry.summary);
         summaries.find(|summary| summary.call_sid.as_deref() == Some(sid)).cloned()
+    }
+
+    /// The call whose leg, and record, has that id.
+    #[must_use]
+    pub fn call_by_leg(&self, leg: Id) -> Option<CallSummary> {
+        let calls = self.shared.lock();
+        let id = calls.by_leg.get(&leg)?;
+        calls.live.get(id).map(|entry| entry.summary.clone())
     }
 
     /// Asks a call for something; false when it is not there or has too much to do already.
@@ -283,6 +317,11 @@ impl CallEntry {
         self.id
     }
 
+    /// What the call is known by outside of this process.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        self.shared.lock().live.get(&self.id).map(|entry| entry.summary.identity.clone())
+    }
+
     /// Changes what is told about the call.
     pub(crate) fn update(&self, change: impl FnOnce(&mut CallSummary)) {
         if let Some(entry) = self.shared.lock().live.get_mut(&self.id) {
@@ -320,7 +359,9 @@ impl CallEntry {
 impl Drop for CallEntry {
     fn drop(&mut self) {
         let mut calls = self.shared.lock();
-        calls.live.remove(&self.id);
+        if let Some(gone) = calls.live.remove(&self.id) {
+            calls.by_leg.remove(&gone.summary.identity.leg);
+        }
         self.shared.count.send_replace(calls.live.len());
     }
 }
@@ -339,19 +380,22 @@ mod tests {
     fn summary() -> CallSummary {
         CallSummary {
             id: 0,
+            identity: Identity::default(),
             call_id: "a@192.0.2.1".into(),
             call_sid: Some("CA1".into()),
             from: "*".into(),
             to: "*".into(),
             app: "echo",
             agent: None,
+            via: CallVia::Sip,
             state: CallState::Ringing,
             since: SystemTime::UNIX_EPOCH,
             answered: None,
             codec: None,
-            remote_sip: "192.0.2.1:5060".parse().expect("an address"),
+            remote_sip: "192.0.2.1:5060".parse().ok(),
             remote_rtp: None,
             local_rtp: None,
+            gathered: None,
         }
     }
 
@@ -373,6 +417,8 @@ mod tests {
         let entry = table.admit(summary()).expect("room");
         entry.update(|summary| summary.state = CallState::Held);
         assert_eq!(table.call(entry.id()).map(|call| call.state), Some(CallState::Held));
+        let leg = table.list()[0].identity.leg;
+        assert_eq!(table.call_by_leg(leg).map(|call| call.id), Some(entry.id()));
         assert_eq!(table.statistics(entry.id()).await, None);
         assert!(table.hang_up(entry.id()) && !table.hang_up(99));
         assert_eq!(entry.hang_up().await, HangUp::Operator);

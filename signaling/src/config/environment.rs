@@ -14,6 +14,9 @@ pub(super) const PREFIX: &str = "SIDETONE_";
 /// Names the configuration file itself.
 pub const CONFIG_FILE: &str = "SIDETONE_CONFIG";
 
+/// Holds the key that passwords in the store are sealed with.
+pub(super) const SECRET_KEY: &str = "SIDETONE_SECRET_KEY";
+
 /// The path of the key that a variable sets. Names that operators chose are looked up in `table` first.
 pub(super) fn key_of(variable: &str, table: &Table) -> Option<Vec<String>> {
     let rest = variable.strip_prefix(PREFIX)?;

@@ -109,7 +109,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
                     &mut errors,
                 );
             }
-            None if name == environment::CONFIG_FILE => {}
+            None if [environment::CONFIG_FILE, environment::SECRET_KEY].contains(&name.as_str()) => {}
             None => unknown.push(name),
         }
     }

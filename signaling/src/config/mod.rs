@@ -7,12 +7,15 @@
 //! [`load`] merges and types the layers, [`plan`] checks what only makes sense together, reads secrets and
 //! gives the plain structures that the other parts start from.
 
+mod access;
 mod agents;
 mod ai;
+mod asterisk;
 mod choices;
 mod document;
 mod environment;
 mod error;
+mod events;
 mod gateway;
 mod load;
 mod machine;
@@ -40,8 +43,10 @@ pub use registration::{RegistrationSection, SipTransport};
 pub use report::report;
 pub use schema::{Kind, all_keys, kind_at};
 pub use sections::{
-    Agent, AgentTool, App, BargeIn, BargeInMode, Calls, Config, Dialect, Drain, Http, Latency, LatencyPolicy,
-    Log, Media, Ng, OnClose, Reconnect, Route, Signaling, Sip, SipLimits, ToolAction,
+    AccessSection, Agent, AgentTool, AmqpSection, App, AudioSocket, BargeIn, BargeInMode, Calls,
+    ChanWebSocket, Config, Dialect, Drain, EventsSection, Http, Latency, LatencyPolicy, Log, Media,
+    NatsSection, Ng, OnClose, Reconnect, Route, Signaling, Sip, SipLimits, SipTls, StoreSection, ToolAction,
+    WebhooksSection,
 };
 pub use types::{
     BindAddress, FilePath, Host, MediaAddress, Network, OptionalAddress, Pattern, PortRange, RefusalStatus,

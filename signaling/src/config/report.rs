@@ -27,6 +27,13 @@ pub fn report(plan: &Plan) -> String {
     line("http", format!("http://{}", plan.http.bind));
     let ng = plan.ng.bind.map_or_else(|| "not served".to_owned(), |address| format!("{address} (udp)"));
     line("ng", ng);
+    if let Some(config) = &plan.asterisk.audiosocket {
+        line("asterisk", format!("dials {} by AudioSocket", config.bind));
+    }
+    if let Some(config) = &plan.asterisk.chan_websocket {
+        let token = if config.token.is_some() { ", with a token" } else { "" };
+        line("asterisk", format!("dials ws://{}{} by chan_websocket{token}", config.bind, config.path));
+    }
     let ports = &plan.engine.media_ports;
     let addresses = if plan.call.media_addresses.is_empty() {
         "the address of each INVITE".to_owned()
@@ -45,6 +52,10 @@ pub fn report(plan: &Plan) -> String {
     line("", threads(&plan.engine));
     line("signaling", format!("threads {}", pinned(&plan.signaling_cpus)));
     line("", format!("kernels {}", plan.simd.name()));
+    line("store", plan.store.place());
+    for bus in &plan.events.buses {
+        line("events", format!("to {bus}"));
+    }
     line("data", plan.data_dir.display().to_string());
     line(
         "log",

@@ -10,6 +10,18 @@ use utoipa::ToSchema;
 #[serde(transparent)]
 pub struct TenantId(pub String);
 
+impl TenantId {
+    /// What a name may be, in words.
+    pub const FORM: &str = "must be 1 to 64 letters, digits, `_`, `-` or `.`";
+
+    /// The tenant of that name; nothing if no tenant can have it.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+        ((1..=64).contains(&name.len()) && name.bytes().all(good)).then(|| Self(name.to_owned()))
+    }
+}
+
 impl Default for TenantId {
     fn default() -> Self {
         Self("default".to_owned())

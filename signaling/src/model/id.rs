@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::Moment;
+
 /// A UUID of version 7 (RFC 9562 section 5.7): later ones sort behind earlier ones, as text, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[schema(value_type = String, format = Uuid)]
@@ -19,6 +21,13 @@ impl Id {
     #[expect(clippy::new_without_default, reason = "two of them are never equal")]
     pub fn new() -> Self {
         Self(Uuid::now_v7())
+    }
+
+    /// The first one that could have been made at that time, to compare others with.
+    #[must_use]
+    pub fn earliest(moment: Moment) -> Self {
+        let millis = u64::try_from(moment.micros() / 1000).unwrap_or(0);
+        Self(uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid())
     }
 }
 
@@ -46,5 +55,8 @@ mod tests {
         assert!(ids.is_sorted_by(|one, two| one < two));
         assert_eq!(ids[0].parse::<Id>().map(|id| id.to_string()).as_ref(), Ok(&ids[0]));
         assert!("x".parse::<Id>().is_err());
+        let before = Id::earliest(Moment::now().before(std::time::Duration::from_secs(1)));
+        let after = Id::earliest(Moment::now().after(std::time::Duration::from_secs(1)));
+        assert!(before.to_string() < ids[0] && ids[999] < after.to_string());
     }
 }

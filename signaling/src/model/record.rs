@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Id, Moment, TenantId};
+use super::{Event, EventKind, Id, Moment, TenantId};
 
 /// The record of one leg. Legs of one call carry the same `call`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -72,6 +72,60 @@ pub struct CallRecord {
     pub variables: serde_json::Value,
 }
 
+impl CallRecord {
+    /// A leg that begins now. It is a call of its own unless `call` is changed.
+    #[must_use]
+    pub fn new(tenant: TenantId, direction: Direction) -> Self {
+        let id = Id::new();
+        Self {
+            id,
+            call: id,
+            tenant,
+            direction,
+            state: RecordState::Initiated,
+            sip_call_id: String::new(),
+            from_number: String::new(),
+            to_number: String::new(),
+            trunk_id: None,
+            provider: None,
+            route: None,
+            app: None,
+            agent: None,
+            started_at: Moment::now(),
+            ringing_at: None,
+            answered_at: None,
+            ended_at: None,
+            duration_ms: None,
+            codec: None,
+            remote_sip: None,
+            remote_rtp: None,
+            quality: None,
+            ai: None,
+            recording: None,
+            hangup_cause: None,
+            hangup_status: None,
+            hangup_q850: None,
+            hangup_side: None,
+            cost: None,
+            attempts: Vec::new(),
+            variables: serde_json::Value::Object(serde_json::Map::new()),
+        }
+    }
+
+    /// What is told about it: that it is in the state that `kind` names, and all that is known.
+    #[must_use]
+    pub fn event(&self, kind: EventKind) -> Event {
+        let data = serde_json::to_value(self).unwrap_or_default();
+        Event::new(&self.tenant, kind, self.id, data)
+    }
+
+    /// That it is over.
+    #[must_use]
+    pub fn ended_event(&self) -> Event {
+        self.event(EventKind::CallEnded)
+    }
+}
+
 /// Who called whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -80,6 +134,26 @@ pub enum Direction {
     Inbound,
     /// We called them.
     Outbound,
+}
+
+impl Direction {
+    /// All of them.
+    pub const ALL: &[Self] = &[Self::Inbound, Self::Outbound];
+
+    /// The name in the API and the store.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+
+    /// The one of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|one| one.name() == name)
+    }
 }
 
 /// How far a leg is.
@@ -106,6 +180,43 @@ pub enum RecordState {
     Interrupted,
 }
 
+impl RecordState {
+    /// All of them.
+    pub const ALL: &[Self] = &[
+        Self::Initiated,
+        Self::Ringing,
+        Self::Answered,
+        Self::Completed,
+        Self::Failed,
+        Self::Busy,
+        Self::NoAnswer,
+        Self::Cancelled,
+        Self::Interrupted,
+    ];
+
+    /// The name in the API and the store.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Initiated => "initiated",
+            Self::Ringing => "ringing",
+            Self::Answered => "answered",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Busy => "busy",
+            Self::NoAnswer => "no_answer",
+            Self::Cancelled => "cancelled",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    /// The one of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|one| one.name() == name)
+    }
+}
+
 /// Who ended a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -116,6 +227,27 @@ pub enum HangUpSide {
     Callee,
     /// An app, an agent, an operator or a limit of ours.
     System,
+}
+
+impl HangUpSide {
+    /// All of them.
+    pub const ALL: &[Self] = &[Self::Caller, Self::Callee, Self::System];
+
+    /// The name in the API and the store.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Callee => "callee",
+            Self::System => "system",
+        }
+    }
+
+    /// The one of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|one| one.name() == name)
+    }
 }
 
 /// How a leg sounded, measured here.
@@ -152,4 +284,32 @@ pub struct Attempt {
     pub reason: String,
     /// What was done then, such as `next trunk: server failure`.
     pub then: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_api() {
+        for state in RecordState::ALL {
+            assert_eq!(
+                serde_json::to_value(state).ok().as_ref().and_then(|name| name.as_str()),
+                Some(state.name())
+            );
+            assert_eq!(RecordState::named(state.name()), Some(*state));
+        }
+        for side in HangUpSide::ALL {
+            assert_eq!(
+                serde_json::to_value(side).ok().as_ref().and_then(|name| name.as_str()),
+                Some(side.name())
+            );
+        }
+        for direction in Direction::ALL {
+            assert_eq!(
+                serde_json::to_value(direction).ok().as_ref().and_then(|name| name.as_str()),
+                Some(direction.name())
+            );
+        }
+    }
 }

@@ -21,7 +21,7 @@ pub struct Trunk {
     pub proxy_address: String,
     /// Its port; without one, DNS decides (RFC 3263).
     pub proxy_port: Option<u16>,
-    /// Goes before the proxy (a Route), such as `sip:192.0.2.1:5060;lr`.
+    /// Goes before the proxy (a Route), such as `sip:192.0.2.1:5060;lr`, or `host` or `host:port`.
     pub outbound_proxy: Option<String>,
     /// How it is reached.
     pub transport: TrunkTransport,
@@ -161,6 +161,117 @@ pub struct TrunkStatus {
     pub ping: PingState,
     /// How long its last answer to OPTIONS took.
     pub ping_ms: Option<f64>,
-    /// Calls that it carries now.
+    /// Calls that it carries now, on the node that was asked.
     pub active_calls: u32,
+    /// The user part of the Contact that it is registered with; calls that come there are this trunk's.
+    pub contact_user: Option<String>,
+    /// The node that keeps it registered.
+    pub node: Option<String>,
+}
+
+impl TrunkTransport {
+    /// As the store and the API write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Udp => "UDP",
+            Self::Tcp => "TCP",
+            Self::Tls => "TLS",
+        }
+    }
+
+    /// The one of that name, in any case.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Udp, Self::Tcp, Self::Tls].into_iter().find(|known| known.name().eq_ignore_ascii_case(name))
+    }
+}
+
+impl AuthMethod {
+    /// As the store and the API write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ip => "ip",
+            Self::Digest => "digest",
+            Self::Both => "both",
+        }
+    }
+
+    /// The one of that name, in any case.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Ip, Self::Digest, Self::Both].into_iter().find(|known| known.name().eq_ignore_ascii_case(name))
+    }
+
+    /// Whether a call has to come from an address of the trunk.
+    #[must_use]
+    pub const fn wants_address(self) -> bool {
+        matches!(self, Self::Ip | Self::Both)
+    }
+
+    /// Whether a call has to show that it knows the password.
+    #[must_use]
+    pub const fn wants_password(self) -> bool {
+        matches!(self, Self::Digest | Self::Both)
+    }
+}
+
+impl TrunkState {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Unregistered,
+        Self::Trying,
+        Self::Registered,
+        Self::Failed,
+        Self::FailWait,
+        Self::Expired,
+        Self::NotRegistering,
+        Self::Inactive,
+    ];
+
+    /// The familiar word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unregistered => "UNREGED",
+            Self::Trying => "TRYING",
+            Self::Registered => "REGED",
+            Self::Failed => "FAILED",
+            Self::FailWait => "FAIL_WAIT",
+            Self::Expired => "EXPIRED",
+            Self::NotRegistering => "NOREG",
+            Self::Inactive => "DOWN",
+        }
+    }
+
+    /// The one of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.name() == name)
+    }
+
+    /// Whether calls can be expected to go through.
+    #[must_use]
+    pub const fn is_usable(self) -> bool {
+        matches!(self, Self::Registered | Self::NotRegistering)
+    }
+}
+
+impl PingState {
+    /// As the store and the API write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "UNKNOWN",
+            Self::Up => "UP",
+            Self::Down => "DOWN",
+        }
+    }
+
+    /// The one of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Unknown, Self::Up, Self::Down].into_iter().find(|known| known.name() == name)
+    }
 }

@@ -25,14 +25,8 @@ xdp::counters! {
         calls_timed_out: "Calls ended because no media came",
         calls_ended: "Calls ended through the API, by a drain, or because their media failed",
         branches: "Dialogues within calls: one per fork",
-        relays: "Relays that were made",
-        relays_failed: "Relays that could not be made",
-        codecs_refused: "Codecs left out because their transcoding is not served",
         ignored_keys: "Keys, flags and values that are unknown or not served and were ignored",
         interfaces_ignored: "Interface names that were ignored: there is one interface",
-        ice_removed: "Descriptions whose ICE attributes were left out",
-        loops_refused: "Descriptions refused because media would come back to this server for ever",
-        forbidden_targets: "Descriptions refused because media would go to our own control sockets or to nobody",
     }
 }
 

@@ -4,8 +4,10 @@ use super::bencode;
 use super::json;
 use super::message::{self, Encoding};
 use super::options::Options;
-use super::sdp::{Body, Format, MediaChange, Negotiation, Outgoing, RelayedMedia, RtcpAttribute, write};
 use super::value::Value;
+use crate::exchange::sdp::{
+    Body, Format, MediaChange, Negotiation, Outgoing, RelayedMedia, RtcpAttribute, write,
+};
 
 /// Reads bytes as a datagram, and its SDP as an offer and as the answer to it. For fuzzing: it must neither
 /// panic nor hang, and what is written is read again as the same.
@@ -28,8 +30,8 @@ pub fn fuzz_datagram(data: &[u8]) {
         .media
         .iter()
         .map(|section| {
-            let (negotiation, sent) = Negotiation::offer(Format::all(section), &options.codec);
-            let answer = negotiation.answer(&sent.formats, &options.codec);
+            let (negotiation, sent) = Negotiation::offer(Format::all(section), &options.wishes.codec);
+            let answer = negotiation.answer(&sent.formats, &options.wishes.codec);
             let _ =
                 (body.address(section), body.direction(section), section.rtcp(([192, 0, 2, 1], 4000).into()));
             match section.port {
@@ -44,12 +46,12 @@ pub fn fuzz_datagram(data: &[u8]) {
                     protocol: None,
                     formats: answer.formats,
                     direction: body.direction(section),
-                    ptime: options.ptime,
+                    ptime: options.wishes.ptime,
                 }),
             }
         })
         .collect();
-    let text = write(&body, &changes, options.replace, &mut Outgoing::default());
+    let text = write(&body, &changes, options.wishes.replace, &mut Outgoing::default());
     let again = Body::parse(&text).expect("what was written can be read");
     assert_eq!(again.media.len(), body.media.len());
 }

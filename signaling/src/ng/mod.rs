@@ -16,11 +16,9 @@ pub mod command;
 mod counters;
 mod fuzz;
 pub mod json;
-mod loops;
 pub mod message;
 pub mod options;
 mod responder;
-mod sdp;
 mod server;
 mod statistics;
 mod table;
@@ -28,4 +26,5 @@ pub mod value;
 
 pub use counters::{CommandCounters, NgCounters, OneCommand};
 pub use fuzz::fuzz_datagram;
+pub(crate) use server::is_allowed;
 pub use server::{NgConfig, NgListener, NgServer};

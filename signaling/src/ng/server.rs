@@ -21,6 +21,7 @@ use super::statistics;
 use super::table::{Job, Shared};
 use super::value::Dictionary;
 use crate::call::CallContext;
+use crate::exchange::ExchangeCounters;
 
 /// How NG is served.
 #[derive(Clone, Debug, Default)]
@@ -116,6 +117,12 @@ impl NgServer {
     #[must_use]
     pub fn counters(&self) -> Arc<NgCounters> {
         Arc::clone(&self.socket.shared.counters)
+    }
+
+    /// What came of the descriptions.
+    #[must_use]
+    pub fn exchanges(&self) -> Arc<ExchangeCounters> {
+        Arc::clone(&self.socket.shared.relaying.counters)
     }
 
     /// The address, with the port that was chosen for 0.
@@ -276,7 +283,8 @@ impl Socket {
     }
 }
 
-fn is_allowed(allow: &[IpNet], source: IpAddr) -> bool {
+/// Whether `source` is in one of the networks; without any, whether it is this host.
+pub(crate) fn is_allowed(allow: &[IpNet], source: IpAddr) -> bool {
     let source = source.to_canonical();
     if allow.is_empty() {
         source.is_loopback()

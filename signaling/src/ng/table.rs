@@ -1,39 +1,29 @@
 //! The calls by their ids, and what all of them share.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use engine::stream::SourcePolicy;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::call::{Call, CallError, NOT_FOUND, Patience};
+use super::call::{Call, CallError, NOT_FOUND};
 use super::command::Command;
 use super::counters::{CommandCounters, NgCounters};
-use super::loops::Loops;
 use super::options::Options;
 use super::responder::Responder;
 use super::value::{Dictionary, Value};
-use crate::call::{CallContext, CallState, CallSummary, CallTable};
-use crate::media::{Media, MediaAddresses, is_on_every_address};
-use crate::sdp::offer_answer::LocalMedia;
+use crate::call::{CallContext, CallState, CallSummary, CallTable, CallVia, Identity};
+use crate::exchange::Relaying;
 
 /// What all calls share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) media: Media,
-    pub(super) addresses: MediaAddresses,
+    pub(super) relaying: Relaying,
     pub(super) counters: Arc<NgCounters>,
     pub(super) commands: Arc<CommandCounters>,
-    pub(super) loops: Loops,
-    pub(super) patience: Patience,
-    pub(super) source_policy: SourcePolicy,
     pub(super) delete_delay: Duration,
-    /// Where packets go if nobody says any address.
-    pub(super) proxy_hint: IpAddr,
-    local: LocalMedia,
     table: CallTable,
     calls: Mutex<HashMap<String, Inbox>>,
 }
@@ -56,36 +46,14 @@ pub(super) struct Job {
 impl Shared {
     /// `control` are our own control sockets, where media must not go.
     pub(super) fn new(context: &CallContext, delete_delay: Duration, control: Vec<SocketAddr>) -> Self {
-        let config = &context.config;
-        let local = LocalMedia {
-            control_addresses: control,
-            own_addresses: config.media_addresses.clone(),
-            ..LocalMedia::default()
-        };
         Self {
-            media: context.media.clone(),
-            addresses: MediaAddresses::new(&config.media_addresses),
+            relaying: Relaying::new(&context.config, &context.media, control),
             counters: Arc::default(),
             commands: Arc::default(),
-            loops: Loops::default(),
-            patience: Patience { media: config.media_timeout, hold: config.hold_timeout },
-            source_policy: config.source_policy,
             delete_delay,
-            proxy_hint: Ipv4Addr::LOCALHOST.into(),
-            local,
             table: context.table.clone(),
             calls: Mutex::default(),
         }
-    }
-
-    /// Whether media must not go there.
-    pub(super) fn is_forbidden(&self, target: SocketAddr) -> bool {
-        self.local.forbids(target) || is_on_every_address(&self.local.control_addresses, target)
-    }
-
-    /// Ports that are no longer ours.
-    pub(super) fn forget_ports(&self, ports: &[SocketAddr]) {
-        self.loops.remove(ports.iter().copied());
     }
 
     /// Takes a call out, unless another has its name by now.
@@ -172,19 +140,22 @@ fn summary(call_id: &str, job: &Job) -> CallSummary {
     let tag = |tag: &Option<String>| tag.clone().unwrap_or_default();
     CallSummary {
         id: 0,
+        identity: Identity::default(),
         call_id: call_id.to_owned(),
         call_sid: None,
         from: tag(&job.options.from_tag),
         to: tag(&job.options.to_tag),
         app: "relay",
         agent: None,
+        via: CallVia::Ng,
         state: CallState::Ringing,
         since: SystemTime::now(),
         answered: None,
         codec: None,
-        remote_sip: job.responder.source(),
+        remote_sip: Some(job.responder.source()),
         remote_rtp: None,
         local_rtp: None,
+        gathered: None,
     }
 }
 

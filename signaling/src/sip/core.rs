@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
 use tokio::sync::mpsc;
@@ -17,10 +17,13 @@ use super::counters::SipCounters;
 use super::dialog::{Dialog, DialogId};
 use super::incoming::IncomingCall;
 use super::message::{Content, Malformed, Message, Unparsable, parse, session_description};
+use super::outgoing::{DialError, Method};
+use super::request::{IncomingRequest, Takers};
+use super::resolver::Resolver;
 use super::task::{self, NewCall, ToCall};
 use super::transaction::{Key, Transactions, key_of, to_bought};
-use super::transport::{Flow, Handle, TcpConnections, TcpContext};
-use super::validate::{ACCEPT, ALLOW, Refusal, SUPPORTED, check_mandatory, check_request};
+use super::transport::{Flow, Handle, TcpConnections, TcpContext, Tls};
+use super::validate::{ACCEPT, Refusal, SUPPORTED, check_mandatory, check_request};
 
 /// Everything that the sockets and the calls of one endpoint share.
 pub(super) struct Core {
@@ -34,13 +37,18 @@ pub(super) struct Core {
     pub(super) closing: CancellationToken,
     pub(super) tasks: TaskTracker,
     pub(super) tcp: Arc<TcpConnections>,
+    pub(super) tls: Tls,
+    pub(super) resolver: Resolver,
     unacknowledged: Mutex<Unacknowledged>,
     pub(super) advertised: Option<(String, Option<u16>)>,
     calls: Mutex<Calls>,
     rate: Mutex<InviteRate>,
     held: Mutex<HeldBytes>,
     incoming: mpsc::Sender<IncomingCall>,
+    takers: RwLock<Takers>,
     tag_hash: RandomState,
+    /// Where we listen for TLS.
+    pub(super) secure: Mutex<Vec<SocketAddr>>,
     /// Our own UDP sockets.
     ways: OnceLock<Vec<Flow>>,
 }
@@ -56,11 +64,16 @@ struct Calls {
     dialogs: HashMap<DialogId, KnownCall>,
     /// INVITEs that began a call, to notice the same one by another way (RFC 3261 8.2.2.2).
     invites: HashMap<(String, String, u32), Key>,
+    /// INVITEs of ours on their way, by branch.
+    outgoing: HashMap<String, mpsc::Sender<Message>>,
+    /// Calls of ours without an answer.
+    dialling: usize,
 }
 
 impl Core {
     pub(super) fn new(
         config: SipConfig,
+        tls: Tls,
         advertised: Option<(String, Option<u16>)>,
         incoming: mpsc::Sender<IncomingCall>,
     ) -> Self {
@@ -79,13 +92,17 @@ impl Core {
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
             tcp: Arc::default(),
+            tls,
+            resolver: Resolver::new(&config.name_servers),
             unacknowledged: Mutex::default(),
             advertised,
             calls: Mutex::default(),
             rate: Mutex::new(rate),
             held: Mutex::new(HeldBytes::new(config.t1 * 128)),
             incoming,
+            takers: RwLock::default(),
             tag_hash: RandomState::new(),
+            secure: Mutex::default(),
             ways: OnceLock::new(),
             config,
         }
@@ -112,27 +129,64 @@ impl Core {
     }
 
     pub(super) fn call_count(&self) -> usize {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner).dialogs.len()
+        self.lock_calls().dialogs.len()
     }
 
-    pub(super) fn forget_call(&self, id: &DialogId, invite: &(String, String, u32)) {
-        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn forget_call(&self, id: &DialogId, invite: Option<&(String, String, u32)>) {
+        let mut calls = self.lock_calls();
         calls.dialogs.remove(id);
-        calls.invites.remove(invite);
+        if let Some(invite) = invite {
+            calls.invites.remove(invite);
+        }
+    }
+
+    /// Requests in a dialog that our INVITE began go to this mailbox from now on.
+    pub(super) fn know_dialog(&self, id: DialogId, mailbox: mpsc::Sender<ToCall>) {
+        let allowance = Bucket::new(Instant::now(), REQUEST_BURST);
+        self.lock_calls().dialogs.insert(id, KnownCall { mailbox, allowance });
+    }
+
+    /// Responses to the INVITE with this branch go to this queue, until [`Self::forget_invite`].
+    pub(super) fn know_invite(&self, branch: String, responses: mpsc::Sender<Message>) {
+        self.lock_calls().outgoing.insert(branch, responses);
+    }
+
+    pub(super) fn forget_invite(&self, branch: &str) {
+        self.lock_calls().outgoing.remove(branch);
+    }
+
+    /// Says whether a call of ours may begin, and takes its place until [`Self::end_dialling`].
+    pub(super) fn begin_dialling(&self) -> Result<(), DialError> {
+        if self.draining.load(Ordering::Relaxed) || self.ending.is_cancelled() {
+            return Err(DialError::Draining);
+        }
+        let limits = &self.config.limits;
+        let transactions = self.transactions.count() >= limits.transactions;
+        let mut calls = self.lock_calls();
+        if transactions || calls.dialogs.len() + calls.dialling >= limits.calls {
+            self.counters.outgoing_refused.increment();
+            return Err(DialError::Overloaded);
+        }
+        calls.dialling += 1;
+        Ok(())
+    }
+
+    pub(super) fn end_dialling(&self) {
+        let mut calls = self.lock_calls();
+        calls.dialling = calls.dialling.saturating_sub(1);
+    }
+
+    fn lock_calls(&self) -> MutexGuard<'_, Calls> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn call_of(&self, id: &DialogId) -> Option<mpsc::Sender<ToCall>> {
-        self.calls
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .dialogs
-            .get(id)
-            .map(|known| known.mailbox.clone())
+        self.lock_calls().dialogs.get(id).map(|known| known.mailbox.clone())
     }
 
     /// The call of a request, and whether its peer has not asked for too much of late.
     fn call_to_ask(&self, id: &DialogId) -> Option<(mpsc::Sender<ToCall>, bool)> {
-        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut calls = self.lock_calls();
         let known = calls.dialogs.get_mut(id)?;
         let allowed = known.allowance.take(Instant::now(), REQUESTS_PER_SECOND, REQUEST_BURST);
         Some((known.mailbox.clone(), allowed))
@@ -208,6 +262,10 @@ impl Core {
     }
 
     async fn handle_response(&self, flow: &Flow, message: Message) {
+        if self.handle_invite_response(&message) {
+            self.counters.received_responses.increment();
+            return;
+        }
         let bought = to_bought(&message);
         match bought.as_ref().and_then(key_of) {
             Some(key) if self.transactions.knows(&key) => {
@@ -220,14 +278,35 @@ impl Core {
             _ if message.status() / 100 == 2
                 && message.cseq().is_some_and(|(_, method)| method == "INVITE") =>
             {
-                let call = DialogId::of_response(&message).and_then(|id| self.call_of(&id));
-                match call {
-                    Some(call) => drop(call.try_send(ToCall::RepeatedAnswer(message))),
-                    None => self.counters.stray_responses.increment(),
+                if !self.repeat_answer(message) {
+                    self.counters.stray_responses.increment();
                 }
             }
             _ => self.counters.stray_responses.increment(),
         }
+    }
+
+    /// A 2xx came again; `false` when its call is not known.
+    pub(super) fn repeat_answer(&self, response: Message) -> bool {
+        let call = DialogId::of_response(&response).and_then(|id| self.call_of(&id));
+        let Some(call) = call else { return false };
+        // A call that does not get to reading it gets the next one.
+        let _ = call.try_send(ToCall::RepeatedAnswer(response));
+        true
+    }
+
+    /// Whether it is an answer to an INVITE of a call of ours. A peer that sends more provisional responses than are read
+    /// loses them; there is always room for the final one.
+    fn handle_invite_response(&self, response: &Message) -> bool {
+        let Some((_, "INVITE")) = response.cseq() else { return false };
+        let Some(via) = response.top_via() else { return false };
+        let queue = via.branch().and_then(|branch| self.lock_calls().outgoing.get(branch).cloned());
+        let Some(queue) = queue else { return false };
+        let provisional = response.status() < 200;
+        if provisional && queue.capacity() <= FINAL_PLACES || queue.try_send(response.clone()).is_err() {
+            self.counters.provisionals_dropped.increment();
+        }
+        true
     }
 
     async fn handle_request(self: &Arc<Self>, flow: &Flow, mut request: Message) {
@@ -250,8 +329,9 @@ impl Core {
         let bought = to_bought(&request);
         let Some((bought, key)) = bought.and_then(|bought| key_of(&bought).map(|key| (bought, key))) else {
             // Methods that have no transaction here, or identifiers that it cannot read.
-            let refusal =
-                check_request(&request).err().unwrap_or_else(|| Refusal::new(400, "Malformed Header Field"));
+            let refusal = check_request(&request, &self.allow())
+                .err()
+                .unwrap_or_else(|| Refusal::new(400, "Malformed Header Field"));
             return self.refuse(flow, &request, refusal);
         };
         match request.method() {
@@ -273,7 +353,7 @@ impl Core {
             }
             _ => {}
         }
-        if let Err(refusal) = check_request(&request) {
+        if let Err(refusal) = check_request(&request, &self.allow()) {
             return self.refuse(flow, &request, refusal);
         }
         let rsipstack::sip::SipMessage::Request(bought) = bought else { return };
@@ -283,6 +363,7 @@ impl Core {
         match request.method() {
             "INVITE" => self.handle_invite(flow, request, key, bought),
             "OPTIONS" => self.answer_options(flow, &request),
+            "MESSAGE" | "REGISTER" => self.hand_over(flow, request, key, bought),
             _ => self.refuse(flow, &request, Refusal::new(481, "")),
         }
     }
@@ -319,7 +400,41 @@ impl Core {
             self.counters.refused_draining.increment();
             return self.answer(flow, request, overloaded());
         }
-        self.answer(flow, request, capabilities());
+        self.answer(flow, request, capabilities(&self.allow()));
+    }
+
+    /// Whoever takes requests with this method from now on.
+    pub(super) fn take_requests(&self, method: Method) -> mpsc::Receiver<IncomingRequest> {
+        self.takers.write().unwrap_or_else(PoisonError::into_inner).take(method)
+    }
+
+    fn allow(&self) -> String {
+        self.takers.read().unwrap_or_else(PoisonError::into_inner).allow()
+    }
+
+    /// Gives a request to whoever takes its kind, within the limits for new calls.
+    fn hand_over(self: &Arc<Self>, flow: &Flow, request: Message, key: Key, bought: rsipstack::sip::Request) {
+        let taker = self.takers.read().unwrap_or_else(PoisonError::into_inner).of(request.method());
+        let Some((method, taker)) = taker else { return self.refuse(flow, &request, Refusal::new(405, "")) };
+        if self.draining.load(Ordering::Relaxed) {
+            self.counters.refused_draining.increment();
+            return self.answer(flow, &request, overloaded());
+        }
+        let source = flow.remote.ip();
+        let room = self.transactions.count() < self.config.limits.transactions;
+        let Some(permit) = taker.try_reserve().ok().filter(|_| room && self.has_room(source, &request))
+        else {
+            self.counters.refused_overload.increment();
+            return self.answer(flow, &request, overloaded());
+        };
+        if !self.rate.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now(), source) {
+            self.counters.refused_rate.increment();
+            return self.answer(flow, &request, overloaded());
+        }
+        self.counters.requests_taken.increment();
+        let transaction = self.transactions.new_server(key, bought, flow);
+        let info = task::invite_info(&request, flow, &request);
+        permit.send(IncomingRequest::new(self.clone(), method, info, request, transaction));
     }
 
     /// Says whether a new call may begin, before anything is allocated for it.
@@ -363,7 +478,7 @@ impl Core {
             invite.cseq().map_or(0, |(number, _)| number),
         );
         let merged = {
-            let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+            let calls = self.lock_calls();
             calls.invites.get(&identity).is_some_and(|known| *known != key)
         };
         if merged {
@@ -388,7 +503,7 @@ impl Core {
         let transaction = self.transactions.new_server(key.clone(), bought, flow);
         let (to_call, mailbox) = mpsc::channel(64);
         {
-            let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut calls = self.lock_calls();
             let allowance = Bucket::new(Instant::now(), REQUEST_BURST);
             calls.dialogs.insert(dialog.id.clone(), KnownCall { mailbox: to_call.clone(), allowance });
             calls.invites.insert(identity.clone(), key.clone());
@@ -409,9 +524,9 @@ impl Handle for SharedCore {
 }
 
 /// 200 to OPTIONS (RFC 3261 11.2).
-pub(super) fn capabilities() -> Refusal {
+pub(super) fn capabilities(allow: &str) -> Refusal {
     Refusal::new(200, "")
-        .with("Allow", ALLOW)
+        .with("Allow", allow)
         .with("Accept", ACCEPT)
         .with("Accept-Encoding", "identity")
         .with("Accept-Language", "en")
@@ -437,3 +552,5 @@ const REQUESTS_PER_SECOND: f64 = 10.0;
 const REQUEST_BURST: f64 = 100.0;
 /// What a message may have without counting as large.
 const ORDINARY_BYTES: usize = 4096;
+/// Places for final responses in the queue of an INVITE of ours.
+const FINAL_PLACES: usize = 8;

@@ -1,5 +1,8 @@
 //! Dialogs (RFC 3261 12): who talks to whom, by which way, and in which order.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use super::message::{Message, NameAddr, Uri};
 
 /// What a dialog is known by, seen from here.
@@ -24,7 +27,7 @@ impl DialogId {
     }
 }
 
-/// A dialog that a peer's INVITE began.
+/// A dialog, begun by a peer's INVITE or by ours.
 #[derive(Clone, Debug)]
 pub(super) struct Dialog {
     pub(super) id: DialogId,
@@ -34,8 +37,10 @@ pub(super) struct Dialog {
     /// Route values in the order in which our requests list them.
     route_set: Vec<String>,
     remote_target: String,
-    local_cseq: u32,
-    remote_cseq: u32,
+    /// Shared with requests that are on their way: one that has to be sent again, with an answer to a challenge, takes
+    /// the next number.
+    local_cseq: Arc<AtomicU32>,
+    remote_cseq: Option<u32>,
 }
 
 impl Dialog {
@@ -53,17 +58,46 @@ impl Dialog {
             remote: invite.header("From")?.to_owned(),
             route_set: invite.list("Record-Route").map(str::to_owned).collect(),
             remote_target: contact_uri(invite)?,
-            local_cseq: 0,
-            remote_cseq: invite.cseq()?.0,
+            local_cseq: Arc::default(),
+            remote_cseq: Some(invite.cseq()?.0),
         })
+    }
+
+    /// RFC 3261 12.1.2, of a response to our INVITE. The tag is empty when the response has none. A peer without a
+    /// usable Contact is asked where the INVITE went.
+    pub(super) fn from_response(invite: &Message, response: &Message) -> Option<Self> {
+        let remote_tag = response.to_tag().unwrap_or_default();
+        let mut route_set: Vec<_> = response.list("Record-Route").map(str::to_owned).collect();
+        route_set.reverse();
+        Some(Self {
+            id: DialogId {
+                call_id: invite.call_id().to_owned(),
+                local_tag: invite.sender_tag()?,
+                remote_tag,
+            },
+            local: invite.header("From")?.to_owned(),
+            remote: response.header("To")?.to_owned(),
+            route_set,
+            remote_target: contact_uri(response).unwrap_or_else(|| invite.uri().to_owned()),
+            local_cseq: Arc::new(AtomicU32::new(invite.cseq()?.0)),
+            remote_cseq: None,
+        })
+    }
+
+    /// The 2xx decides about the route set and the target of a dialog that was early (RFC 3261 13.2.2.4); the numbers of
+    /// its requests go on.
+    pub(super) fn confirm(&mut self, confirmed: Self) {
+        self.route_set = confirmed.route_set;
+        self.remote_target = confirmed.remote_target;
+        self.remote = confirmed.remote;
     }
 
     /// Notes the CSeq of a request in the dialog; `false` when it is out of order (RFC 3261 12.2.2).
     pub(super) fn accept_cseq(&mut self, request: &Message) -> bool {
         let Some((number, _)) = request.cseq() else { return false };
-        let in_order = number > self.remote_cseq;
+        let in_order = self.remote_cseq.is_none_or(|last| number > last);
         if in_order {
-            self.remote_cseq = number;
+            self.remote_cseq = Some(number);
         }
         in_order
     }
@@ -77,8 +111,17 @@ impl Dialog {
 
     /// A request of ours in the dialog (RFC 3261 12.2.1.1), complete but for Via, Contact and body.
     pub(super) fn request(&mut self, method: &str) -> Message {
-        self.local_cseq += 1;
-        self.request_with_cseq(method, self.local_cseq)
+        let cseq = self.next_cseq();
+        self.request_with_cseq(method, cseq)
+    }
+
+    fn next_cseq(&self) -> u32 {
+        self.local_cseq.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Gives out the numbers of further requests.
+    pub(super) fn cseqs(&self) -> Arc<AtomicU32> {
+        self.local_cseq.clone()
     }
 
     /// The ACK of a 2xx has the CSeq number of its INVITE (RFC 3261 13.2.2.4).

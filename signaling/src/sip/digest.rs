@@ -41,8 +41,112 @@ pub(super) struct Challenge {
     proxy: bool,
 }
 
+/// Why a challenge cannot be answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unanswerable {
+    /// No digest that we know, or more questions than anybody asks.
+    NotUnderstood,
+    /// We have no password.
+    NoCredentials,
+    /// The password is for another realm than this one.
+    OtherRealm(String),
+    /// The answer was wrong.
+    Refused,
+}
+
+impl Unanswerable {
+    /// For people.
+    pub(super) fn text(&self) -> String {
+        match self {
+            Self::NotUnderstood => "asks for a proof in a way that is not understood".to_owned(),
+            Self::NoCredentials => "asks for a password and there is none".to_owned(),
+            Self::OtherRealm(realm) => {
+                format!(
+                    "asks for realm \"{}\", which the password is not for",
+                    super::message::one_line(realm)
+                )
+            }
+            Self::Refused => "did not accept the password".to_owned(),
+        }
+    }
+}
+
+/// What was asked of one of our calls so far, by servers and proxies, and our answers.
+#[derive(Debug)]
+pub(super) struct Authorization {
+    credentials: Option<Credentials>,
+    questions: Vec<Question>,
+}
+
+#[derive(Debug)]
+struct Question {
+    challenge: Challenge,
+    /// Requests that were answered with its nonce.
+    count: u32,
+}
+
+impl Authorization {
+    pub(super) fn new(credentials: Option<Credentials>) -> Self {
+        Self { credentials, questions: Vec::new() }
+    }
+
+    /// Takes the question of a 401 or 407 to `request`. The same realm may ask again only for a nonce that was too old.
+    pub(super) fn handle_challenge(
+        &mut self,
+        request: &Message,
+        response: &Message,
+    ) -> Result<(), Unanswerable> {
+        let challenge = Challenge::of(response).ok_or(Unanswerable::NotUnderstood)?;
+        let credentials = self.credentials.as_ref().ok_or(Unanswerable::NoCredentials)?;
+        if credentials.realm.as_ref().is_some_and(|realm| *realm != challenge.realm) {
+            return Err(Unanswerable::OtherRealm(challenge.realm));
+        }
+        let same = |question: &&mut Question| {
+            question.challenge.realm == challenge.realm && question.challenge.proxy == challenge.proxy
+        };
+        let room = self.questions.len() < MOST_QUESTIONS;
+        match self.questions.iter_mut().find(same) {
+            Some(question) => {
+                // An answer of an earlier request may be too old for the server without its saying so.
+                let tried = request.header(challenge.field()).is_some_and(|value| {
+                    value.contains(&format!("nonce={}", quoted(&question.challenge.nonce)))
+                });
+                if tried && (!challenge.stale || question.challenge.nonce == challenge.nonce) {
+                    return Err(Unanswerable::Refused);
+                }
+                *question = Question { challenge, count: 0 };
+            }
+            None if !room => return Err(Unanswerable::NotUnderstood),
+            None => self.questions.push(Question { challenge, count: 0 }),
+        }
+        Ok(())
+    }
+
+    /// Answers all that was asked. `cnonce` is a fresh random word.
+    pub(super) fn authorize(&mut self, request: &mut Message, cnonce: &str) {
+        let Some(credentials) = &self.credentials else { return };
+        request
+            .headers
+            .retain(|field| !["Authorization", "Proxy-Authorization"].contains(&field.name.as_str()));
+        for question in &mut self.questions {
+            question.count = question.count.saturating_add(1);
+            let (name, value) = question.challenge.answer(
+                credentials,
+                request.method(),
+                request.uri(),
+                question.count,
+                cnonce,
+            );
+            request.push(name, value);
+        }
+    }
+}
+
+/// Proxies on the way, each with a realm of its own, and the server.
+const MOST_QUESTIONS: usize = 4;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Algorithm {
+pub(super) enum Algorithm {
     Md5,
     Md5Sess,
     Sha256,
@@ -83,13 +187,7 @@ impl Challenge {
                 _ => {}
             }
         }
-        let algorithm = match algorithm_name.as_deref().map(str::to_ascii_uppercase).as_deref() {
-            None | Some("MD5") => Algorithm::Md5,
-            Some("MD5-SESS") => Algorithm::Md5Sess,
-            Some("SHA-256") => Algorithm::Sha256,
-            Some("SHA-256-SESS") => Algorithm::Sha256Sess,
-            Some(_) => return None,
-        };
+        let algorithm = algorithm_name.as_deref().map_or(Some(Algorithm::Md5), Algorithm::named)?;
         let has_auth = |qop: &String| qop.split(',').any(|word| word.trim().eq_ignore_ascii_case("auth"));
         // Integrity of the body alone is not what we do.
         if qop.as_ref().is_some_and(|qop| !has_auth(qop)) {
@@ -111,7 +209,7 @@ impl Challenge {
         let Self { realm, nonce, .. } = self;
         let hash = |text: String| self.algorithm.hash(&text);
         let mut secret = hash(format!("{}:{realm}:{}", credentials.user, credentials.password));
-        if matches!(self.algorithm, Algorithm::Md5Sess | Algorithm::Sha256Sess) {
+        if self.algorithm.is_session() {
             secret = hash(format!("{secret}:{nonce}:{cnonce}"));
         }
         let request = hash(format!("{method}:{uri}"));
@@ -134,12 +232,32 @@ impl Challenge {
         if let Some(opaque) = &self.opaque {
             value.push_str(&format!(", opaque={}", quoted(opaque)));
         }
-        (if self.proxy { "Proxy-Authorization" } else { "Authorization" }, value)
+        (self.field(), value)
+    }
+
+    fn field(&self) -> &'static str {
+        if self.proxy { "Proxy-Authorization" } else { "Authorization" }
     }
 }
 
 impl Algorithm {
-    fn hash(self, text: &str) -> String {
+    /// The one of that name, in any case.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Some(match name.to_ascii_uppercase().as_str() {
+            "MD5" => Self::Md5,
+            "MD5-SESS" => Self::Md5Sess,
+            "SHA-256" => Self::Sha256,
+            "SHA-256-SESS" => Self::Sha256Sess,
+            _ => return None,
+        })
+    }
+
+    /// Whether the client's nonce is part of the secret.
+    pub(super) const fn is_session(self) -> bool {
+        matches!(self, Self::Md5Sess | Self::Sha256Sess)
+    }
+
+    pub(super) fn hash(self, text: &str) -> String {
         match self {
             Self::Md5 | Self::Md5Sess => hex(&Md5::digest(text)),
             Self::Sha256 | Self::Sha256Sess => hex(&Sha256::digest(text)),
@@ -147,12 +265,12 @@ impl Algorithm {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// RFC 3261 25.1, quoted-string.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 

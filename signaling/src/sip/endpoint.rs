@@ -1,8 +1,8 @@
 //! The SIP side of the process: sockets in, calls out.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -13,8 +13,11 @@ use super::core::{Core, SharedCore};
 use super::counters::SipCounters;
 use super::incoming::{IncomingCall, Transport};
 use super::message::host_and_port;
+use super::outgoing::{self, Answer, DialError, Method, OutgoingCall, OutgoingInvite, OutgoingRequest};
 use super::registration::{Account, Registration};
-use super::transport::{UdpListener, bind_tcp, listen, receive};
+use super::request::IncomingRequest;
+use super::target::Target;
+use super::transport::{Tls, TlsError, UdpListener, bind_tcp, listen, receive};
 
 /// Why an endpoint could not start.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +25,7 @@ pub enum SipError {
     /// A local address could not be opened.
     #[error("cannot listen for SIP on {transport} {address}: {source}; is another process using it?")]
     Bind {
-        /// `udp` or `tcp`.
+        /// `udp`, `tcp` or `tls`.
         transport: &'static str,
         /// The address from the configuration.
         address: SocketAddr,
@@ -32,6 +35,9 @@ pub enum SipError {
     /// The advertised address is not `host` or `host:port`.
     #[error("cannot advertise {0:?} in Via and Contact; give a host name or address, or host:port")]
     Advertised(String),
+    /// TLS cannot be used as it is configured.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// There was no local address.
     #[error("no SIP address to listen on; give at least one")]
     NoAddress,
@@ -48,6 +54,61 @@ pub struct SipLoad {
     pub transactions: usize,
     /// Open TCP connections.
     pub tcp_connections: usize,
+}
+
+/// What everybody who makes calls or sends requests holds of an endpoint. It keeps nothing alive: when the endpoint has
+/// ended, all that it is asked for fails.
+#[derive(Clone)]
+pub struct SipHandle {
+    core: Arc<Core>,
+}
+
+impl SipHandle {
+    /// Makes a call. How it goes is told by [`OutgoingCall::next`].
+    ///
+    /// # Errors
+    /// See [`DialError`]; nothing was sent then.
+    pub fn invite(&self, invite: OutgoingInvite) -> Result<OutgoingCall, DialError> {
+        outgoing::start(&self.core, invite)
+    }
+
+    /// Sends a request outside of dialogs and waits for its final response.
+    ///
+    /// # Errors
+    /// See [`DialError`]. A refusal is no error.
+    pub async fn request(&self, request: OutgoingRequest) -> Result<Answer, DialError> {
+        outgoing::request(self.core.clone(), request).await
+    }
+
+    /// Requests outside of dialogs with this method (MESSAGE or REGISTER) go to the receiver from now on; until then, and
+    /// when it is dropped, they are answered 405. When 256 wait in it, further ones are refused with 503.
+    #[must_use]
+    pub fn requests(&self, method: Method) -> mpsc::Receiver<IncomingRequest> {
+        self.core.take_requests(method)
+    }
+
+    /// Keeps us registered at a SIP server, until the result is dropped or the endpoint shut down.
+    #[must_use]
+    pub fn register(&self, account: Account) -> Registration {
+        self.core.register(account)
+    }
+
+    /// Where a target is now, best first; nowhere if its name does not resolve.
+    pub async fn addresses(&self, target: &Target) -> Vec<SocketAddr> {
+        self.core.hops(target).await.into_iter().map(|hop| hop.address).collect()
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn counters(&self) -> &Arc<SipCounters> {
+        &self.core.counters
+    }
+}
+
+impl std::fmt::Debug for SipHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SipHandle").finish_non_exhaustive()
+    }
 }
 
 /// A running SIP endpoint. Dropping it ends its calls and closes its sockets without waiting.
@@ -72,8 +133,9 @@ impl SipEndpoint {
             Some(text) => Some(host_and_port(text).ok_or_else(|| SipError::Advertised(text.clone()))?),
         };
         let (incoming, calls) = mpsc::channel(INCOMING_QUEUE);
-        let bind = config.bind.clone();
-        let core = Arc::new(Core::new(config, advertised, incoming));
+        let (bind, secure) = (config.bind.clone(), config.tls.bind.clone());
+        let tls = Tls::new(&config.tls)?;
+        let core = Arc::new(Core::new(config, tls.clone(), advertised, incoming));
         let mut sockets = Vec::new();
         for address in bind {
             sockets.push(open(address, &core).await?);
@@ -93,6 +155,14 @@ impl SipEndpoint {
             });
             tokio::spawn(listen(tcp, core.tcp_context()));
         }
+        for address in secure {
+            let failed = |source| SipError::Bind { transport: "tls", address, source };
+            let listener = bind_tcp(address).map_err(failed)?;
+            let local = listener.local_addr().map_err(failed)?;
+            addresses.push((Transport::Tls, local));
+            core.secure.lock().unwrap_or_else(PoisonError::into_inner).push(local);
+            tokio::spawn(tls.clone().listen(listener, core.tcp_context()));
+        }
         let timers = core.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -101,6 +171,20 @@ impl SipEndpoint {
             }
         });
         Ok((Self { core, addresses }, calls))
+    }
+
+    /// What others make calls and send requests with.
+    #[must_use]
+    pub fn handle(&self) -> SipHandle {
+        SipHandle { core: self.core.clone() }
+    }
+
+    /// [`SipHandle::invite`].
+    ///
+    /// # Errors
+    /// See [`DialError`].
+    pub fn invite(&self, invite: OutgoingInvite) -> Result<OutgoingCall, DialError> {
+        self.handle().invite(invite)
     }
 
     /// With `true`, new calls and OPTIONS are answered 503 with Retry-After; running calls go on.

@@ -16,15 +16,24 @@ pub enum Transport {
     Udp,
     /// A byte stream, framed by Content-Length (RFC 3261 18.3).
     Tcp,
+    /// The same inside TLS.
+    Tls,
 }
 
 impl Transport {
+    /// Whether it is a byte stream, which loses nothing and repeats nothing.
+    #[must_use]
+    pub fn is_stream(self) -> bool {
+        !matches!(self, Self::Udp)
+    }
+
     /// The name used in logs and metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
+            Self::Tls => "tls",
         }
     }
 }
@@ -42,7 +51,10 @@ pub struct Party {
     pub uri: String,
 }
 
-/// Everything that is known about an INVITE when it arrives. It never changes afterwards.
+/// Everything that is known about a call when it begins. It never changes afterwards.
+///
+/// Of a call that came to us it is what its INVITE said. Of one that we made, `from`, `to` and `request_uri` are those of
+/// our INVITE, and the headers are those of the 2xx that answered it.
 #[derive(Clone, Debug)]
 pub struct InviteInfo {
     /// The Call-ID.
@@ -53,7 +65,7 @@ pub struct InviteInfo {
     pub to: Party,
     /// Where the request was sent: what decides the app.
     pub request_uri: Party,
-    /// Where the message came from.
+    /// Where the peer's message came from.
     pub remote: SocketAddr,
     /// Where it arrived.
     pub local: SocketAddr,
@@ -86,13 +98,15 @@ pub struct Rejection {
     pub warning: Option<String>,
     /// Sent as Retry-After, in whole seconds.
     pub retry_after: Option<Duration>,
+    /// Sent as WWW-Authenticate, one field each, with 401: [`super::Authenticator::questions`].
+    pub challenges: Vec<String>,
 }
 
 impl Rejection {
     /// A rejection with the usual reason phrase and no further headers.
     #[must_use]
     pub fn new(status: u16) -> Self {
-        Self { status, reason: String::new(), warning: None, retry_after: None }
+        Self { status, reason: String::new(), warning: None, retry_after: None, challenges: Vec::new() }
     }
 }
 
@@ -132,6 +146,12 @@ impl IncomingCall {
     #[must_use]
     pub fn info(&self) -> &Arc<InviteInfo> {
         &self.info
+    }
+
+    /// Says which user is meant where the Request-URI only names our Contact of a registration.
+    pub fn dial(&mut self, user: &str) {
+        let info = Arc::make_mut(&mut self.info);
+        user.clone_into(&mut info.request_uri.user);
     }
 
     /// The SDP offer, or `None` when the caller wants ours (a late offer, RFC 3261 13.2.1).

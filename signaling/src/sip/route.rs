@@ -1,34 +1,52 @@
 //! Which way our own requests leave (RFC 3261 8.1.2, 18.1.1), and how they are addressed.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, PoisonError};
 
+use super::address::escape_user;
 use super::core::{Core, random_token};
 use super::incoming::Transport;
 use super::message::{Message, SIP_VERSION, Uri, bracketed};
+use super::resolver::{Families, Hop};
+use super::target::{Target, transport_of, transport_param};
 use super::transport::{Flow, connect};
-
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Core {
     /// The `host:port` that peers reach us at.
     fn sent_by(&self, flow: &Flow) -> String {
+        let own = self.listening_port(flow);
         let (host, port) = match &self.advertised {
-            Some((host, port)) => (host.clone(), port.unwrap_or(flow.local.port())),
-            None => (flow.local_ip().to_string(), flow.local.port()),
+            // The port that is advertised is that of UDP and TCP.
+            Some((host, port)) if flow.transport != Transport::Tls => (host.clone(), port.unwrap_or(own)),
+            Some((host, _)) => (host.clone(), own),
+            None => (flow.local_ip().to_string(), own),
         };
         format!("{}:{port}", bracketed(&host))
     }
 
-    /// The value of our Contact on this flow.
-    pub(super) fn contact(&self, flow: &Flow, user: &str) -> String {
-        let user = if user.is_empty() { String::new() } else { format!("{user}@") };
-        let transport = match flow.transport {
-            Transport::Udp => "",
-            Transport::Tcp => ";transport=tcp",
+    /// Where a peer can connect to when the connection that it knows is gone (RFC 3261 18.1.1): a connection that we
+    /// opened has a port of its own, at which nobody listens.
+    fn listening_port(&self, flow: &Flow) -> u16 {
+        let listening: Vec<SocketAddr> = match flow.transport {
+            Transport::Udp => return flow.local.port(),
+            Transport::Tcp => self.ways().iter().map(|way| way.local).collect(),
+            Transport::Tls => self.secure.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         };
-        format!("<sip:{user}{}{transport}>", self.sent_by(flow))
+        let leads = |at: &&SocketAddr| {
+            at.is_ipv6() == flow.local.is_ipv6() && (at.ip().is_unspecified() || at.ip() == flow.local.ip())
+        };
+        let known = listening.iter().find(|at| leads(at) && at.port() == flow.local.port());
+        known.or_else(|| listening.iter().find(leads)).unwrap_or(&flow.local).port()
+    }
+
+    /// The value of our Contact on this flow, for a request with this URI: `sips:` where that is (RFC 3261 8.1.1.8,
+    /// 12.1.1).
+    pub(super) fn contact(&self, flow: &Flow, user: &str, uri: &str) -> String {
+        let user = if user.is_empty() { String::new() } else { format!("{}@", escape_user(user)) };
+        let secure = uri.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("sips:"));
+        let (scheme, transport) =
+            if secure { ("sips", "") } else { ("sip", transport_param(flow.transport)) };
+        format!("<{scheme}:{user}{}{transport}>", self.sent_by(flow))
     }
 
     /// Adds Via, Contact and User-Agent to a request that leaves by this flow.
@@ -36,12 +54,14 @@ impl Core {
         let transport = match flow.transport {
             Transport::Udp => "UDP",
             Transport::Tcp => "TCP",
+            Transport::Tls => "TLS",
         };
         let branch = random_token();
         let via = format!("{SIP_VERSION}/{transport} {};branch=z9hG4bK{branch};rport", self.sent_by(flow));
         request.headers.insert(0, super::message::HeaderField { name: "Via".to_owned(), value: via });
         if matches!(request.method(), "INVITE" | "UPDATE" | "REFER" | "REGISTER") {
-            request.push("Contact", self.contact(flow, user));
+            let contact = self.contact(flow, user, request.uri());
+            request.push("Contact", contact);
         }
         request.push("User-Agent", &self.config.user_agent);
         request
@@ -59,55 +79,76 @@ impl Core {
         proven: bool,
     ) -> Option<Flow> {
         let stands = from.is_open();
-        if stands && (!proven || from.transport == Transport::Tcp) {
+        if stands && (!proven || from.transport.is_stream()) {
             return Some(from.clone());
         }
         let fallback = stands.then(|| from.clone());
         let Some(hop) = hop else { return fallback };
-        let address = resolve(hop, from.remote.is_ipv6()).await.filter(|address| is_unicast(address.ip()));
-        let Some(address) = address else { return fallback };
-        let hidden = !routed && is_private(address.ip()) && !is_private(from.remote.ip());
+        // Without a word about it, a peer is spoken to as before.
+        let transport =
+            transport_of(hop).or_else(|| Some(from.transport).filter(|_| from.transport.is_stream()));
+        let families = Families { v4: from.remote.is_ipv4(), v6: from.remote.is_ipv6() };
+        let hops = self.resolver.resolve(hop, transport, families).await;
+        let Some(hop) = hops.into_iter().find(|hop| is_unicast(hop.address.ip())) else { return fallback };
+        let hidden = !routed && is_private(hop.address.ip()) && !is_private(from.remote.ip());
         if hidden && stands {
             return fallback;
         }
-        let wants_tcp = hop.param("transport").is_some_and(|name| name.eq_ignore_ascii_case("tcp"));
-        if wants_tcp || from.transport == Transport::Tcp {
-            return connect(address, &self.tcp_context()).await.or(fallback);
+        if hop.transport == Transport::Udp && from.transport == Transport::Udp {
+            return Some(from.towards(hop.address));
         }
-        Some(from.towards(address))
+        self.flow_of(&hop).await.or(fallback)
     }
 }
 
 impl Core {
-    /// A flow from one of our own sockets to a server that no call has come from.
-    pub(super) async fn flow_to(self: &Arc<Self>, server: &Uri) -> Option<Flow> {
-        let wants_tcp = server.param("transport").is_some_and(|name| name.eq_ignore_ascii_case("tcp"));
-        for way in self.ways() {
-            let Some(address) = resolve(server, way.local.is_ipv6()).await else { continue };
-            // From loopback the kernel sends to loopback only.
-            let leads = !way.local.ip().is_loopback() || address.ip().is_loopback();
-            if !leads || !is_unicast(address.ip()) {
-                continue;
-            }
-            if wants_tcp {
-                return connect(address, &self.tcp_context()).await;
-            }
+    /// Which addresses our sockets lead to.
+    fn families(&self) -> Families {
+        let has = |v6: bool| self.ways().iter().any(|way| way.local.is_ipv6() == v6);
+        Families { v4: has(false), v6: has(true) }
+    }
+
+    /// Where requests to a target may go, best first.
+    pub(super) async fn hops(&self, target: &Target) -> Vec<Hop> {
+        if let Some((address, transport)) = target.fixed() {
+            // It registered from there; its name was never proven.
+            return vec![Hop { address, transport, name: String::new() }];
+        }
+        let Some((uri, transport)) = target.next_hop() else { return Vec::new() };
+        let mut hops = self.resolver.resolve(&uri, transport, self.families()).await;
+        hops.retain(|hop| is_unicast(hop.address.ip()) && self.way_to(hop.address).is_some());
+        hops
+    }
+
+    /// The way to an address: one of our own sockets, or a connection.
+    pub(super) async fn flow_of(self: &Arc<Self>, hop: &Hop) -> Option<Flow> {
+        let address = hop.address;
+        if !is_unicast(address.ip()) {
+            return None;
+        }
+        let way = self.way_to(address)?;
+        if hop.transport == Transport::Udp {
             return Some(way.towards(address));
         }
-        None
+        let name = (!hop.name.is_empty()).then_some(hop.name.as_str());
+        // RFC 5923: a connection that stands is used again.
+        if let Some(flow) = self.tcp.open(address, hop.transport, name, &self.counters) {
+            return Some(flow);
+        }
+        match hop.transport {
+            Transport::Tls => self.tls.connect(address, name?, &self.tcp_context()).await,
+            _ => connect(address, &self.tcp_context()).await,
+        }
     }
-}
 
-async fn resolve(hop: &Uri, v6: bool) -> Option<SocketAddr> {
-    let port = hop.port.unwrap_or(5060);
-    // An address where there is one (RFC 3261 19.1.1, maddr).
-    let host = hop.param("maddr").filter(|host| !host.is_empty()).unwrap_or(&hop.host);
-    if let Ok(ip) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
-        return (ip.is_ipv6() == v6).then(|| SocketAddr::new(ip, port));
+    /// One of our own sockets that leads to an address.
+    fn way_to(&self, address: SocketAddr) -> Option<&Flow> {
+        self.ways().iter().find(|way| {
+            // From loopback the kernel sends to loopback only.
+            let leads = !way.local.ip().is_loopback() || address.ip().is_loopback();
+            leads && way.local.is_ipv6() == address.is_ipv6()
+        })
     }
-    let lookup = tokio::net::lookup_host((host, port));
-    let mut addresses = tokio::time::timeout(RESOLVE_TIMEOUT, lookup).await.ok()?.ok()?;
-    addresses.find(|address| address.is_ipv6() == v6)
 }
 
 fn is_unicast(ip: IpAddr) -> bool {
@@ -131,15 +172,6 @@ fn is_private(ip: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn only_addresses_of_the_same_family_are_taken() {
-        let hop = Uri::parse("sip:a@192.0.2.7:5080;transport=udp").unwrap();
-        assert_eq!(resolve(&hop, false).await, Some("192.0.2.7:5080".parse().unwrap()));
-        assert_eq!(resolve(&hop, true).await, None);
-        let hop = Uri::parse("sip:[2001:db8::7]").unwrap();
-        assert_eq!(resolve(&hop, true).await, Some("[2001:db8::7]:5060".parse().unwrap()));
-    }
 
     #[test]
     fn nobody_is_sent_to_groups_or_nowhere() {

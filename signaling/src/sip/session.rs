@@ -20,6 +20,14 @@ pub struct ByeReason {
     pub text: String,
 }
 
+impl ByeReason {
+    /// The value of a Reason header.
+    pub(super) fn write(&self) -> String {
+        let text = super::message::one_line(&self.text).replace(['"', '\\'], "'");
+        format!("{};cause={};text=\"{text}\"", self.protocol, self.cause)
+    }
+}
+
 /// How a session ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndCause {

@@ -44,6 +44,8 @@ pub(super) struct InvalidInterval;
 
 /// Delta-seconds need no more than 32 bits (RFC 3261 20.19).
 const MAX_SECONDS: u64 = u32::MAX as u64;
+/// No peer makes us refresh more often than by this interval, which is far below what RFC 4028 4 allows.
+const SHORTEST_SECONDS: u64 = 2;
 
 /// What a request of the peer makes of the session timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +151,10 @@ impl SessionTimer {
     /// on refreshing by ourselves (RFC 4028 7.2).
     pub(super) fn start_as_uac(&mut self, now: Instant, answered: Option<SessionExpires>) {
         match (answered, self.running) {
-            (Some(expires), _) => self.start(now, expires.seconds, expires.refresher != Some(Role::Uas)),
+            (Some(expires), _) => {
+                let seconds = expires.seconds.max(SHORTEST_SECONDS);
+                self.start(now, seconds, expires.refresher != Some(Role::Uas));
+            }
             (None, Some(running)) => self.start(now, running.interval.as_secs(), true),
             (None, None) => {}
         }

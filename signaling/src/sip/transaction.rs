@@ -105,6 +105,11 @@ impl ServerTransaction {
         }
     }
 
+    /// [`Self::answer`] for a task of its own.
+    pub(super) async fn answer_owned(self, response: Message) {
+        self.answer(&response).await;
+    }
+
     /// Runs an INVITE server transaction to its end. What the peer says goes to `report`.
     pub(super) fn run_invite<T: Send + 'static>(
         self,
@@ -128,7 +133,7 @@ impl ServerTransaction {
             }
             let _ = report.send(wrap(InviteReport::Ended)).await;
         });
-        InviteServer { sender, key, last_status: 0 }
+        InviteServer { running: Some((sender, key)), last_status: 0 }
     }
 }
 
@@ -143,12 +148,16 @@ pub(super) enum InviteReport {
 
 /// The answering end of a running INVITE server transaction.
 pub(super) struct InviteServer {
-    sender: TransactionEventSender,
-    key: Key,
+    running: Option<(TransactionEventSender, Key)>,
     last_status: u16,
 }
 
 impl InviteServer {
+    /// That of a call of ours, whose peer has sent no INVITE yet: over and answered.
+    pub(super) fn none() -> Self {
+        Self { running: None, last_status: 200 }
+    }
+
     pub(super) fn respond(&mut self, response: &Message) {
         if self.is_final() {
             return;
@@ -156,7 +165,9 @@ impl InviteServer {
         if let Some(SipMessage::Response(message)) = to_bought(response) {
             self.last_status = response.status();
             // A closed channel means that the transaction is over, which leaves nothing to answer.
-            let _ = self.sender.send(TransactionEvent::Respond(message));
+            if let Some((sender, _)) = &self.running {
+                let _ = sender.send(TransactionEvent::Respond(message));
+            }
         }
     }
 
@@ -166,7 +177,9 @@ impl InviteServer {
 
     /// Stops repeating the 2xx: the peer has hung up.
     pub(super) fn stop(&self) {
-        let _ = self.sender.send(TransactionEvent::Terminate(self.key.clone()));
+        if let Some((sender, key)) = &self.running {
+            let _ = sender.send(TransactionEvent::Terminate(key.clone()));
+        }
     }
 }
 
@@ -179,24 +192,49 @@ impl Drop for InviteServer {
     }
 }
 
+/// Why there is no final response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoAnswer {
+    /// None came within 64 * T1.
+    TimedOut,
+    /// The connection did not take the request.
+    TransportFailed,
+}
+
+impl NoAnswer {
+    /// What is taken for it inside a dialog (RFC 3261 8.1.3.1).
+    pub(super) fn response(self) -> Message {
+        match self {
+            Self::TimedOut => Message::response(408, ""),
+            Self::TransportFailed => Message::response(503, TRANSPORT_FAILED),
+        }
+    }
+}
+
+/// The reason phrase of a 503 of our own making.
+pub(super) const TRANSPORT_FAILED: &str = "Transport Failed";
+
 /// A request of ours on its way.
 pub(super) struct ClientTransaction {
     inner: Transaction,
 }
 
 impl ClientTransaction {
-    /// Sends it and returns the final response; 408 of our own making stands for none.
-    pub(super) async fn run(mut self) -> Message {
+    /// Sends it and returns the final response.
+    pub(super) async fn run(mut self) -> Result<Message, NoAnswer> {
         let _ = self.inner.send().await;
         while let Some(message) = self.inner.receive().await {
-            if let SipMessage::Response(response) = message {
-                let response = from_bought_response(&response);
-                if response.status() >= 200 {
-                    return response;
-                }
+            let SipMessage::Response(response) = message else { continue };
+            // What came from the network has the reason phrase that it came with, see `to_bought`.
+            let made_here = response.wire_reason.is_none();
+            match response.status_code.code() {
+                ..200 => {}
+                503 if made_here => return Err(NoAnswer::TransportFailed),
+                _ if made_here => return Err(NoAnswer::TimedOut),
+                _ => return Ok(from_bought_response(&response)),
             }
         }
-        Message::response(408, "")
+        Err(NoAnswer::TimedOut)
     }
 }
 
@@ -221,7 +259,7 @@ pub(super) fn to_bought(message: &Message) -> Option<SipMessage> {
             };
             SipMessage::Response(Response {
                 status_code,
-                wire_reason: None,
+                wire_reason: Some(reason.clone()),
                 version: Version::V2,
                 headers,
                 body,

@@ -62,25 +62,29 @@ pub(super) fn check_mandatory(request: &Message) -> Result<(), Refusal> {
 }
 
 /// Method, URI, extensions and body, in the order of RFC 3261 8.2.1 to 8.2.3. For everything but ACK and
-/// CANCEL.
-pub(super) fn check_request(request: &Message) -> Result<(), Refusal> {
+/// CANCEL. `allow` has the methods that are taken.
+pub(super) fn check_request(request: &Message, allow: &str) -> Result<(), Refusal> {
     match request.method() {
+        "REGISTER" | "MESSAGE" if allow.split(", ").any(|method| method == request.method()) => {}
         "INVITE" | "BYE" | "OPTIONS" | "PRACK" | "UPDATE" | "INFO" | "ACK" | "CANCEL" => {}
         "REGISTER" | "MESSAGE" | "REFER" | "PUBLISH" => {
-            return Err(Refusal::new(405, "").with("Allow", ALLOW));
+            return Err(Refusal::new(405, "").with("Allow", allow));
         }
         // Of our REFER; the call knows whether it is.
         "NOTIFY" if request.to_tag().is_some() => {}
         // RFC 6665 4.1.3: there is no event package that we know.
-        "SUBSCRIBE" | "NOTIFY" => return Err(Refusal::new(489, "").with("Allow", ALLOW)),
-        _ => return Err(Refusal::new(501, "").with("Allow", ALLOW)),
+        "SUBSCRIBE" | "NOTIFY" => return Err(Refusal::new(489, "").with("Allow", allow)),
+        _ => return Err(Refusal::new(501, "").with("Allow", allow)),
     }
     match Uri::parse(request.uri()) {
         None => return Err(Refusal::new(400, "Malformed Request-URI")),
-        Some(uri) if uri.scheme != "sip" => return Err(Refusal::new(416, "")),
+        Some(uri) if uri.scheme != "sip" && uri.scheme != "sips" => return Err(Refusal::new(416, "")),
         Some(_) => {}
     }
-    let known = |tag: &str| SUPPORTED.split(", ").any(|known| known.eq_ignore_ascii_case(tag));
+    let known = |tag: &str| {
+        let path = request.method() == "REGISTER" && tag.eq_ignore_ascii_case("path");
+        path || SUPPORTED.split(", ").any(|known| known.eq_ignore_ascii_case(tag))
+    };
     let unknown: Vec<_> = request.list("Require").filter(|tag| !known(tag)).collect();
     if !unknown.is_empty() {
         return Err(Refusal::new(420, "").with("Unsupported", unknown.join(", ")));

@@ -11,7 +11,10 @@ use engine::config::EngineConfig;
 use sidetone_signaling::apps::{Apps, AppsConfig, serve};
 use sidetone_signaling::call::{CallConfig, CallContext};
 use sidetone_signaling::media::Media;
+use sidetone_signaling::record::{Recorder, RecorderConfig};
 use sidetone_signaling::sip::{SipConfig, SipEndpoint};
+use sidetone_signaling::store::{Store, StoreConfig};
+use sidetone_signaling::trunk::{TrunkConfig, Trunks, UnknownCallers};
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -23,6 +26,8 @@ pub(crate) struct House {
     pub(crate) sip: SipEndpoint,
     pub(crate) context: Arc<CallContext>,
     pub(crate) address: SocketAddr,
+    pub(crate) store: Store,
+    _folder: tempfile::TempDir,
 }
 
 impl House {
@@ -37,8 +42,19 @@ impl House {
         let (_, address) = sip.local_addrs()[0];
         let context = CallContext::new(calls, media);
         let apps = Arc::new(Apps::load(apps).expect("apps"));
-        tokio::spawn(serve(Arc::clone(&context), apps, incoming));
-        Self { sip, context, address }
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(&StoreConfig::embedded(folder.path())).await.expect("a store");
+        let recording = RecorderConfig { data_dir: folder.path().to_owned(), spool_bytes: 1 << 20 };
+        let recorder = Recorder::start(&store, &recording, &Arc::default()).await.expect("a recorder");
+        let trunks = TrunkConfig {
+            node: "house".to_owned(),
+            unknown_callers: UnknownCallers::Accept,
+            realm: "sidetone".to_owned(),
+            poll: Duration::from_secs(2),
+        };
+        let trunks = Trunks::start(store.clone(), sip.handle(), trunks).await.expect("no trunks");
+        tokio::spawn(serve(Arc::clone(&context), apps, recorder, trunks, incoming));
+        Self { sip, context, address, store, _folder: folder }
     }
 
     /// Waits until all calls have left the table and all streams the engine.

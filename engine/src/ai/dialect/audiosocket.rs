@@ -1,4 +1,5 @@
-//! Asterisk's AudioSocket, as Asterisk: each binary message is one frame of type, length (big endian) and payload.
+//! Asterisk's AudioSocket: each binary message is one frame of type, length (big endian) and payload. Here as Asterisk; the
+//! application's side is [`Line`].
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 use super::{
@@ -6,6 +7,12 @@ use super::{
     Outgoing, StreamStart,
 };
 use crate::dsp::rate::SampleRate;
+
+mod frames;
+mod line;
+
+pub use frames::AudioSocketFrames;
+pub(super) use line::Line;
 
 #[derive(Debug)]
 pub(super) struct AudioSocket {
@@ -57,10 +64,7 @@ impl Codec for AudioSocket {
         if kind == Kind::Text {
             return Err(Ignored::TextFrame);
         }
-        let (&[kind, high, low], payload) = message.split_first_chunk().ok_or(Ignored::BadJson)?;
-        if usize::from(u16::from_be_bytes([high, low])) != payload.len() {
-            return Err(Ignored::BadJson);
-        }
+        let (kind, payload) = parts(message)?;
         match kind {
             HANG_UP => decoded.events.push(Incoming::HangUp { reason: String::new() }),
             ERROR => decoded.events.push(Incoming::Error {
@@ -87,6 +91,13 @@ impl Codec for AudioSocket {
         }
         Ok(())
     }
+}
+
+/// The type and the payload of a frame.
+fn parts(message: &[u8]) -> Result<(u8, &[u8]), Ignored> {
+    let (&[kind, high, low], payload) = message.split_first_chunk().ok_or(Ignored::BadJson)?;
+    let length = usize::from(u16::from_be_bytes([high, low]));
+    if length == payload.len() { Ok((kind, payload)) } else { Err(Ignored::BadJson) }
 }
 
 fn frame(kind: u8, payload: &[u8], out: &mut Outbox) {
@@ -116,6 +127,7 @@ fn read_uuid(text: &str) -> Option<[u8; 16]> {
 
 const HANG_UP: u8 = 0x00;
 const UUID: u8 = 0x01;
+const SILENCE: u8 = 0x02;
 const DTMF: u8 = 0x03;
 const AUDIO_8K: u8 = 0x10;
 const ERROR: u8 = 0xff;

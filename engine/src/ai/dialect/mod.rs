@@ -15,6 +15,7 @@ mod gemini;
 mod jambonz;
 mod json;
 mod keypad;
+mod line;
 mod message;
 mod overlay;
 mod plivo;
@@ -28,7 +29,9 @@ mod telnyx;
 mod twilio;
 mod vonage;
 
+pub use audiosocket::AudioSocketFrames;
 pub use format::{AudioFormat, Encoding, Formats};
+pub use line::{LineCodec, LineHeard, LineProtocol, LineStart};
 pub use message::{
     Decoded, Ignored, Incoming, ItemPlayed, Kind, Outbox, Outgoing, QueueStatus, Recording, Sender, ToolCall,
     ToolResult,

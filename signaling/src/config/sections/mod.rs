@@ -11,15 +11,23 @@ use super::registration::RegistrationSection;
 use super::types::{BindAddress, FilePath, Network, OptionalAddress, Pattern, RefusalStatus, Span};
 use crate::telemetry::LogFormat;
 
+mod access;
 mod agent;
+mod asterisk;
+mod events;
 mod media;
 mod sip;
+mod store;
 
+pub use access::AccessSection;
 pub use agent::{
     Agent, AgentTool, BargeIn, BargeInMode, Dialect, Latency, LatencyPolicy, OnClose, Reconnect, ToolAction,
 };
+pub use asterisk::{AudioSocket, ChanWebSocket};
+pub use events::{AmqpSection, EventsSection, NatsSection, WebhooksSection};
 pub use media::Media;
-pub use sip::{Sip, SipLimits};
+pub use sip::{Sip, SipLimits, SipTls};
+pub use store::StoreSection;
 
 /// The whole configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -39,13 +47,23 @@ pub struct Config {
     pub calls: Calls,
     /// Health, metrics and the calls' API.
     pub http: Http,
+    /// Where records, trunks and all that is set through the API are kept.
+    pub store: StoreSection,
+    /// Who may use the API.
+    pub access: AccessSection,
     /// The control protocol for a pool behind a proxy.
     pub ng: Ng,
+    /// Asterisk dials us by AudioSocket.
+    pub audiosocket: AudioSocket,
+    /// Asterisk dials us by `chan_websocket`.
+    pub chan_websocket: ChanWebSocket,
     /// AI agents by name. The name `demo` is the agent inside this program.
     pub agents: BTreeMap<String, Agent>,
     /// Which app a dialled user reaches; the first route that matches decides. Without any route, `agent`
     /// reaches the demo agent and `echo` the echo.
     pub routes: Vec<Route>,
+    /// Events to the outside.
+    pub events: EventsSection,
     /// The end of service.
     pub drain: Drain,
     /// Logs.
@@ -62,9 +80,14 @@ impl Default for Config {
             signaling: Signaling::default(),
             calls: Calls::default(),
             http: Http::default(),
+            store: StoreSection::default(),
+            access: AccessSection::default(),
             ng: Ng::default(),
+            audiosocket: AudioSocket::default(),
+            chan_websocket: ChanWebSocket::default(),
             agents: BTreeMap::new(),
             routes: Vec::new(),
+            events: EventsSection::default(),
             drain: Drain::default(),
             log: Log::default(),
         }

@@ -14,20 +14,18 @@ use tokio::time::{Instant, sleep_until};
 
 use super::command::Command;
 use super::options::Options;
-use super::sdp::{Body, BodyError};
 use super::table::{Job, Shared};
 use super::value::Dictionary;
 use crate::call::{CallEntry, CallState};
+use crate::exchange::sdp::{Body, BodyError};
+use crate::exchange::{Description, ExchangeError, ports};
 use crate::media::{MediaError, RelayEvent};
 
-mod describe;
 mod dialogue;
 mod parties;
 mod report;
 
-use describe::Description;
 use dialogue::Dialogue;
-pub(super) use dialogue::Patience;
 use parties::{Naming, Pair, Parties, PartyError, PartyId};
 
 /// Why a command about a call failed; the texts are those that proxies know, where they know any.
@@ -40,24 +38,19 @@ pub(super) enum CallError {
     UnknownCall,
     NotFound,
     NoOffer,
-    Body(BodyError),
+    Exchange(ExchangeError),
     Party(PartyError),
-    NotServed(&'static str),
-    ForbiddenTarget(SocketAddr),
-    NoAddress { ipv6: bool },
-    Loop,
-    Media(MediaError),
 }
 
 impl From<BodyError> for CallError {
     fn from(error: BodyError) -> Self {
-        Self::Body(error)
+        Self::Exchange(error.into())
     }
 }
 
-impl From<MediaError> for CallError {
-    fn from(error: MediaError) -> Self {
-        Self::Media(error)
+impl From<ExchangeError> for CallError {
+    fn from(error: ExchangeError) -> Self {
+        Self::Exchange(error)
     }
 }
 
@@ -77,21 +70,8 @@ impl fmt::Display for CallError {
             Self::UnknownCall => f.write_str("Unknown call-id"),
             Self::NotFound => f.write_str(NOT_FOUND),
             Self::NoOffer => f.write_str("Invalid dialogue association: there was no offer to answer"),
-            Self::Body(error) => error.fmt(f),
+            Self::Exchange(error) => error.fmt(f),
             Self::Party(error) => error.fmt(f),
-            Self::NotServed(what) => write!(f, "{what} is not served by this version: plain RTP only"),
-            Self::ForbiddenTarget(target) => write!(f, "Media to {target} is refused"),
-            Self::NoAddress { ipv6 } => {
-                let family = if *ipv6 { "IPv6" } else { "IPv4" };
-                write!(f, "There is no {family} media address; see --media-address")
-            }
-            Self::Loop => f.write_str("Media would come back to this server for ever"),
-            // Proxies take the next node for these two.
-            Self::Media(MediaError::NoPort | MediaError::Socket { .. }) => f.write_str("Ran out of ports"),
-            Self::Media(MediaError::NoSlot | MediaError::Overloaded) => {
-                f.write_str("Parallel session limit reached")
-            }
-            Self::Media(error) => error.fmt(f),
         }
     }
 }
@@ -196,7 +176,7 @@ impl Call {
     fn leave(&mut self) {
         self.shared.remove(&self.call_id, self.entry.id());
         for dialogue in std::mem::take(&mut self.parties.dialogues) {
-            self.shared.forget_ports(&dialogue_ports(&dialogue));
+            self.shared.relaying.forget_ports(&dialogue_ports(&dialogue));
         }
         self.inbox.close();
         while let Ok(job) = self.inbox.try_recv() {
@@ -233,8 +213,13 @@ impl Call {
         let from = options.from_tag.as_deref().ok_or(CallError::NoFromTag)?;
         let shared = Arc::clone(&self.shared);
         // Checked first, so that a description that is refused leaves no trace.
-        let mut description =
-            Description { shared: &shared, options, body: &body, sender: Side::A, is_answer };
+        let mut description = Description {
+            relaying: &shared.relaying,
+            wishes: &options.wishes,
+            body: &body,
+            sender: Side::A,
+            is_answer,
+        };
         description.check()?;
         let naming = if is_answer {
             let to = options.to_tag.as_deref().ok_or(CallError::NoToTag)?;
@@ -253,7 +238,7 @@ impl Call {
         self.deletions.retain(|deletion| {
             deletion.party.is_some_and(|party| party != pair.sender && party != pair.receiver)
         });
-        let done = self.apply(&mut description, pair).await;
+        let done = self.apply(&mut description, options, pair).await;
         match &done {
             Ok(_) if is_new => self.shared.counters.branches.increment(),
             // An offer that made nothing leaves nothing.
@@ -266,21 +251,21 @@ impl Call {
     async fn apply(
         &mut self,
         description: &mut Description<'_>,
+        options: &Options,
         pair: Pair,
     ) -> Result<Dictionary, CallError> {
         let found = self.parties.dialogue_index(pair.sender, pair.receiver);
         let dialogue = found.and_then(|index| self.parties.dialogues.get_mut(index));
         let dialogue = dialogue.ok_or(CallError::Party(PartyError::SameParty))?;
         description.sender = dialogue.side_of(pair.sender).unwrap_or(Side::A);
-        if description.is_answer && dialogue.slots.is_empty() && !description.body.media.is_empty() {
+        if description.is_answer && dialogue.exchange.slots.is_empty() && !description.body.media.is_empty() {
             return Err(CallError::NoOffer);
         }
-        let changes = description.apply(dialogue).await?;
-        let options = description.options;
+        let changes = description.apply(&mut dialogue.exchange).await?;
         dialogue.is_final |=
             description.is_answer && options.sip_code.is_some_and(|code| code >= 200) && !options.provisional;
         if description.is_answer {
-            let first = dialogue.slots.first();
+            let first = dialogue.exchange.slots.first();
             let remote = first.and_then(|slot| slot.leg(Side::A).rtp);
             let local = first.and_then(|slot| slot.local(Side::A));
             self.entry.update(|summary| {
@@ -298,7 +283,7 @@ impl Call {
     fn remove_dialogue(&mut self, pair: Pair) {
         if let Some(index) = self.parties.dialogue_index(pair.sender, pair.receiver) {
             let dialogue = self.parties.dialogues.remove(index);
-            self.shared.forget_ports(&dialogue_ports(&dialogue));
+            self.shared.relaying.forget_ports(&dialogue_ports(&dialogue));
         }
         let dialogues = &self.parties.dialogues;
         self.parties.parties.retain(|party| dialogues.iter().any(|dialogue| dialogue.has(party.id)));
@@ -345,9 +330,9 @@ impl Call {
         let (mut with, mut without) = (false, Vec::new());
         for dialogue in &self.parties.dialogues {
             if dialogue.has(party) {
-                with |= dialogue.is_answered;
+                with |= dialogue.exchange.is_answered;
             } else {
-                without.push(dialogue.is_answered);
+                without.push(dialogue.exchange.is_answered);
             }
         }
         without.is_empty() || with && !is_one_branch && without.iter().all(|is_answered| !is_answered)
@@ -370,7 +355,7 @@ impl Call {
             }
         };
         // Their relays end with them.
-        removed.iter().for_each(|dialogue| self.shared.forget_ports(&dialogue_ports(dialogue)));
+        removed.iter().for_each(|dialogue| self.shared.relaying.forget_ports(&dialogue_ports(dialogue)));
         if self.parties.dialogues.is_empty() {
             self.shared.counters.calls_deleted.increment();
         }
@@ -408,7 +393,7 @@ impl Call {
     /// Ends the call without anybody having asked.
     fn drop_all(&mut self) {
         for dialogue in std::mem::take(&mut self.parties.dialogues) {
-            self.shared.forget_ports(&dialogue_ports(&dialogue));
+            self.shared.relaying.forget_ports(&dialogue_ports(&dialogue));
         }
         self.parties.parties.clear();
         self.last_signal = self.created + Duration::from_nanos(1);
@@ -418,9 +403,11 @@ impl Call {
     async fn silence(&self) -> Silence {
         let mut silence = Silence::Yes;
         for dialogue in &self.parties.dialogues {
-            for slot in &dialogue.slots {
+            for slot in &dialogue.exchange.slots {
                 let Some(relay) = &slot.relay else { continue };
-                let patience = slot.parameters(dialogue.is_answered, self.shared.patience).media_timeout;
+                let patience = slot
+                    .parameters(dialogue.exchange.is_answered, self.shared.relaying.patience)
+                    .media_timeout;
                 match silence_of(relay.statistics().await, patience) {
                     Silence::No => return Silence::No,
                     Silence::Unknown => silence = Silence::Unknown,
@@ -435,8 +422,8 @@ impl Call {
     async fn figures(&self) -> Vec<Vec<Option<RelayStatistics>>> {
         let mut all = Vec::with_capacity(self.parties.dialogues.len());
         for dialogue in &self.parties.dialogues {
-            let mut figures = Vec::with_capacity(dialogue.slots.len());
-            for slot in &dialogue.slots {
+            let mut figures = Vec::with_capacity(dialogue.exchange.slots.len());
+            for slot in &dialogue.exchange.slots {
                 figures.push(match &slot.relay {
                     Some(relay) => relay.statistics().await.ok(),
                     None => None,
@@ -487,7 +474,7 @@ async fn next_event(dialogues: &mut [Dialogue]) -> RelayEvent {
 }
 
 fn dialogue_ports(dialogue: &Dialogue) -> Vec<SocketAddr> {
-    dialogue.slots.iter().flat_map(describe::ports).collect()
+    dialogue.exchange.slots.iter().flat_map(ports).collect()
 }
 
 /// The text for a delete or query that finds nobody.

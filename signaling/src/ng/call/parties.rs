@@ -2,8 +2,8 @@
 
 use std::time::SystemTime;
 
-use super::super::sdp::Outgoing;
 use super::dialogue::Dialogue;
+use crate::exchange::sdp::Outgoing;
 
 /// Names a party for the life of its call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

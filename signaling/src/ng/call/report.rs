@@ -6,9 +6,10 @@ use engine::relay::{RelaySideStatistics, RelayStatistics, Side};
 use engine::stream::{Direction, SourcePolicy};
 
 use super::super::value::{Dictionary, Value};
-use super::dialogue::{Dialogue, Leg, Slot};
+use super::dialogue::Dialogue;
 use super::parties::{Party, PartyId};
 use super::{Call, Which};
+use crate::exchange::{Leg, Slot};
 
 /// Figures of all relays, by dialogue and slot.
 type Figures = [Vec<Option<RelayStatistics>>];
@@ -108,7 +109,8 @@ impl Call {
             .collect();
         // A forked caller has several dialogues; the one that was answered is the one that is meant.
         let of_party = || self.parties.dialogues.iter().zip(figures).filter(|(known, _)| known.has(party.id));
-        let current = of_party().rfind(|(known, _)| known.is_answered).or_else(|| of_party().next_back());
+        let current =
+            of_party().rfind(|(known, _)| known.exchange.is_answered).or_else(|| of_party().next_back());
         let medias: Vec<Value> =
             current.map_or_else(Vec::new, |(dialogue, figures)| medias(dialogue, figures, party.id));
         out.with("created", seconds(party.created))
@@ -121,7 +123,7 @@ impl Call {
 
 fn medias(dialogue: &Dialogue, figures: &[Option<RelayStatistics>], party: PartyId) -> Vec<Value> {
     let Some(side) = dialogue.side_of(party) else { return Vec::new() };
-    let slots = dialogue.slots.iter().zip(figures).enumerate();
+    let slots = dialogue.exchange.slots.iter().zip(figures).enumerate();
     let live = slots.filter(|(_, (slot, _))| slot.relay.is_some());
     live.map(|(index, (slot, figures))| media(index, slot, figures.as_ref(), side).into()).collect()
 }

@@ -4,9 +4,9 @@ use engine::config::EngineConfig;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 
-use super::dialogue::Slot;
 use super::*;
-use crate::call::{CallConfig, CallContext, CallSummary};
+use crate::call::{CallConfig, CallContext, CallSummary, CallVia, Identity};
+use crate::exchange::Slot;
 use crate::media::{Media, MediaRelay};
 
 fn context() -> Arc<CallContext> {
@@ -18,19 +18,22 @@ fn context() -> Arc<CallContext> {
 fn summary() -> CallSummary {
     CallSummary {
         id: 0,
+        identity: Identity::default(),
         call_id: "one".to_owned(),
         call_sid: None,
         from: String::new(),
         to: String::new(),
         app: "relay",
         agent: None,
+        via: CallVia::Ng,
         state: CallState::Ringing,
         since: SystemTime::now(),
         answered: None,
         codec: None,
-        remote_sip: ([127, 0, 0, 1], 5060).into(),
+        remote_sip: Some(([127, 0, 0, 1], 5060).into()),
         remote_rtp: None,
         local_rtp: None,
+        gathered: None,
     }
 }
 
@@ -43,15 +46,15 @@ async fn call(context: &CallContext) -> (Call, mpsc::Sender<Job>) {
     let naming = Naming { sender: "a", receiver: Some("b"), via_branch: None, may_alias: false };
     call.parties.associate(naming, SystemTime::now()).expect("two parties");
     let mut slot = Slot::default();
-    let parameters = slot.parameters(false, shared.patience);
-    let relay = shared.media.add_relay([[127, 0, 0, 1].into(); 2], parameters).await;
+    let parameters = slot.parameters(false, shared.relaying.patience);
+    let relay = shared.relaying.media.add_relay([[127, 0, 0, 1].into(); 2], parameters).await;
     slot.relay = Some(relay.expect("a relay"));
-    call.parties.dialogues[0].slots.push(slot);
+    call.parties.dialogues[0].exchange.slots.push(slot);
     (call, jobs)
 }
 
 fn relay(call: &Call) -> &MediaRelay {
-    call.parties.dialogues[0].slots[0].relay.as_ref().expect("a relay")
+    call.parties.dialogues[0].exchange.slots[0].relay.as_ref().expect("a relay")
 }
 
 /// The event of a relay's silence comes once, and just then its figures may not be had.

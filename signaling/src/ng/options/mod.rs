@@ -2,9 +2,10 @@
 //! `-`; the later of two scalars wins, lists add up; what is unknown or not served is noted and ignored.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 
 use super::value::{Dictionary, Value};
+
+pub use crate::exchange::{CodecOptions, Replace, RtcpMux, Transport, Wishes};
 
 mod rtpp_flags;
 mod take;
@@ -24,38 +25,10 @@ pub struct Options {
     pub sdp: Option<String>,
     /// `supports` lists `load limit`.
     pub supports_load_limit: bool,
-    /// `received from`: where the SIP message came from.
-    pub received_from: Option<IpAddr>,
-    /// Flag `SIP source address`: media goes there and not where SDP says.
-    pub sip_source_address: bool,
-    /// `media address`: what SDP is to name.
-    pub media_address: Option<IpAddr>,
-    /// `address family` of the receiving side: whether IPv6.
-    pub ipv6: Option<bool>,
+    /// What is to be done about the media.
+    pub wishes: Wishes,
     /// Interface names, of `direction` and its like.
     pub interfaces: Vec<String>,
-    /// `transport protocol`.
-    pub transport: Option<Transport>,
-    /// What `ICE`, `WebRTC`, `OSRTP` or a transport need that this version does not serve.
-    pub unserved: Option<&'static str>,
-    /// `rtcp-mux`.
-    pub rtcp_mux: RtcpMux,
-    /// `replace`.
-    pub replace: Replace,
-    /// `codec`.
-    pub codec: CodecOptions,
-    /// `ptime` in milliseconds, towards the receiver of an offer.
-    pub ptime: Option<u16>,
-    /// Flag `asymmetric`: the source of media is not learned.
-    pub asymmetric: bool,
-    /// Flag `strict source`: other sources than the negotiated one are not believed.
-    pub strict_source: bool,
-    /// Flag `full rtcp attribute`.
-    pub full_rtcp_attribute: bool,
-    /// Flag `no rtcp attribute`.
-    pub no_rtcp_attribute: bool,
-    /// Flag `original sendrecv`.
-    pub original_direction: bool,
     /// Flag `new branch`: an answer with another tag is another party.
     pub new_branch: bool,
     /// Flag `provisional`: an answer is not the last word.
@@ -78,74 +51,6 @@ pub struct Options {
     pub ignored: Vec<String>,
     /// How many there were.
     pub ignored_count: u64,
-}
-
-/// `transport protocol`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// Written in the m-lines to the receiver.
-    Protocol(&'static str),
-    /// `accept`: an answer's protocol is passed on.
-    Accept,
-}
-
-/// `rtcp-mux`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RtcpMux {
-    /// Written though not offered.
-    pub offer: bool,
-    /// The receiver has no other choice.
-    pub require: bool,
-    /// Not written though offered.
-    pub demux: bool,
-    /// Accepted to the offerer whatever the answerer says.
-    pub accept: bool,
-    /// Not accepted to the offerer.
-    pub reject: bool,
-}
-
-/// `replace`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Replace {
-    /// The address of `o=` becomes ours.
-    pub origin: bool,
-    /// All of `o=` stays as first sent to a receiver.
-    pub origin_full: bool,
-    /// `s=` stays as first sent.
-    pub session_name: bool,
-    /// The version of `o=` counts what we send.
-    pub version: bool,
-    /// The version of `o=` grows every time.
-    pub always_increment: bool,
-    /// The user of `o=` stays as first sent.
-    pub username: bool,
-    /// A zero address of the sender becomes a real one of ours.
-    pub zero_address: bool,
-}
-
-/// `codec`: names such as `PCMU`, `PCMU/8000`, or `all`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CodecOptions {
-    /// Not written to the receiver.
-    pub strip: Vec<String>,
-    /// Kept though all are stripped.
-    pub except: Vec<String>,
-    /// Put back after a strip, in this order.
-    pub offer: Vec<String>,
-    /// Not written to the receiver but still accepted from the sender.
-    pub mask: Vec<String>,
-    /// Added for the receiver.
-    pub transcode: Vec<String>,
-    /// Accepted from the sender even if the receiver refuses them.
-    pub accept: Vec<String>,
-}
-
-impl CodecOptions {
-    /// Whether nothing is asked for.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
 impl Options {
@@ -172,7 +77,7 @@ impl Options {
     }
 
     fn needs(&mut self, what: &'static str) {
-        self.unserved.get_or_insert(what);
+        self.wishes.unserved.get_or_insert(what);
     }
 }
 
@@ -214,7 +119,7 @@ mod tests {
             let options = read(&payload);
             assert_eq!((options.call_id.as_deref(), options.to_tag.as_deref()), (Some("c"), Some("t")));
             assert_eq!(options.sdp.as_deref(), Some("v"));
-            assert_eq!(options.media_address, Some([192, 0, 2, 1].into()));
+            assert_eq!(options.wishes.media_address, Some([192, 0, 2, 1].into()));
             assert_eq!(options.ignored_count, 0);
         }
     }
@@ -226,8 +131,8 @@ mod tests {
             "codec":{"strip":"PCMA"},"codec":{"strip":["opus"]},"replace":["origin"],"replace":"session-connection"}"#,
         );
         assert_eq!(options.from_tag.as_deref(), Some("b"));
-        assert!(options.asymmetric && options.strict_source && options.replace.origin);
-        assert_eq!(options.codec.strip, ["G722", "PCMA", "opus"]);
+        assert!(options.wishes.asymmetric && options.wishes.strict_source && options.wishes.replace.origin);
+        assert_eq!(options.wishes.codec.strip, ["G722", "PCMA", "opus"]);
         assert_eq!(options.ignored_count, 0, "{:?}", options.ignored);
     }
 
@@ -244,7 +149,7 @@ mod tests {
     fn received_from_is_a_list_or_an_address() {
         for value in [r#"["IP4","192.0.2.1"]"#, r#""192.0.2.1""#, r#"["?","192.0.2.1"]"#] {
             let options = read(&format!("{{\"received-from\":{value}}}"));
-            assert_eq!(options.received_from, Some([192, 0, 2, 1].into()), "{value}");
+            assert_eq!(options.wishes.received_from, Some([192, 0, 2, 1].into()), "{value}");
         }
     }
 
@@ -260,13 +165,13 @@ mod tests {
         let options = read(
             r#"{"rtpp-flags":"replace-origin ICE=remove codec=[strip=[all] offer=[PCMA telephone-event]] AVPF direction=priv external transcode=PCMU rtcp-mux-demux via-branch=z9 ptime=30"}"#,
         );
-        assert!(options.replace.origin && options.rtcp_mux.demux && options.has_rtpp_flags);
-        assert_eq!(options.codec.strip, ["all"]);
-        assert_eq!(options.codec.offer, ["PCMA", "telephone-event"]);
-        assert_eq!(options.codec.transcode, ["PCMU"]);
-        assert_eq!(options.transport, Some(Transport::Protocol("RTP/AVPF")));
+        assert!(options.wishes.replace.origin && options.wishes.rtcp_mux.demux && options.has_rtpp_flags);
+        assert_eq!(options.wishes.codec.strip, ["all"]);
+        assert_eq!(options.wishes.codec.offer, ["PCMA", "telephone-event"]);
+        assert_eq!(options.wishes.codec.transcode, ["PCMU"]);
+        assert_eq!(options.wishes.transport, Some(Transport::Protocol("RTP/AVPF")));
         assert_eq!(options.interfaces, ["priv", "external"]);
-        assert_eq!((options.via_branch.as_deref(), options.ptime), (Some("z9"), Some(30)));
+        assert_eq!((options.via_branch.as_deref(), options.wishes.ptime), (Some("z9"), Some(30)));
         assert_eq!(options.ignored_count, 0, "{:?}", options.ignored);
     }
 
@@ -280,13 +185,13 @@ mod tests {
             r#"{"rtpp-flags":"SRTP"}"#,
             r#"{"rtpp-flags":"DTLS"}"#,
         ] {
-            assert!(read(payload).unserved.is_some(), "{payload}");
+            assert!(read(payload).wishes.unserved.is_some(), "{payload}");
         }
         for payload in [
             r#"{"ICE":"remove","DTLS":"off","SDES":["off"],"transport protocol":"rtp/avp"}"#,
             r#"{"rtpp-flags":"SRTP RTP/AVP"}"#,
         ] {
-            assert_eq!(read(payload).unserved, None, "{payload}");
+            assert_eq!(read(payload).wishes.unserved, None, "{payload}");
         }
     }
 }

@@ -20,15 +20,16 @@ impl Options {
             "supports" => self.supports_load_limit |= value.words().any(|word| normal(word) == "load-limit"),
             "received-from" => {
                 // The family's word may be a question mark; the address tells it as well.
-                self.received_from = value.words().find_map(|word| word.parse().ok()).or(self.received_from);
+                self.wishes.received_from =
+                    value.words().find_map(|word| word.parse().ok()).or(self.wishes.received_from);
             }
             "media-address" => match value.text().and_then(|text| text.parse::<IpAddr>().ok()) {
-                Some(address) => self.media_address = Some(address),
+                Some(address) => self.wishes.media_address = Some(address),
                 None => self.ignore(|| format!("media address {value:?}")),
             },
             "address-family" => match value.text().map(str::to_ascii_uppercase).as_deref() {
-                Some("IP4") => self.ipv6 = Some(false),
-                Some("IP6") => self.ipv6 = Some(true),
+                Some("IP4") => self.wishes.ipv6 = Some(false),
+                Some("IP6") => self.wishes.ipv6 = Some(true),
                 _ => self.ignore(|| format!("address family {value:?}")),
             },
             "direction" | "from-interface" | "to-interface" | "interface" => {
@@ -56,7 +57,8 @@ impl Options {
             "transcode" => value.words().for_each(|codec| self.codec("transcode", codec)),
             "ptime" | "repacketize" => {
                 let milliseconds = value.integer().and_then(|number| u16::try_from(number).ok());
-                self.ptime = milliseconds.filter(|number| (1..=1000).contains(number)).or(self.ptime);
+                self.wishes.ptime =
+                    milliseconds.filter(|number| (1..=1000).contains(number)).or(self.wishes.ptime);
             }
             "delete-delay" => {
                 self.delete_delay =
@@ -89,12 +91,12 @@ impl Options {
             "trust-address" | "symmetric" | "no-rtcp-mux" | "port-latching" | "no-redis-update" | "debug"
             | "symmetric-codecs" | "asymmetric-codecs" | "reorder-codecs" | "allow-transcoding"
             | "loop-protect" | "unidirectional" | "reset" | "no-passthrough" | "no-tls-id" => {}
-            "sip-source-address" => self.sip_source_address = true,
-            "asymmetric" => self.asymmetric = true,
-            "strict-source" => self.strict_source = true,
-            "full-rtcp-attribute" => self.full_rtcp_attribute = true,
-            "no-rtcp-attribute" => self.no_rtcp_attribute = true,
-            "original-sendrecv" => self.original_direction = true,
+            "sip-source-address" => self.wishes.sip_source_address = true,
+            "asymmetric" => self.wishes.asymmetric = true,
+            "strict-source" => self.wishes.strict_source = true,
+            "full-rtcp-attribute" => self.wishes.full_rtcp_attribute = true,
+            "no-rtcp-attribute" => self.wishes.no_rtcp_attribute = true,
+            "original-sendrecv" => self.wishes.original_direction = true,
             "new-branch" => self.new_branch = true,
             "provisional" => self.provisional = true,
             "fatal" => self.fatal = true,
@@ -178,22 +180,22 @@ impl Options {
 
     fn transport(&mut self, name: &str) {
         match name.to_ascii_uppercase().as_str() {
-            "RTP/AVP" => self.transport = Some(Transport::Protocol("RTP/AVP")),
-            "RTP/AVPF" => self.transport = Some(Transport::Protocol("RTP/AVPF")),
-            "ACCEPT" => self.transport = Some(Transport::Accept),
+            "RTP/AVP" => self.wishes.transport = Some(Transport::Protocol("RTP/AVP")),
+            "RTP/AVPF" => self.wishes.transport = Some(Transport::Protocol("RTP/AVPF")),
+            "ACCEPT" => self.wishes.transport = Some(Transport::Accept),
             "RTP/SAVP" | "RTP/SAVPF" | "UDP/TLS/RTP/SAVP" | "UDP/TLS/RTP/SAVPF" => {
                 return self.needs("SRTP");
             }
             _ => return self.ignore(|| format!("transport protocol {name}")),
         }
         // The later of two transports wins.
-        if self.unserved == Some("SRTP") {
-            self.unserved = None;
+        if self.wishes.unserved == Some("SRTP") {
+            self.wishes.unserved = None;
         }
     }
 
     fn rtcp_mux(&mut self, word: &str) {
-        let mux = &mut self.rtcp_mux;
+        let mux = &mut self.wishes.rtcp_mux;
         match &*normal(word) {
             "offer" => mux.offer = true,
             "require" => (mux.offer, mux.require) = (true, true),
@@ -205,7 +207,7 @@ impl Options {
     }
 
     fn replace(&mut self, word: &str) {
-        let replace = &mut self.replace;
+        let replace = &mut self.wishes.replace;
         match &*normal(word) {
             "origin" => replace.origin = true,
             "origin-full" => replace.origin_full = true,
@@ -235,7 +237,7 @@ impl Options {
 
     fn learning(&mut self, word: &str) {
         match &*normal(word) {
-            "off" => self.asymmetric = true,
+            "off" => self.wishes.asymmetric = true,
             // One way of learning is served, which is believed at once only from where SDP says.
             "immediate" | "delayed" | "heuristic" => {}
             _ => self.ignore(|| format!("endpoint-learning {word}")),
@@ -243,7 +245,7 @@ impl Options {
     }
 
     fn codec(&mut self, member: &str, codec: &str) {
-        let codecs = &mut self.codec;
+        let codecs = &mut self.wishes.codec;
         let list = match member {
             "strip" => &mut codecs.strip,
             "except" => &mut codecs.except,

@@ -61,6 +61,8 @@ pub struct LocalMedia {
     pub families: Families,
     /// Whether the stream that is running has one port for RTP and RTCP; `None` before there is one.
     pub rtcp_mux: Option<bool>,
+    /// Whether we have put the peer on hold: we do not want to hear it.
+    pub held: bool,
     /// Our own control sockets, which media is never sent to.
     pub control_addresses: Vec<SocketAddr>,
     /// Our own addresses, for control sockets that listen on all of them.
@@ -80,6 +82,7 @@ impl Default for LocalMedia {
             ptime: Duration::from_millis(20),
             families: Families::BOTH,
             rtcp_mux: None,
+            held: false,
             control_addresses: Vec::new(),
             own_addresses: Vec::new(),
             source_policy: SourcePolicy::Latch,
@@ -143,6 +146,7 @@ fn accept(
     let offered = offer.direction_of(media);
     // RFC 3264 section 8.4: the old way to hold is a direction in disguise.
     let direction = without_sending(reverse(offered), remote.rtp.is_none());
+    let direction = without_receiving(direction, local.held);
     let ptime = remote::ptime(offer, media, local.ptime);
 
     let mut answered = described(&media.protocol, &formats, ptime, direction);
@@ -263,6 +267,15 @@ const fn without_sending(direction: Direction, nowhere: bool) -> Direction {
     match direction {
         Direction::SendRecv if nowhere => Direction::RecvOnly,
         Direction::SendOnly if nowhere => Direction::Inactive,
+        direction => direction,
+    }
+}
+
+/// `direction`, receiving taken away if the peer is on hold.
+const fn without_receiving(direction: Direction, held: bool) -> Direction {
+    match direction {
+        Direction::SendRecv if held => Direction::SendOnly,
+        Direction::RecvOnly if held => Direction::Inactive,
         direction => direction,
     }
 }

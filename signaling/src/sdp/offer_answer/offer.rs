@@ -22,7 +22,7 @@ pub fn offer(local: &LocalMedia, previous: Option<&SessionDescription>) -> Offer
     let ours = ours(local);
     let mut media: Vec<_> = previous.map(|previous| previous.media.clone()).unwrap_or_default();
     let audio = media.iter().position(|media| media.port != 0 && media.kind == "audio");
-    let mut described = super::described("RTP/AVP", &ours, local.ptime, Direction::SendRecv);
+    let mut described = super::described("RTP/AVP", &ours, local.ptime, offered(local));
     if local.rtcp_mux == Some(true) {
         described.attributes.push(super::Attribute::RtcpMux);
     }
@@ -69,6 +69,8 @@ impl Offer {
         let remote = super::remote::remote(answer, media, local)?;
         let direction =
             super::without_sending(super::reverse(answer.direction_of(media)), remote.rtp.is_none());
+        // Who answers a hold with both ways is not heard all the same.
+        let direction = super::without_receiving(direction, local.held);
         let ours = ours(local);
         let offered_event = formats::payload_type_of(&ours, Meaning::TelephoneEvent);
         let their_event = formats::payload_type_of(&theirs, Meaning::TelephoneEvent);
@@ -88,6 +90,10 @@ impl Offer {
             ..parameters(local, &ours, Some(send))
         })
     }
+}
+
+const fn offered(local: &LocalMedia) -> Direction {
+    super::without_receiving(Direction::SendRecv, local.held)
 }
 
 /// What we offer, with the payload types we give it.
@@ -119,7 +125,7 @@ fn parameters(
         remote_rtp: None,
         remote_rtcp: None,
         rtcp_mux: local.rtcp_mux == Some(true),
-        direction: Direction::SendRecv,
+        direction: offered(local),
         receive: super::receive_formats(ours),
         send: send.or(first).unwrap_or(engine::stream::Format {
             payload_type: formats::PCMU,

@@ -3,8 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::{Account, RegistrationState};
+use crate::sip::address::InvalidAddress;
 use crate::sip::digest::Challenge;
 use crate::sip::message::{Message, NameAddr, Uri, bracketed, decimal, one_line};
+use crate::sip::target::{Target, transport_param};
 
 /// Says what to send and when, and what the answers mean.
 #[derive(Debug)]
@@ -25,6 +27,7 @@ pub(super) struct Machine {
     pub(super) state: RegistrationState,
     pub(super) cause: Option<String>,
     pub(super) granted: Option<Duration>,
+    pub(super) service_route: Vec<String>,
     /// Until when the server's last yes holds.
     holds_until: Option<Instant>,
     next: Instant,
@@ -42,10 +45,7 @@ pub(super) enum Then {
 impl Machine {
     pub(super) fn new(account: Account, now: Instant, call_id: String, local_tag: String) -> Self {
         let port = account.port.map(|port| format!(":{port}")).unwrap_or_default();
-        let transport = match account.transport {
-            super::Transport::Udp => "",
-            super::Transport::Tcp => ";transport=tcp",
-        };
+        let transport = transport_param(account.transport);
         Self {
             server: format!("sip:{}{port}{transport}", bracketed(&account.server)),
             expires: account.expires.clamp(SHORTEST, LONGEST),
@@ -60,6 +60,7 @@ impl Machine {
             state: RegistrationState::Unregistered,
             cause: None,
             granted: None,
+            service_route: Vec::new(),
             holds_until: None,
             next: now,
         }
@@ -71,12 +72,22 @@ impl Machine {
     }
 
     /// Where it goes.
-    pub(super) fn server(&self) -> Option<Uri> {
-        Uri::parse(&self.server)
+    pub(super) fn target(&self) -> Result<Target, InvalidAddress> {
+        let Account { server, port, transport, outbound_proxy, .. } = &self.account;
+        let target = Target::new(server, *port, *transport)?;
+        match outbound_proxy {
+            Some(proxy) => target.with_outbound_proxy(proxy),
+            None => Ok(target),
+        }
     }
 
-    pub(super) fn user(&self) -> &str {
-        &self.account.user
+    /// The connection to the server is gone, and with it the way for calls to us.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        self.next = self.next.min(now + FIRST_PAUSE);
+    }
+
+    pub(super) fn contact_user(&self) -> &str {
+        self.account.contact_user.as_deref().unwrap_or(&self.account.user)
     }
 
     /// A REGISTER, complete but for Via and Contact. `cnonce` is a fresh random word.
@@ -97,7 +108,11 @@ impl Machine {
     fn register(&mut self, expires: Duration, cnonce: &str) -> Message {
         self.cseq += 1;
         let mut request = Message::request("REGISTER", &self.server);
+        for route in self.target().iter().flat_map(|target| target.routes()) {
+            request.push("Route", route);
+        }
         let host = bracketed(&self.account.server);
+        let host = self.account.domain.as_deref().map_or(host, bracketed);
         // The address of record has no port (RFC 3261 10.2).
         let record = format!("<sip:{}@{host}>", self.account.user);
         let display = self.account.display_name.as_deref().map(display).unwrap_or_default();
@@ -107,6 +122,8 @@ impl Machine {
         request.push("Call-ID", &self.call_id);
         request.push("CSeq", format!("{} REGISTER", self.cseq));
         request.push("Expires", expires.as_secs().to_string());
+        // RFC 3327 5.1: whoever is on the way to us may stay there.
+        request.push("Supported", "path");
         if let (Some(challenge), Some(credentials)) = (&self.challenge, &self.account.credentials) {
             self.nonce_count += 1;
             let (name, value) =
@@ -160,6 +177,8 @@ impl Machine {
         }
         self.state = RegistrationState::Registered;
         (self.cause, self.failures, self.unproven) = (None, 0, false);
+        let routes = response.list("Service-Route").filter(|route| NameAddr::parse(route).is_some());
+        self.service_route = routes.take(MOST_ROUTES).map(str::to_owned).collect();
         self.granted = Some(granted);
         self.holds_until = Some(now + granted);
         // Early enough for some repetitions of a lost request, at 64 * T1 = 32 s the whole of them.
@@ -206,7 +225,13 @@ impl Machine {
         );
         let asked =
             response.header("Retry-After").and_then(|value| decimal(value.split([';', '(', ' ']).next()?));
+        // RFC 3261 21.4.4: the same request will not do better. A password may be mended at the server, though.
+        let hopeless = matches!(response.status(), 401 | 403 | 404 | 407);
         self.fail(now, cause, asked.map(Duration::from_secs), spread);
+        if hopeless && self.holds_until.is_none() {
+            self.state = RegistrationState::Failed;
+            self.next = self.next.max(now + HOPELESS_PAUSE.mul_f64(1.0 + 0.5 * spread));
+        }
         Then::Wait
     }
 
@@ -255,6 +280,9 @@ const SHORTEST: Duration = Duration::from_secs(30);
 const LONGEST: Duration = Duration::from_secs(86_400);
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// Before a server that has said no for good is asked again.
+const HOPELESS_PAUSE: Duration = Duration::from_secs(120);
+const MOST_ROUTES: usize = 8;
 
 #[cfg(test)]
 #[path = "machine_tests.rs"]

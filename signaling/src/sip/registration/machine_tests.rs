@@ -8,11 +8,14 @@ fn account() -> Account {
     Account {
         server: "pbx.example.com".into(),
         port: Some(5070),
+        contact_user: None,
         transport: Transport::Udp,
         user: "bot".into(),
         display_name: Some("The \"bot\"\r\n".into()),
         credentials: Some(Credentials { user: "auth".into(), password: "secret".into(), realm: None }),
         expires: Duration::from_secs(3600),
+        domain: None,
+        outbound_proxy: None,
     }
 }
 
@@ -81,9 +84,9 @@ fn a_wrong_password_is_tried_once_and_then_later() {
     assert_eq!(machine.handle_response(now, &challenge("n1", ""), CONTACT, 0.0), Then::Send);
     machine.request("c");
     assert_eq!(machine.handle_response(now, &challenge("n2", ""), CONTACT, 0.0), Then::Wait);
-    assert_eq!(machine.state, RegistrationState::FailWait);
+    assert_eq!(machine.state, RegistrationState::Failed);
     assert!(machine.cause.as_deref().unwrap().contains("AUTH_PASSWORD"), "{:?}", machine.cause);
-    assert_eq!(machine.next(), now + Duration::from_secs(2));
+    assert_eq!(machine.next(), now + HOPELESS_PAUSE);
 }
 
 #[test]
@@ -171,4 +174,35 @@ fn it_is_taken_back_only_if_it_holds() {
     let goodbye = machine.goodbye("c").unwrap();
     assert_eq!(goodbye.header("Expires"), Some("0"));
     assert_eq!(machine.state, RegistrationState::Unregistered);
+}
+
+#[test]
+fn a_no_for_good_is_said_and_asked_again_only_slowly() {
+    for status in [403, 404] {
+        let (mut machine, now) = machine(account());
+        machine.request("c");
+        assert_eq!(machine.handle_response(now, &response(status, &[]), CONTACT, 0.0), Then::Wait);
+        assert_eq!(machine.state, RegistrationState::Failed);
+        assert_eq!(machine.cause, Some(format!("{status} Some Reason")));
+        assert!(machine.next() >= now + Duration::from_secs(120));
+        machine.request("c");
+        assert_eq!(machine.handle_response(now, &response(200, &[]), CONTACT, 0.0), Then::Wait);
+        assert_eq!((machine.state, machine.cause.as_deref()), (RegistrationState::Registered, None));
+    }
+}
+
+#[test]
+fn a_proxy_is_passed_and_a_service_route_learned() {
+    let outbound_proxy = Some("192.0.2.5:5070".to_owned());
+    let domain = Some("example.com".to_owned());
+    let (mut machine, now) = machine(Account { outbound_proxy, domain, ..account() });
+    let request = machine.request("c");
+    assert_eq!(request.header("Route"), Some("<sip:192.0.2.5:5070;lr>"));
+    assert_eq!(request.to().unwrap().uri, "sip:bot@example.com");
+    assert_eq!(request.header("Supported"), Some("path"));
+    let answer = response(200, &[("Service-Route", "<sip:a.example.com;lr>, <sip:b.example.com;lr>, bad")]);
+    machine.handle_response(now, &answer, CONTACT, 0.0);
+    assert_eq!(machine.service_route, ["<sip:a.example.com;lr>", "<sip:b.example.com;lr>"]);
+    machine.handle_response(now, &response(200, &[]), CONTACT, 0.0);
+    assert!(machine.service_route.is_empty(), "each yes says it anew");
 }

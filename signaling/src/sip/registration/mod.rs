@@ -3,6 +3,7 @@
 mod machine;
 mod task;
 
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
@@ -12,7 +13,7 @@ pub use super::digest::Credentials;
 use super::incoming::Transport;
 
 /// An account at a SIP server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
     /// The server's host name or address.
     pub server: String,
@@ -20,14 +21,37 @@ pub struct Account {
     pub port: Option<u16>,
     /// How it is reached.
     pub transport: Transport,
-    /// The user part of the address of record, and of our Contact.
+    /// The user part of the address of record.
     pub user: String,
+    /// The user part of our Contact, which calls are told apart by, if not `user`.
+    pub contact_user: Option<String>,
     /// The name that is shown.
     pub display_name: Option<String>,
     /// What to answer when the server asks who we are.
     pub credentials: Option<Credentials>,
     /// How long a registration is asked to hold.
     pub expires: Duration,
+    /// The host of the address of record, if not `server`.
+    pub domain: Option<String>,
+    /// What requests pass first: a URI such as `sip:192.0.2.1:5060;lr`, or `host[:port]`.
+    pub outbound_proxy: Option<String>,
+}
+
+impl Default for Account {
+    fn default() -> Self {
+        Self {
+            server: String::new(),
+            port: None,
+            transport: Transport::Udp,
+            user: String::new(),
+            contact_user: None,
+            display_name: None,
+            credentials: None,
+            expires: Duration::from_secs(3600),
+            domain: None,
+            outbound_proxy: None,
+        }
+    }
 }
 
 /// How a registration stands, in the words that operators of switches know.
@@ -39,6 +63,9 @@ pub enum RegistrationState {
     Trying,
     /// REGED: calls come to us.
     Registered,
+    /// FAILED: the server said no in a way that trying again does not mend (403, 404, a wrong password); it is tried again
+    /// only slowly.
+    Failed,
     /// FAIL_WAIT: it failed and will be tried again.
     FailWait,
     /// EXPIRED: it held, and could not be renewed in time.
@@ -47,8 +74,8 @@ pub enum RegistrationState {
 
 impl RegistrationState {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Unregistered, Self::Trying, Self::Registered, Self::FailWait, Self::Expired];
+    pub const ALL: [Self; 6] =
+        [Self::Unregistered, Self::Trying, Self::Registered, Self::Failed, Self::FailWait, Self::Expired];
 
     /// The familiar word.
     #[must_use]
@@ -57,6 +84,7 @@ impl RegistrationState {
             Self::Unregistered => "UNREGED",
             Self::Trying => "TRYING",
             Self::Registered => "REGED",
+            Self::Failed => "FAILED",
             Self::FailWait => "FAIL_WAIT",
             Self::Expired => "EXPIRED",
         }
@@ -74,6 +102,10 @@ pub struct RegistrationStatus {
     pub since: SystemTime,
     /// How long the server lets it hold.
     pub expires: Option<Duration>,
+    /// What our requests to it are to pass (RFC 3608), for [`super::Target::with_routes`].
+    pub service_route: Vec<String>,
+    /// The address that answered last.
+    pub remote: Option<SocketAddr>,
 }
 
 /// A running registration. Dropping it ends the renewals; [`Registration::end`] takes it back, too.

@@ -6,12 +6,12 @@
 //! ```
 
 mod invite;
-mod outgoing;
+pub(super) mod outgoing;
 mod refer;
 mod requests;
 
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -20,13 +20,14 @@ use super::command::Command;
 use super::config::SipConfig;
 use super::core::{Core, random};
 use super::dialog::Dialog;
+use super::digest::Authorization;
 use super::incoming::{CallError, IncomingCall, InviteInfo, Party, Rejection};
 use super::message::{Message, NameAddr, Uri};
 use super::negotiation::Negotiation;
 use super::refer::TransferError;
 use super::reliable::{Provisional, ReliableProvisional};
-use super::session::{ByeReason, Decision, EndCause, RequestError, SessionEvent};
-use super::session_timer::{Negotiated, SessionTimeout, SessionTimer, negotiate};
+use super::session::{ByeReason, Decision, EndCause, RequestError, Session, SessionEvent};
+use super::session_timer::{Negotiated, SessionExpires, SessionTimeout, SessionTimer, negotiate};
 use super::transaction::{InviteReport, InviteServer, ServerTransaction};
 use super::transport::Flow;
 use super::validate::{ALLOW, Refusal, SUPPORTED};
@@ -43,6 +44,22 @@ pub(super) enum ToCall {
     RepeatedAnswer(Message),
 }
 
+/// A call of ours that was answered.
+pub(super) struct Established {
+    pub(super) dialog: Dialog,
+    pub(super) info: InviteInfo,
+    pub(super) flow: Flow,
+    pub(super) contact_user: String,
+    /// Our offer.
+    pub(super) offer: String,
+    pub(super) invite: Message,
+    /// The 2xx.
+    pub(super) answer: Message,
+    pub(super) authorization: Arc<Mutex<Authorization>>,
+    /// The largest Min-SE that a 422 has named.
+    pub(super) min_se: u64,
+}
+
 /// What a request of ours was for.
 pub(super) enum Asked {
     Bye,
@@ -53,6 +70,8 @@ pub(super) enum Asked {
     },
     /// A refresh of the session timer by UPDATE.
     Update,
+    /// A PRACK; nobody waits for its answer.
+    Prack,
     Info {
         reply: oneshot::Sender<Result<(), RequestError>>,
     },
@@ -89,7 +108,10 @@ struct CallTask {
     phase: Phase,
     dialog: Dialog,
     invite: Message,
-    identity: (String, String, u32),
+    /// By what a repetition of the INVITE by another way is noticed; `None` in a call of ours.
+    identity: Option<(String, String, u32)>,
+    /// What a call of ours was asked to prove.
+    authorization: Option<Arc<Mutex<Authorization>>>,
     /// The INVITE's source, and whether the call still counts as unacknowledged there.
     source: IpAddr,
     holds_place: bool,
@@ -169,7 +191,8 @@ pub(super) fn start(
     }
     let task = CallTask {
         phase: Phase::Early,
-        identity,
+        identity: Some(identity),
+        authorization: None,
         source: flow.remote.ip(),
         holds_place: true,
         contact_user: info.request_uri.user.clone(),
@@ -218,8 +241,73 @@ pub(super) fn start(
     }
 }
 
+/// Starts the task of a call of ours that was answered; its ACK goes out at once.
+pub(super) fn start_established(
+    core: Arc<Core>,
+    new: Established,
+    to_self: mpsc::Sender<ToCall>,
+    mailbox: mpsc::Receiver<ToCall>,
+) -> Session {
+    let (command_sender, commands) = mpsc::channel(16);
+    let (events, event_receiver) = mpsc::channel(32);
+    let (cancelled, _) = watch::channel(false);
+    let ended = Arc::new(OnceLock::new());
+    let info = Arc::new(new.info);
+    let mut timer = SessionTimer::default();
+    timer.start_as_uac(Instant::now(), SessionExpires::of(&new.answer).unwrap_or(None));
+    let none = Message::request("INVITE", "");
+    let mut task = CallTask {
+        phase: Phase::Confirmed,
+        identity: None,
+        authorization: Some(new.authorization),
+        source: new.flow.remote.ip(),
+        holds_place: false,
+        contact_user: new.contact_user,
+        peer_allows_update: new.answer.lists("Allow", "UPDATE"),
+        invite: none.clone(),
+        server_request: none,
+        server: InviteServer::none(),
+        server_number: 0,
+        offered_in_answer: false,
+        reinvite_answered: false,
+        min_se: new.min_se,
+        client_invite: false,
+        last_ack: None,
+        negotiation: Negotiation::Stable,
+        local_sdp: new.offer,
+        early_answer: None,
+        early_settled: true,
+        negotiated: Negotiated::Off,
+        timer,
+        reliable: ReliableProvisional::new(core.config.t1, 1),
+        ring_reply: None,
+        provisional: None,
+        pending: None,
+        wants_bye: None,
+        referral: None,
+        wants_refer: None,
+        referred: false,
+        commands,
+        mailbox,
+        to_self,
+        events,
+        cancelled,
+        ended: ended.clone(),
+        core: core.clone(),
+        dialog: new.dialog,
+        flow: new.flow,
+    };
+    task.send_first_ack(&new.invite);
+    core.tasks.spawn(task.run());
+    Session::new(info, command_sender, event_receiver, ended)
+}
+
 fn info(new: &NewCall) -> InviteInfo {
-    let invite = &new.invite;
+    invite_info(&new.invite, &new.flow, &new.invite)
+}
+
+/// What is known of a call by its INVITE and the headers of `message`, which came by `flow`.
+pub(super) fn invite_info(invite: &Message, flow: &Flow, message: &Message) -> InviteInfo {
     let party = |address: Option<NameAddr>| match address {
         Some(NameAddr { display, uri, .. }) => party(display, &uri),
         None => Party::default(),
@@ -229,10 +317,10 @@ fn info(new: &NewCall) -> InviteInfo {
         from: party(invite.from()),
         to: party(invite.to()),
         request_uri: self::party(None, invite.uri()),
-        remote: new.flow.remote,
-        local: std::net::SocketAddr::new(new.flow.local_ip(), new.flow.local.port()),
-        transport: new.flow.transport,
-        headers: invite.headers.iter().map(|field| (field.name.clone(), field.value.clone())).collect(),
+        remote: flow.remote,
+        local: std::net::SocketAddr::new(flow.local_ip(), flow.local.port()),
+        transport: flow.transport,
+        headers: message.headers.iter().map(|field| (field.name.clone(), field.value.clone())).collect(),
     }
 }
 
@@ -386,25 +474,39 @@ impl CallTask {
 
     /// A response of this dialog with what every one of them carries.
     fn response(&self, request: &Message, status: u16, reason: &str) -> Message {
-        let mut response = Message::response_to(request, status, reason, Some(&self.dialog.id.local_tag));
-        if status < 300 && matches!(request.method(), "INVITE" | "UPDATE") {
-            for route in request.values("Record-Route") {
-                response.push("Record-Route", route);
-            }
-            response.push("Contact", self.core.contact(&self.flow, &self.contact_user));
-            response.push("Allow", ALLOW);
-            response.push("Supported", SUPPORTED);
-        }
-        response.push("Server", &self.core.config.user_agent);
-        response
+        let tag = &self.dialog.id.local_tag;
+        dialog_response(&self.core, tag, &self.flow, &self.contact_user, request, status, reason)
     }
 }
 
 impl Drop for CallTask {
     fn drop(&mut self) {
         self.release_place();
-        self.core.forget_call(&self.dialog.id, &self.identity);
+        self.core.forget_call(&self.dialog.id, self.identity.as_ref());
     }
+}
+
+/// A response in a dialog with what every one of them carries.
+pub(super) fn dialog_response(
+    core: &Core,
+    local_tag: &str,
+    flow: &Flow,
+    contact_user: &str,
+    request: &Message,
+    status: u16,
+    reason: &str,
+) -> Message {
+    let mut response = Message::response_to(request, status, reason, Some(local_tag));
+    if status < 300 && matches!(request.method(), "INVITE" | "UPDATE") {
+        for route in request.values("Record-Route") {
+            response.push("Record-Route", route);
+        }
+        response.push("Contact", core.contact(flow, contact_user, request.uri()));
+        response.push("Allow", ALLOW);
+        response.push("Supported", SUPPORTED);
+    }
+    response.push("Server", &core.config.user_agent);
+    response
 }
 
 /// Resolves when the owner has decided about a pending offer.
@@ -418,17 +520,20 @@ async fn decide(pending: &mut Option<requests::PendingOffer>) -> Decision {
     }
 }
 
-fn rejection_headers(rejection: &Rejection, mut response: Message) -> Message {
+pub(super) fn rejection_headers(rejection: &Rejection, mut response: Message) -> Message {
     if let Some(warning) = &rejection.warning {
         response.push("Warning", warning_value(warning));
     }
     if let Some(after) = rejection.retry_after {
         response.push("Retry-After", after.as_secs().max(1).to_string());
     }
+    for challenge in &rejection.challenges {
+        response.push("WWW-Authenticate", super::message::one_line(challenge));
+    }
     response
 }
 
-fn with_headers(mut response: Message, refusal: &Refusal) -> Message {
+pub(super) fn with_headers(mut response: Message, refusal: &Refusal) -> Message {
     for (name, value) in &refusal.headers {
         response.push(name, value.as_str());
     }

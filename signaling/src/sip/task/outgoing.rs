@@ -1,14 +1,20 @@
 //! Our own requests inside the dialog (RFC 3261 12.2.1, 14.1, 15.1.1).
 
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use super::{Asked, CallTask, Phase, ToCall};
-use crate::sip::core::random;
+use crate::sip::core::{Core, random, random_token};
+use crate::sip::dialog::Dialog;
+use crate::sip::digest::Authorization;
 use crate::sip::message::{Content, Message, decimal, session_description};
 use crate::sip::session::{ByeReason, EndCause, RequestError};
 use crate::sip::session_timer::SessionExpires;
+use crate::sip::transaction::{NoAnswer, TRANSPORT_FAILED};
+use crate::sip::transport::Flow;
 use crate::sip::validate::{ALLOW, SUPPORTED};
 
 impl CallTask {
@@ -31,9 +37,8 @@ impl CallTask {
         self.pending = None;
         self.timer = Default::default();
         let mut bye = self.dialog.request("BYE");
-        if let Some(ByeReason { protocol, cause, text }) = reason {
-            let text = crate::sip::message::one_line(&text).replace(['"', '\\'], "'");
-            bye.push("Reason", format!("{protocol};cause={cause};text=\"{text}\""));
+        if let Some(reason) = reason {
+            bye.push("Reason", reason.write());
         }
         // Who never acknowledged may never have called: only the source itself is told.
         let proven = !self.holds_place;
@@ -107,22 +112,18 @@ impl CallTask {
 
     /// Sends a request in a task of its own, which reports the final response to the mailbox.
     pub(super) fn send(&mut self, request: Message, proven: bool, asked: Asked) {
-        let (core, flow, user) = (self.core.clone(), self.flow.clone(), self.contact_user.clone());
-        let (hop, routed) = (self.dialog.next_hop(), self.dialog.has_route_set());
+        let asking = ask(
+            &self.core,
+            &self.dialog,
+            &self.flow,
+            &self.contact_user,
+            self.authorization.clone(),
+            request,
+            proven,
+        );
         let to_self = self.to_self.clone();
         self.core.tasks.spawn(async move {
-            let flow = core.route(hop.as_ref(), routed, &flow, proven).await;
-            let response = match flow {
-                Some(flow) => {
-                    let request = core.addressed(request, &flow, &user);
-                    match core.transactions.new_client(&request, &flow) {
-                        Some(transaction) => transaction.run().await,
-                        None => Message::response(400, "Malformed Request"),
-                    }
-                }
-                // RFC 3261 8.1.3.1: a transport error is taken for a 503.
-                None => Message::response(503, TRANSPORT_FAILED),
-            };
+            let response = asking.await;
             // A call that is over has no use for it.
             let _ = to_self.send(ToCall::Response { asked, response }).await;
         });
@@ -157,7 +158,7 @@ impl CallTask {
             Asked::Update => self.handle_refresh_failure(status, response),
             Asked::Info { reply } => drop(reply.send(outcome(response))),
             Asked::Refer { cseq } => self.handle_refer_response(cseq, response),
-            Asked::Bye => {}
+            Asked::Bye | Asked::Prack => {}
         }
         // RFC 3261 12.2.1.2: the dialog is gone at the other end.
         if matches!(status, 408 | 481) {
@@ -175,7 +176,8 @@ impl CallTask {
         self.negotiation.settle_local();
         let status = response.status();
         if status / 100 == 2 {
-            self.send_ack(cseq);
+            // It may have been sent again with the answer to a challenge.
+            self.send_ack(response.cseq().map_or(cseq, |(number, _)| number));
         }
         let Some(reply) = reply else { return self.handle_refresh_failure(status, response) };
         let result = match (outcome(response), session_description(response)) {
@@ -207,20 +209,26 @@ impl CallTask {
         }
     }
 
-    fn send_ack(&mut self, cseq: u32) {
+    pub(super) fn send_ack(&mut self, cseq: u32) {
         let ack = self.dialog.request_with_cseq("ACK", cseq);
         self.last_ack = Some((cseq, ack.clone()));
         self.transmit_ack(ack);
     }
 
+    /// The ACK of the call's first 2xx proves what its INVITE did (RFC 3261 22.1).
+    pub(super) fn send_first_ack(&mut self, invite: &Message) {
+        let cseq = invite.cseq().map_or(0, |(number, _)| number);
+        let mut ack = self.dialog.request_with_cseq("ACK", cseq);
+        let proofs = ["Authorization", "Proxy-Authorization"];
+        ack.headers
+            .extend(invite.headers.iter().filter(|field| proofs.contains(&field.name.as_str())).cloned());
+        self.last_ack = Some((cseq, ack.clone()));
+        self.transmit_ack(ack);
+    }
+
     fn transmit_ack(&self, ack: Message) {
-        let (core, flow, user) = (self.core.clone(), self.flow.clone(), self.contact_user.clone());
-        let (hop, routed) = (self.dialog.next_hop(), self.dialog.has_route_set());
-        self.core.tasks.spawn(async move {
-            if let Some(flow) = core.route(hop.as_ref(), routed, &flow, true).await {
-                flow.send(core.addressed(ack, &flow, &user).write());
-            }
-        });
+        let sending = send_once(&self.core, &self.dialog, &self.flow, &self.contact_user, ack);
+        self.core.tasks.spawn(sending);
     }
 
     /// The peer repeats a 2xx: its ACK was lost (RFC 3261 13.2.2.4).
@@ -230,6 +238,68 @@ impl CallTask {
             && Some(*of) == cseq
         {
             self.transmit_ack(ack.clone());
+        }
+    }
+}
+
+/// Sends a request in a dialog and returns its final response. One that is challenged goes once more with the answer,
+/// where there is one.
+pub(in crate::sip) fn ask(
+    core: &Arc<Core>,
+    dialog: &Dialog,
+    flow: &Flow,
+    user: &str,
+    authorization: Option<Arc<Mutex<Authorization>>>,
+    request: Message,
+    proven: bool,
+) -> impl Future<Output = Message> + Send + use<> {
+    let (core, flow, user) = (core.clone(), flow.clone(), user.to_owned());
+    let (hop, routed, cseqs) = (dialog.next_hop(), dialog.has_route_set(), dialog.cseqs());
+    async move {
+        // RFC 3261 8.1.3.1: a transport error is taken for a 503.
+        let Some(flow) = core.route(hop.as_ref(), routed, &flow, proven).await else {
+            return NoAnswer::TransportFailed.response();
+        };
+        let mut plain = request;
+        for _ in 0..MOST_CHALLENGES {
+            let request = core.addressed(plain.clone(), &flow, &user);
+            let Some(transaction) = core.transactions.new_client(&request, &flow) else {
+                return Message::response(400, "Malformed Request");
+            };
+            let response = match transaction.run().await {
+                Ok(response) => response,
+                Err(none) => return none.response(),
+            };
+            let Some(authorization) = &authorization else { return response };
+            let mut authorization = authorization.lock().unwrap_or_else(PoisonError::into_inner);
+            let challenged = matches!(response.status(), 401 | 407);
+            if !challenged || authorization.handle_challenge(&request, &response).is_err() {
+                return response;
+            }
+            let cseq = cseqs.fetch_add(1, Ordering::Relaxed) + 1;
+            let value = format!("{cseq} {}", plain.method());
+            if let Some(field) = plain.headers.iter_mut().find(|field| field.name == "CSeq") {
+                field.value = value;
+            }
+            authorization.authorize(&mut plain, &random_token());
+        }
+        Message::response(482, "Challenged Without End")
+    }
+}
+
+/// Sends an ACK, which has no transaction.
+pub(in crate::sip) fn send_once(
+    core: &Arc<Core>,
+    dialog: &Dialog,
+    flow: &Flow,
+    user: &str,
+    ack: Message,
+) -> impl Future<Output = ()> + Send + use<> {
+    let (core, flow, user) = (core.clone(), flow.clone(), user.to_owned());
+    let (hop, routed) = (dialog.next_hop(), dialog.has_route_set());
+    async move {
+        if let Some(flow) = core.route(hop.as_ref(), routed, &flow, true).await {
+            flow.send(core.addressed(ack, &flow, &user).write());
         }
     }
 }
@@ -248,4 +318,5 @@ fn retry_delay() -> Duration {
 }
 
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
-const TRANSPORT_FAILED: &str = "Transport Failed";
+/// Requests that a challenge can make of one.
+const MOST_CHALLENGES: usize = 4;

@@ -73,7 +73,11 @@ impl CallTask {
     pub(super) fn handle_refer_response(&mut self, cseq: u32, response: &Message) {
         let Some(referral) = self.referral.as_mut().filter(|referral| referral.cseq == cseq) else { return };
         match response.status() {
-            200..300 => referral.accepted = true,
+            200..300 => {
+                // The one that was accepted, where a challenge came first.
+                referral.cseq = response.cseq().map_or(cseq, |(number, _)| number);
+                referral.accepted = true;
+            }
             status => {
                 let reason = response.reason().to_owned();
                 self.settle_referral(Err(TransferError::Refused { status, reason }));

@@ -11,7 +11,7 @@ use crate::sip::negotiation::{Glare, Negotiation};
 use crate::sip::session::{Decision, EndCause, OfferRequest, OfferWanted, SessionEvent};
 use crate::sip::transaction::ServerTransaction;
 use crate::sip::transport::Flow;
-use crate::sip::validate::{ACCEPT, Refusal};
+use crate::sip::validate::{ACCEPT, ALLOW, Refusal};
 
 /// An offer (or a wish for one) that the owner has not decided about.
 pub(super) struct PendingOffer {
@@ -51,7 +51,7 @@ impl CallTask {
             "PRACK" => self.handle_prack(transaction, request).await,
             "INFO" => self.handle_info(transaction, &request).await,
             "NOTIFY" => self.handle_notify(transaction, &request).await,
-            "OPTIONS" => self.refuse(transaction, &request, capabilities()).await,
+            "OPTIONS" => self.refuse(transaction, &request, capabilities(ALLOW)).await,
             _ => self.refuse(transaction, &request, Refusal::new(501, "")).await,
         }
     }

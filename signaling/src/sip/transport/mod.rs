@@ -1,6 +1,7 @@
 //! Sockets, with limits before anything else (RFC 3261 18).
 
 mod tcp;
+mod tls;
 mod udp;
 
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +13,8 @@ use tokio::net::UdpSocket;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 pub(super) use tcp::{TcpConnections, TcpContext, bind_tcp, connect, listen};
+pub(super) use tls::Tls;
+pub use tls::TlsError;
 pub(super) use udp::{UdpListener, receive};
 
 use super::counters::SipCounters;
@@ -30,6 +33,8 @@ pub(super) struct Flow {
     pub(super) transport: Transport,
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
+    /// Whom a certificate has proven the peer to be; empty where none was asked for.
+    name: Arc<str>,
     connection: SipConnection,
     raw: RawSender,
     counters: Arc<SipCounters>,
@@ -79,7 +84,7 @@ impl Flow {
     pub(super) fn towards(&self, remote: SocketAddr) -> Self {
         match self.transport {
             Transport::Udp => Self { remote, ..self.clone() },
-            Transport::Tcp => self.clone(),
+            Transport::Tcp | Transport::Tls => self.clone(),
         }
     }
 
@@ -119,6 +124,26 @@ impl Flow {
         }
     }
 
+    /// Sends bytes, waiting for the socket where it is busy. `false` when they cannot go out.
+    pub(super) async fn transmit(&self, bytes: Vec<u8>) -> bool {
+        let sent = match &self.raw {
+            RawSender::Udp(socket) => socket.send_to(&bytes, self.remote).await.is_ok(),
+            RawSender::Tcp(sender) => sender.try_send(bytes),
+        };
+        if !sent {
+            self.counters.transmit_errors.increment();
+        }
+        sent
+    }
+
+    /// Completes when the connection is gone; never for datagrams.
+    pub(super) async fn closed(&self) {
+        match &self.raw {
+            RawSender::Udp(_) => std::future::pending().await,
+            RawSender::Tcp(sender) => sender.queue.closed().await,
+        }
+    }
+
     /// Sends bytes without a transaction and without waiting; what the network does not take is counted.
     pub(super) fn send(&self, bytes: Vec<u8>) {
         let sent = match &self.raw {
@@ -155,6 +180,7 @@ fn sip_addr(transport: Transport, address: SocketAddr) -> SipAddr {
     let transport = match transport {
         Transport::Udp => BoughtTransport::Udp,
         Transport::Tcp => BoughtTransport::Tcp,
+        Transport::Tls => BoughtTransport::Tls,
     };
     let host = Host::IpAddr(address.ip());
     SipAddr { r#type: Some(transport), addr: HostWithPort { host, port: Some(address.port().into()) } }

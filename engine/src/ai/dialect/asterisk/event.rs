@@ -133,6 +133,10 @@ pub(super) struct Heard<'a> {
     #[serde(borrow, default)]
     pub(super) event: Text<'a>,
     #[serde(borrow, default)]
+    pub(super) connection_id: Text<'a>,
+    #[serde(borrow, default)]
+    pub(super) channel: Text<'a>,
+    #[serde(borrow, default)]
     pub(super) format: Text<'a>,
     #[serde(default)]
     pub(super) optimal_frame_size: u64,
@@ -140,6 +144,9 @@ pub(super) struct Heard<'a> {
     pub(super) digit: Text<'a>,
     #[serde(borrow, default)]
     pub(super) error_text: Text<'a>,
+    /// Only JSON has them.
+    #[serde(default)]
+    pub(super) channel_variables: Map<String, Value>,
 }
 
 impl<'a> Heard<'a> {
@@ -153,6 +160,8 @@ impl<'a> Heard<'a> {
         }
         for (key, value) in details.split(' ').filter_map(|detail| detail.split_once(':')) {
             match key {
+                "connection_id" => heard.connection_id = Text(value.into()),
+                "channel" => heard.channel = Text(value.into()),
                 "format" => heard.format = Text(value.into()),
                 "digit" => heard.digit = Text(value.into()),
                 "optimal_frame_size" => heard.optimal_frame_size = value.parse().unwrap_or_default(),

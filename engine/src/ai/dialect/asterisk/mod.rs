@@ -7,11 +7,13 @@ mod app;
 mod channel;
 mod command;
 mod event;
+mod line;
 #[cfg(test)]
 mod tests;
 
 pub(super) use app::App;
 pub(super) use channel::Asterisk;
+pub(super) use line::Line;
 
 use super::{AudioFormat, Encoding};
 use crate::time::Duration;
