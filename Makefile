@@ -11,7 +11,7 @@ export QUICK ?=
 BENCH_WITH ?=
 KERNELS = benches/kernels/target/release/bench-kernels
 
-.PHONY: run build test bench bench-kernels bench-websocket bench-ai bench-relay dsp-report fmt lint clean setup setup-build setup-bench fuzz
+.PHONY: run build test bench bench-kernels bench-websocket bench-ai bench-bystanders bench-relay dsp-report fmt lint clean setup setup-build setup-bench fuzz
 
 ## run: build the release binary and start it (ARGS="--sip-bind 127.0.0.1:5070" passes flags)
 run: build
@@ -43,6 +43,11 @@ bench-websocket:
 bench-ai: setup-build
 	cargo build --release --locked -p sidetone -p sidetone-tools
 	$(BENCH_WITH) timeout --foreground --kill-after=20 480 target/release/bench-ai --repeats $(REPEATS) $(if $(QUICK),--quick) --write docs/performance.md $(ARGS)
+
+## bench-bystanders: what ten calls whose backends misbehave do to ninety others; writes docs/performance.md (REPEATS=3, QUICK=1)
+bench-bystanders: setup-build
+	cargo build --release --locked -p sidetone -p sidetone-tools
+	$(BENCH_WITH) timeout --foreground --kill-after=20 480 target/release/bench-ai --bystanders 90 -d 15 --repeats $(REPEATS) $(if $(QUICK),--quick) --write docs/performance.md $(ARGS)
 
 ## bench-relay: rtpengine and sidetone as relays on one core, in turn; as root; writes docs/performance.md (REPEATS=3, QUICK=1)
 bench-relay: setup-build

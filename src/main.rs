@@ -7,6 +7,7 @@ mod placing;
 mod run;
 mod signals;
 mod token;
+mod trunks;
 mod watch;
 
 use std::process::ExitCode;

@@ -24,12 +24,14 @@ use signaling::store::Store;
 use signaling::telemetry::{
     Phase, Readiness, Registry, open_files_wanted, raise_open_files_limit, start_log,
 };
+use signaling::trunk::Trunks;
 use tokio::runtime::Runtime;
 use xdp::host::{Interface, Machine};
 
 use crate::metrics;
 use crate::placing::{self, Placing};
 use crate::signals::Signals;
+use crate::trunks;
 use crate::watch;
 
 /// Runs until a signal ends it.
@@ -198,6 +200,14 @@ async fn serve(mut plan: Plan) -> Result<()> {
     let asterisk_addresses =
         asterisk_listener.as_ref().map(AsteriskListener::local_addrs).unwrap_or_default();
     plan.call.control_addresses.extend(asterisk_addresses.iter().map(|(_, address)| *address));
+    plan.trunks.node = trunks::node(&plan.data_dir);
+    let trunks = Trunks::start(store.clone(), sip.handle(), plan.trunks.clone())
+        .await
+        .context("cannot read the trunks")?;
+    {
+        let trunks = trunks.clone();
+        registry.register(move |out| trunks::metrics(out, &trunks));
+    }
     let context = CallContext::new(plan.call.clone(), media.clone());
     let ng = ng_listener.map(|listener| listener.serve(&context));
     register_metrics(&registry, &media, &sip, &context.table);
@@ -209,7 +219,7 @@ async fn serve(mut plan: Plan) -> Result<()> {
         media: media.clone(),
         store: store.clone(),
         allowed_hosts: plan.http.allowed_hosts.clone(),
-        control: Control { gate },
+        control: Control { gate, trunks: trunks.clone() },
     };
     let http = http_listener.serve(plan.http.connections, api.router());
     let asterisk = asterisk_listener.map(|listener| listener.serve(&context, &apps));
@@ -246,6 +256,7 @@ async fn serve(mut plan: Plan) -> Result<()> {
     if let Some(registration) = registration {
         registration.end().await;
     }
+    trunks.shutdown().await;
     taking.abort();
     watching.abort();
     drop((http, ng, asterisk));

@@ -102,6 +102,34 @@ fn both_ways_of_an_agent_call_are_measured() {
 }
 
 #[test]
+fn bots_are_silent_within_two_packets_of_a_callers_first() {
+    let Some(sidetone) = sidetone("bots_are_silent_within_two_packets_of_a_callers_first") else { return };
+    let (code, report) = streamload(&[
+        "--start",
+        sidetone.to_str().expect("UTF-8"),
+        "--listen",
+        "127.0.0.1:0",
+        "--server-ports",
+        "11000-11999",
+        "--barge-in",
+        "-n",
+        "6",
+        "-d",
+        "14",
+        "-q",
+    ]);
+    assert_eq!(code, 0, "{report:#}");
+    let streams = &report["streams"];
+    let count = |name: &str| streams["counters"][name].as_u64().unwrap_or_else(|| panic!("no {name}"));
+    let interrupted = count("barge_ins");
+    // Each call interrupts every 2.4 s. Times are for the tool to tell; packets need no clock, but a thread that
+    // was held up may see one more.
+    assert!(interrupted >= 18, "{streams:#}");
+    assert!(count("barge_ins_ignored") * 20 <= interrupted, "{streams:#}");
+    assert!(count("barge_ins_within_two_packets") * 10 >= interrupted * 9, "{streams:#}");
+}
+
+#[test]
 fn expectations_decide_the_exit_code() {
     let Some(sidetone) = sidetone("expectations_decide_the_exit_code") else { return };
     let sidetone = sidetone.to_str().expect("UTF-8");

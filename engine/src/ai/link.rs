@@ -418,10 +418,7 @@ impl Link {
                 self.encode(&item);
             }
             self.socket.close(Close::NORMAL).await?;
-            while let Some(received) = self.socket.next().await {
-                received?;
-            }
-            Ok::<_, CarrierError>(())
+            self.socket.read_out().await
         };
         match timeout(CLOSE_TIMEOUT, goodbye).await {
             Ok(Ok(())) => tracing::debug!("the AI stream is closed"),

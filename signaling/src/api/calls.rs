@@ -32,7 +32,7 @@ struct CallView {
     answered: Option<String>,
     duration_ms: u64,
     codec: Option<&'static str>,
-    remote_sip: String,
+    remote_sip: Option<String>,
     remote_rtp: Option<String>,
     local_rtp: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -117,7 +117,7 @@ impl CallView {
             answered: summary.answered.map(rfc_3339),
             duration_ms: summary.since.elapsed().map_or(0, |elapsed| elapsed.as_millis() as u64),
             codec: summary.codec.map(Codec::name),
-            remote_sip: summary.remote_sip.to_string(),
+            remote_sip: summary.remote_sip.map(|address| address.to_string()),
             remote_rtp: summary.remote_rtp.map(|address| address.to_string()),
             local_rtp: summary.local_rtp.map(|address| address.to_string()),
             media: statistics.map(|statistics| MediaView::new(&statistics)),

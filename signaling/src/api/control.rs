@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use crate::access::Gate;
+use crate::trunk::Trunks;
 
 /// What is behind `/api`, part by part.
 #[derive(Clone, Debug)]
 pub struct Control {
     /// Who may come in.
     pub gate: Arc<Gate>,
+    /// The trunks in use.
+    pub trunks: Trunks,
 }

@@ -81,6 +81,9 @@ async fn enter(door: &Door, mut request: Request, next: Next) -> Result<Response
     // A socket without an address is a test's.
     let source = request.extensions().get::<Peer>().map_or(IpAddr::from([127, 0, 0, 1]), |peer| peer.0);
     let gate = &door.api.control.gate;
+    if request.headers().get_all(header::AUTHORIZATION).iter().count() > 1 {
+        return Err(Problem::bad_request("there is more than one Authorization header"));
+    }
     let Some(token) = token(request.headers()) else {
         gate.counters().missing.increment();
         let detail = "send the header `Authorization: Bearer TOKEN`; docs/api.md says where tokens come from";

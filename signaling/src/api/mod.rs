@@ -35,12 +35,18 @@ mod streams;
 #[cfg(test)]
 mod streams_tests;
 mod tenants;
+mod trunks;
+#[cfg(test)]
+mod trunks_tests;
 
+#[cfg(test)]
+mod access_tests;
 #[cfg(test)]
 mod calls_resource_tests;
 #[cfg(test)]
 mod tests;
 
+pub use calls_resource::fuzz_twiml;
 pub use control::Control;
 pub use idempotency::forget_old;
 pub use routes::Api;

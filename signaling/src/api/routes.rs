@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use super::control::Control;
 use super::door::{self, Door};
 use super::host::AllowedHosts;
-use super::{audit, calls, calls_resource, device, document, keys, me, records, streams, tenants};
+use super::{audit, calls, calls_resource, device, document, keys, me, records, streams, tenants, trunks};
 use crate::apps::Apps;
 use crate::call::CallTable;
 use crate::media::Media;
@@ -81,6 +81,7 @@ fn resources() -> OpenApiRouter<Arc<Api>> {
         .merge(tenants::routes())
         .merge(audit::routes())
         .merge(records::routes())
+        .merge(trunks::routes())
 }
 
 async fn index() -> impl IntoResponse {

@@ -17,9 +17,11 @@ use crate::apps::{AgentConfig, Apps, AppsConfig};
 use crate::call::{CallState, CallSummary, CallTable, HangUp};
 use crate::media::Media;
 use crate::model::{Access, Moment, Role, Tenant, TenantId};
+use crate::sip::{SipConfig, SipEndpoint};
 use crate::store::Store;
 use crate::store::testing::{self, TestStore};
 use crate::telemetry::{Phase, Readiness, Registry};
+use crate::trunk::{TrunkConfig, Trunks, UnknownCallers};
 
 pub(super) struct Server {
     http: HttpServer,
@@ -27,6 +29,9 @@ pub(super) struct Server {
     pub(super) calls: CallTable,
     pub(super) media: Media,
     pub(super) store: TestStore,
+    pub(super) trunks: Trunks,
+    /// Without it no trunk could register.
+    _sip: SipEndpoint,
 }
 
 pub(super) async fn server(connections: usize) -> Server {
@@ -40,6 +45,8 @@ pub(super) async fn server_with(connections: usize, agents: Vec<AgentConfig>) ->
     let calls = CallTable::new(10);
     let media = media();
     let store = testing::sqlite().await;
+    let (control, sip) = control((*store).clone()).await;
+    let trunks = control.trunks.clone();
     let api = Api {
         readiness: Arc::clone(&readiness),
         metrics,
@@ -48,16 +55,16 @@ pub(super) async fn server_with(connections: usize, agents: Vec<AgentConfig>) ->
         media: media.clone(),
         store: (*store).clone(),
         allowed_hosts: vec!["voice.example.com".to_owned()],
-        control: control((*store).clone()).await,
+        control,
     };
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = HttpListener::bind(any).await.expect("a free port");
     let http = listener.serve(connections, api.router());
-    Server { http, readiness, calls, media, store }
+    Server { http, readiness, calls, media, store, trunks, _sip: sip }
 }
 
 /// Tokens are made by [`token`]; there are the tenants `default`, `acme` and `other`.
-async fn control(store: Store) -> Control {
+async fn control(store: Store) -> (Control, SipEndpoint) {
     let mut transaction = store.begin().await.expect("a transaction");
     for name in ["acme", "other"] {
         let (id, now) = (TenantId(name.to_owned()), Moment::now());
@@ -66,8 +73,17 @@ async fn control(store: Store) -> Control {
     }
     transaction.commit().await.expect("kept");
     let keys = vec![VerifyingKey::secret(SECRET).expect("long enough")];
+    let config = SipConfig { bind: vec![SocketAddr::from(([127, 0, 0, 1], 0))], ..SipConfig::default() };
+    let (sip, _) = SipEndpoint::start(config).await.expect("a free port");
+    let config = TrunkConfig {
+        node: "node".to_owned(),
+        unknown_callers: UnknownCallers::Accept,
+        realm: "sidetone".to_owned(),
+        poll: Duration::from_millis(50),
+    };
+    let trunks = Trunks::start(store.clone(), sip.handle(), config).await.expect("a new store");
     let gate = Gate::new(AccessConfig { keys, ..AccessConfig::default() }, store).expect("a gate");
-    Control { gate: Arc::new(gate) }
+    (Control { gate: Arc::new(gate), trunks }, sip)
 }
 
 /// A token for [`server`].
@@ -112,7 +128,7 @@ pub(super) fn summary() -> CallSummary {
         since: SystemTime::now(),
         answered: None,
         codec: Some(engine::stream::Codec::Pcmu),
-        remote_sip: "192.0.2.1:5060".parse().expect("an address"),
+        remote_sip: "192.0.2.1:5060".parse().ok(),
         remote_rtp: None,
         local_rtp: None,
         gathered: None,

@@ -7,7 +7,7 @@ use engine::ai::{AiConfig, CallMeta, Reconnect};
 
 use super::AgentConfig;
 use crate::call::CallConfig;
-use crate::sip::InviteInfo;
+use crate::sip::Party;
 
 /// An agent whose recordings are loaded.
 #[derive(Debug)]
@@ -18,7 +18,21 @@ pub(super) struct Agent {
     pub(super) reconnect: Option<Reconnect>,
 }
 
+/// What is known of a call, whoever began it.
+pub(super) struct About<'a> {
+    pub(super) call_id: &'a str,
+    pub(super) from: &'a Party,
+    pub(super) to: &'a Party,
+    /// A header of the INVITE, or a variable that stands for one.
+    pub(super) header: &'a (dyn Fn(&str) -> Option<&'a str> + Sync),
+}
+
 impl Agent {
+    /// One that has no recordings.
+    pub(super) fn bare(config: AgentConfig) -> Self {
+        Self { settings: Arc::new(config.settings.clone()), config, fallback: None, reconnect: None }
+    }
+
     /// How to reach the backend for one call.
     pub(super) fn ai_config(&self, calls: &CallConfig, meta: &CallMeta, fallbacks: &[Arc<Self>]) -> AiConfig {
         let agent = &self.config;
@@ -75,20 +89,20 @@ impl Agent {
     }
 
     /// What the backend, or one of those that may take over, may learn about the call.
-    pub(super) fn meta(&self, info: &InviteInfo, fallbacks: &[Arc<Self>]) -> CallMeta {
+    pub(super) fn meta(&self, about: &About<'_>, fallbacks: &[Arc<Self>]) -> CallMeta {
         let mut wanted: Vec<&str> =
             self.headers().chain(fallbacks.iter().flat_map(|fallback| fallback.headers())).collect();
         wanted.sort_unstable();
         wanted.dedup();
         let headers =
-            wanted.into_iter().filter_map(|name| Some((name.to_owned(), clean(info.header(name)?))));
-        let uris = [(FROM_URI, &info.from.uri), (TO_URI, &info.request_uri.uri)];
+            wanted.into_iter().filter_map(|name| Some((name.to_owned(), clean((about.header)(name)?))));
+        let uris = [(FROM_URI, &about.from.uri), (TO_URI, &about.to.uri)];
         let uris = uris.into_iter().map(|(name, uri)| (name.to_owned(), clean(uri)));
         CallMeta {
-            call_id: clean(&info.call_id),
-            from_number: clean(&info.from.user),
-            from_name: info.from.display.as_deref().map(clean).unwrap_or_default(),
-            to_number: clean(&info.request_uri.user),
+            call_id: clean(about.call_id),
+            from_number: clean(&about.from.user),
+            from_name: about.from.display.as_deref().map(clean).unwrap_or_default(),
+            to_number: clean(&about.to.user),
             headers: headers.chain(uris).collect(),
         }
     }

@@ -36,6 +36,8 @@ pub enum AppsError {
 pub struct Apps {
     routes: Vec<RouteRule>,
     agents: HashMap<String, Arc<Agent>>,
+    /// The one named `default`, or else the first.
+    default_agent: Option<String>,
     prompts: HashMap<PathBuf, Arc<[i16]>>,
 }
 
@@ -47,6 +49,9 @@ impl Apps {
     pub fn load(config: AppsConfig) -> Result<Self, AppsError> {
         let mut prompts = HashMap::new();
         let mut agents = HashMap::new();
+        let mut names = config.agents.iter().map(|agent| &agent.name);
+        let first = names.clone().next();
+        let default_agent = names.find(|name| *name == "default").or(first).cloned();
         for config in config.agents {
             let fallback = config.fallback_prompt.as_deref().map(|path| load_once(&mut prompts, path));
             let name = config.name.clone();
@@ -78,7 +83,7 @@ impl Apps {
                 AppConfig::Agent(_) | AppConfig::Echo | AppConfig::Reject(_) => {}
             }
         }
-        Ok(Self { routes: config.routes, agents, prompts })
+        Ok(Self { routes: config.routes, agents, default_agent, prompts })
     }
 
     /// What a dialled user reaches.
@@ -97,6 +102,17 @@ impl Apps {
     /// What the configuration says of all agents.
     pub fn agent_configs(&self) -> impl Iterator<Item = &AgentConfig> {
         self.agents.values().map(|agent| &agent.config)
+    }
+
+    /// The agent that calls of ours get if they say nothing else: the one named `default`, or else the first.
+    pub(super) fn default_agent(&self) -> Option<&str> {
+        self.default_agent.as_deref()
+    }
+
+    /// What the configuration's routes say of `user` and an outbound call can run.
+    #[must_use]
+    pub fn app(&self, user: &str) -> Option<&AppConfig> {
+        self.route(user)
     }
 
     pub(super) fn agent(&self, name: &str) -> Option<&Arc<Agent>> {

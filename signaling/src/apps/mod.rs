@@ -11,6 +11,7 @@ mod control;
 mod demo;
 mod keys;
 mod load;
+mod outbound;
 mod prepare;
 mod recorded;
 mod service;
@@ -20,6 +21,10 @@ mod talk;
 pub use agent_config::{AgentConfig, OnClose, ReconnectConfig, ToolAction, ToolConfig};
 pub use demo::DemoAgent;
 pub use load::{Apps, AppsError};
+pub use outbound::{
+    Batch, BatchProgress, BatchState, Batches, Directory, Ended, Originate, OriginateError, Outbound, Recent,
+    Wish,
+};
 pub(crate) use prepare::percent_decoded;
 pub use service::serve;
 pub use socket::{SocketCall, cleaned, take as take_socket};

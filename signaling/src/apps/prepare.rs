@@ -10,7 +10,7 @@ use engine::stream;
 use tracing::{debug, warn};
 
 use super::AppConfig;
-use super::agent::{Agent, call_sid};
+use super::agent::{About, Agent, call_sid};
 use super::load::Apps;
 use super::recorded::tell;
 use super::talk::Talk;
@@ -49,7 +49,7 @@ pub(super) enum NotAnswered {
 #[derive(Clone, Copy)]
 pub(super) enum Whom<'a> {
     /// By SIP.
-    Invite(&'a InviteInfo),
+    Invite(&'a About<'a>),
     /// By a socket.
     Socket { id: &'a str, from: &'a str, from_name: &'a str, to: &'a str, parameters: &'a [(String, String)] },
 }
@@ -104,8 +104,10 @@ pub(super) async fn prepare(
         Some(Law::A) => AudioFormat::PCMA,
         Some(Law::Mu) | None => AudioFormat::PCMU,
     };
+    let header = |name: &str| info.header(name);
+    let about = About { call_id: &info.call_id, from: &info.from, to: &info.request_uri, header: &header };
     tokio::select! {
-        program = ring_until(context, incoming, recorded, program(context, apps, app, Whom::Invite(&info), line)) => {
+        program = ring_until(context, incoming, recorded, program(context, apps, app, Whom::Invite(&about), line, &[])) => {
             program.map(|program| (entry, leg, sdp, program))
         }
         () = cancelled => Err(NotAnswered::GivenUp(CallError::Cancelled)),
@@ -149,7 +151,7 @@ fn summary(
         since: SystemTime::now(),
         answered: None,
         codec: None,
-        remote_sip: info.remote,
+        remote_sip: Some(info.remote),
         remote_rtp: None,
         local_rtp: None,
         gathered: None,
@@ -221,6 +223,7 @@ pub(super) async fn program(
     app: &AppConfig,
     whom: Whom<'_>,
     line: AudioFormat,
+    parameters: &[(String, String)],
 ) -> Result<Program, NotAnswered> {
     let missing = || NotAnswered::Rejected(Rejection::new(500));
     match app {
@@ -232,26 +235,28 @@ pub(super) async fn program(
         AppConfig::Reject(reject) => Err(NotAnswered::Rejected(Rejection::new(reject.status))),
         AppConfig::Agent(name) => {
             let agent = apps.agent(name).ok_or_else(missing)?;
-            connect(context, agent, apps.fallbacks(agent), whom, line).await
+            connect(context, agent, apps.fallbacks(agent), whom, line, parameters).await
         }
     }
 }
 
 /// Connects the agent, or else the first of `fallbacks` that can be reached.
-async fn connect(
+pub(super) async fn connect(
     context: &CallContext,
     agent: &Arc<Agent>,
     fallbacks: Vec<Arc<Agent>>,
     whom: Whom<'_>,
     line: AudioFormat,
+    parameters: &[(String, String)],
 ) -> Result<Program, NotAnswered> {
     let meta = match whom {
-        Whom::Invite(info) => agent.meta(info, &fallbacks),
+        Whom::Invite(about) => agent.meta(about, &fallbacks),
         Whom::Socket { id, from, from_name, to, parameters } => {
             Agent::socket_meta(id, (from, from_name, to), parameters)
         }
     };
-    let config = AiConfig { line, ..agent.ai_config(&context.config, &meta, &fallbacks) };
+    let mut config = AiConfig { line, ..agent.ai_config(&context.config, &meta, &fallbacks) };
+    config.custom_parameters.extend(parameters.iter().cloned());
     let error = match context.media.connect_ai(config, meta).await {
         Ok((app, session)) => {
             let talk = Box::new(Talk::new(Arc::clone(agent), fallbacks, session));

@@ -121,7 +121,7 @@ async fn prepare(
         to: &call.to,
         parameters: &call.parameters,
     };
-    let program = program(context, apps, app, whom, line);
+    let program = program(context, apps, app, whom, line, &[]);
     let hang_up = entry.hang_up();
     tokio::select! {
         program = program => match program {
@@ -171,7 +171,7 @@ fn summary(context: &CallContext, apps: &Apps, call: &SocketCall, app: &AppConfi
             Encoding::Pcma => Some(stream::Codec::Pcma),
             Encoding::L16 => None,
         },
-        remote_sip: call.remote,
+        remote_sip: Some(call.remote),
         remote_rtp: None,
         local_rtp: None,
         gathered: None,

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use engine::stream::StreamParameters;
+use engine::stream::{Codec, StreamParameters};
 
 use super::CallContext;
 use crate::media::{Media, MediaError, MediaStream, is_on_every_address};
@@ -24,6 +24,15 @@ pub(crate) struct Leg {
     /// Whether the peer was on hold before the last offer to change that.
     held_before: bool,
     media: Media,
+}
+
+/// Where the signalling of a leg runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    /// Our address.
+    pub(crate) local: SocketAddr,
+    /// The peer's, which its media is probably near.
+    pub(crate) peer: IpAddr,
 }
 
 /// Why an offer or answer of the peer changes nothing.
@@ -83,40 +92,58 @@ impl Leg {
         info: &InviteInfo,
         offer: Option<&str>,
     ) -> Result<(Self, String), NegotiationError> {
-        let local = local_media(context, info);
-        let media = context.media.clone();
+        let ends = Ends { local: info.local, peer: info.remote.ip() };
+        let Some(offer) = offer else { return Self::offering(context, ends, None).await };
+        let local = local_media(context, ends);
         let mut session = LocalSession::new(getrandom::u64().unwrap_or_default());
-        let Some(offer) = offer else {
-            let ours = offer_answer::offer(&local, None);
-            let ipv6 = context.addresses.preferred_family(info.local.ip());
-            let (stream, advertised) =
-                start_stream(context, info, ipv6, info.remote.ip(), ours.stream).await?;
-            let sdp = session.describe_offer(&ours, advertised).to_string();
-            let parameters = ours.stream;
-            let leg = Self {
-                local,
-                session,
-                advertised,
-                parameters,
-                stream,
-                pending: Some(ours),
-                held_before: false,
-                media,
-            };
-            return Ok((leg.fixed(), sdp));
-        };
         let offer = SessionDescription::parse(offer)?;
         let answer = offer_answer::answer(&offer, &local)?;
         check_control(&local, &answer.stream)?;
-        let peer = answer.stream.remote_rtp.map_or_else(|| info.remote.ip(), |remote| remote.ip());
-        let (stream, advertised) = start_stream(context, info, answer.ipv6, peer, answer.stream).await?;
+        let peer = answer.stream.remote_rtp.map_or(ends.peer, |remote| remote.ip());
+        let (stream, advertised) =
+            start_stream(context, Ends { peer, ..ends }, answer.ipv6, answer.stream).await?;
         let sdp = session.describe_answer(&answer, advertised).to_string();
         let parameters = answer.stream;
+        let media = context.media.clone();
         let leg =
             Self { local, session, advertised, parameters, stream, pending: None, held_before: false, media };
         // Only now are the ports known that a caller may have guessed.
         leg.check_loop(&parameters)?;
         Ok((leg.fixed(), sdp))
+    }
+
+    /// Makes the offer of a call, with these codecs if there are any that we have, and starts the stream. Returns the
+    /// description as well.
+    pub(crate) async fn offering(
+        context: &CallContext,
+        ends: Ends,
+        codecs: Option<&[Codec]>,
+    ) -> Result<(Self, String), NegotiationError> {
+        let mut local = local_media(context, ends);
+        if let Some(codecs) = codecs {
+            let common: Vec<Codec> =
+                codecs.iter().copied().filter(|codec| local.codecs.contains(codec)).collect();
+            if !common.is_empty() {
+                local.codecs = common;
+            }
+        }
+        let mut session = LocalSession::new(getrandom::u64().unwrap_or_default());
+        let ours = offer_answer::offer(&local, None);
+        let ipv6 = context.addresses.preferred_family(ends.local.ip());
+        let (stream, advertised) = start_stream(context, ends, ipv6, ours.stream).await?;
+        let sdp = session.describe_offer(&ours, advertised).to_string();
+        let parameters = ours.stream;
+        let (pending, media) = (Some(ours), context.media.clone());
+        let leg = Self { local, session, advertised, parameters, stream, pending, held_before: false, media };
+        Ok((leg.fixed(), sdp))
+    }
+
+    /// Takes an answer to our offer that is not the last word: what the peer says about media before it answers.
+    pub(crate) async fn handle_early_answer(&mut self, answer: &str) -> Result<(), NegotiationError> {
+        let offer = self.pending.clone().ok_or(NegotiationError::NoOffer)?;
+        let answer = SessionDescription::parse(answer)?;
+        let parameters = offer.apply_answer(&answer, &self.local)?;
+        self.apply(parameters).await
     }
 
     /// From now on the stream has its sockets: their family and number stay.
@@ -224,13 +251,13 @@ fn check_control(local: &LocalMedia, parameters: &StreamParameters) -> Result<()
     if hit { Err(Refusal::ForbiddenAddress) } else { Ok(()) }
 }
 
-fn local_media(context: &CallContext, info: &InviteInfo) -> LocalMedia {
+fn local_media(context: &CallContext, ends: Ends) -> LocalMedia {
     let config = &context.config;
-    let sip_local = info.local.ip().to_canonical();
+    let sip_local = ends.local.ip().to_canonical();
     let mut own_addresses = config.media_addresses.clone();
     own_addresses.push(sip_local);
     let mut control_addresses = config.control_addresses.clone();
-    control_addresses.push(SocketAddr::new(sip_local, info.local.port()));
+    control_addresses.push(SocketAddr::new(sip_local, ends.local.port()));
     LocalMedia {
         codecs: config.codecs.clone(),
         ptime: config.ptime,
@@ -251,13 +278,12 @@ fn local_media(context: &CallContext, info: &InviteInfo) -> LocalMedia {
 /// Starts a stream; returns it and the address for SDP.
 async fn start_stream(
     context: &CallContext,
-    info: &InviteInfo,
+    ends: Ends,
     ipv6: bool,
-    peer: IpAddr,
     parameters: StreamParameters,
 ) -> Result<(MediaStream, SocketAddr), NegotiationError> {
-    let address = context.addresses.choose(ipv6, info.local.ip(), peer);
-    let address = address.ok_or(NegotiationError::NoAddress(peer))?;
+    let address = context.addresses.choose(ipv6, ends.local.ip(), ends.peer);
+    let address = address.ok_or(NegotiationError::NoAddress(ends.peer))?;
     let stream = context.media.add_stream(address.bind, parameters).await?;
     let advertised = SocketAddr::new(address.advertised, stream.local().port());
     Ok((stream, advertised))

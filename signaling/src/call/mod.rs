@@ -29,7 +29,7 @@ pub use table::{CallState, CallSummary, CallTable, CallVia, HangUp};
 
 pub(crate) use answered::{Call, CallEvent};
 pub(crate) use end::CallEnd;
-pub(crate) use leg::Leg;
+pub(crate) use leg::{Ends, Leg};
 pub(crate) use quiet::Quiet;
 pub(crate) use redact::{milliseconds, redacted, shortened};
 pub(crate) use table::CallEntry;

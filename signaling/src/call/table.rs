@@ -139,8 +139,8 @@ pub struct CallSummary {
     pub answered: Option<SystemTime>,
     /// What we send.
     pub codec: Option<Codec>,
-    /// Where the signalling, or the socket, comes from.
-    pub remote_sip: SocketAddr,
+    /// Where the signalling comes from; not known before a call of ours is answered.
+    pub remote_sip: Option<SocketAddr>,
     /// Where our media goes.
     pub remote_rtp: Option<SocketAddr>,
     /// Where media is received.
@@ -317,6 +317,11 @@ impl CallEntry {
         self.id
     }
 
+    /// What the call is known by outside of this process.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        self.shared.lock().live.get(&self.id).map(|entry| entry.summary.identity.clone())
+    }
+
     /// Changes what is told about the call.
     pub(crate) fn update(&self, change: impl FnOnce(&mut CallSummary)) {
         if let Some(entry) = self.shared.lock().live.get_mut(&self.id) {
@@ -387,7 +392,7 @@ mod tests {
             since: SystemTime::UNIX_EPOCH,
             answered: None,
             codec: None,
-            remote_sip: "192.0.2.1:5060".parse().expect("an address"),
+            remote_sip: "192.0.2.1:5060".parse().ok(),
             remote_rtp: None,
             local_rtp: None,
             gathered: None,

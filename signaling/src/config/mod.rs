@@ -15,6 +15,7 @@ mod choices;
 mod document;
 mod environment;
 mod error;
+mod events;
 mod gateway;
 mod load;
 mod machine;
@@ -42,9 +43,10 @@ pub use registration::{RegistrationSection, SipTransport};
 pub use report::report;
 pub use schema::{Kind, all_keys, kind_at};
 pub use sections::{
-    AccessSection, Agent, AgentTool, App, AudioSocket, BargeIn, BargeInMode, Calls, ChanWebSocket, Config,
-    Dialect, Drain, Http, Latency, LatencyPolicy, Log, Media, Ng, OnClose, Reconnect, Route, Signaling, Sip,
-    SipLimits, StoreSection, ToolAction,
+    AccessSection, Agent, AgentTool, AmqpSection, App, AudioSocket, BargeIn, BargeInMode, Calls,
+    ChanWebSocket, Config, Dialect, Drain, EventsSection, Http, Latency, LatencyPolicy, Log, Media,
+    NatsSection, Ng, OnClose, Reconnect, Route, Signaling, Sip, SipLimits, SipTls, StoreSection, ToolAction,
+    WebhooksSection,
 };
 pub use types::{
     BindAddress, FilePath, Host, MediaAddress, Network, OptionalAddress, Pattern, PortRange, RefusalStatus,

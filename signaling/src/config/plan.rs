@@ -14,6 +14,7 @@ use super::asterisk;
 use super::choices::{Codec, Simd, Source};
 use super::environment::SECRET_KEY;
 use super::error::ConfigError;
+use super::events;
 use super::load::Loaded;
 use super::sections::{Config, Http, Log};
 use super::{media, registration, routes};
@@ -21,10 +22,12 @@ use crate::access::AccessConfig;
 use crate::apps::{AgentConfig, AppsConfig};
 use crate::asterisk::AsteriskConfig;
 use crate::call::CallConfig;
+use crate::event::EventsConfig;
 use crate::ng::NgConfig;
-use crate::sip::{SipConfig, SipLimits};
+use crate::sip::{SipConfig, SipLimits, SipTls};
 use crate::store::{RetentionConfig, StoreConfig};
 use crate::telemetry::check_level;
+use crate::trunk::TrunkConfig;
 
 /// The name of the agent inside this program.
 pub const DEMO_AGENT: &str = "demo";
@@ -36,6 +39,8 @@ pub struct Plan {
     pub data_dir: PathBuf,
     /// For the SIP endpoint.
     pub sip: SipConfig,
+    /// For the trunks; the node's name is for its start to give.
+    pub trunks: TrunkConfig,
     /// The account to keep registered.
     pub registration: Option<crate::sip::Account>,
     /// For the media engine.
@@ -62,6 +67,8 @@ pub struct Plan {
     pub retention: RetentionConfig,
     /// Bytes of call records that may wait while the store does not take them.
     pub spool_bytes: u64,
+    /// For the delivery of events.
+    pub events: EventsConfig,
     /// How long running calls may go on after SIGTERM.
     pub drain_timeout: Duration,
     /// Logs.
@@ -109,6 +116,7 @@ pub fn plan(loaded: &Loaded, environment: &[(String, String)]) -> Result<Plan, C
     if config.store.spool_mib == 0 {
         check.error("store.spool_mib", "store.spool_mib: must be at least 1");
     }
+    let events = events::plan(&mut check);
     let access = access::plan(&mut check, environment);
     let agents = agents::plan(&mut check, environment);
     let apps = routes::plan(&mut check, agents);
@@ -117,6 +125,12 @@ pub fn plan(loaded: &Loaded, environment: &[(String, String)]) -> Result<Plan, C
     errors.or_ok(Plan {
         data_dir: config.data_dir.0.clone(),
         sip: sip_config(config),
+        trunks: TrunkConfig {
+            node: String::new(),
+            unknown_callers: config.sip.unknown_callers,
+            realm: config.sip.realm.clone(),
+            poll: TRUNK_POLL,
+        },
         registration,
         engine: media::engine_config(config),
         signaling_cpus: config.signaling.cpus.0.clone(),
@@ -129,6 +143,7 @@ pub fn plan(loaded: &Loaded, environment: &[(String, String)]) -> Result<Plan, C
             delete_delay: config.ng.delete_delay.0,
         },
         access,
+        events,
         asterisk,
         http: config.http.clone(),
         store: store_config(config, environment),
@@ -142,6 +157,9 @@ pub fn plan(loaded: &Loaded, environment: &[(String, String)]) -> Result<Plan, C
         warnings,
     })
 }
+
+/// How often nodes look for trunks that others changed.
+const TRUNK_POLL: Duration = Duration::from_secs(2);
 
 /// Collects what is wrong.
 pub(super) struct Check<'a> {
@@ -170,12 +188,21 @@ fn sip(check: &mut Check<'_>) {
             check.error("sip.bind", format!("sip.bind: {address} is named twice"));
         }
     }
+    if sip.tls.certificate.is_some() != sip.tls.key.is_some() {
+        check.error("sip.tls.certificate", "sip.tls: give both certificate and key, or neither");
+    }
+    if !sip.tls.bind.is_empty() && sip.tls.certificate.is_none() {
+        check.error("sip.tls.bind", "sip.tls.bind: needs sip.tls.certificate and sip.tls.key");
+    }
     if sip.user_agent.is_empty() || sip.user_agent.chars().any(char::is_control) || sip.user_agent.len() > 128
     {
         check.error(
             "sip.user_agent",
             "sip.user_agent: must be 1 to 128 characters without control characters",
         );
+    }
+    if sip.realm.is_empty() || sip.realm.chars().any(char::is_control) || sip.realm.len() > 64 {
+        check.error("sip.realm", "sip.realm: must be 1 to 64 characters without control characters");
     }
     if sip.min_session_expires.0 < Duration::from_secs(90) {
         check.error("sip.min_session_expires", "sip.min_session_expires: at least 90s (RFC 4028 section 5)");
@@ -247,6 +274,13 @@ fn sip_config(config: &Config) -> SipConfig {
         user_agent: sip.user_agent.clone(),
         session_expires: sip.session_expires.0,
         min_session_expires: sip.min_session_expires.0,
+        name_servers: sip.name_servers.iter().map(|address| address.0).collect(),
+        tls: SipTls {
+            bind: sip.tls.bind.iter().map(|address| address.0).collect(),
+            certificate: sip.tls.certificate.as_ref().map(|file| file.0.clone()),
+            key: sip.tls.key.as_ref().map(|file| file.0.clone()),
+            ca: sip.tls.ca.as_ref().map(|file| file.0.clone()),
+        },
         t1: sip.t1.0,
         limits: SipLimits {
             calls: limits.dialogs,

@@ -57,6 +57,8 @@ pub enum SipTransport {
     Udp,
     /// TCP.
     Tcp,
+    /// TLS.
+    Tls,
 }
 
 /// The account to register, if there is one to register.
@@ -108,6 +110,7 @@ pub(super) fn plan(check: &mut Check<'_>, environment: &[(String, String)]) -> O
         transport: match section.transport {
             SipTransport::Udp => Transport::Udp,
             SipTransport::Tcp => Transport::Tcp,
+            SipTransport::Tls => Transport::Tls,
         },
         credentials: password.map(|password| Credentials {
             user: section.auth_user.unwrap_or_else(|| section.user.clone()),
@@ -116,6 +119,7 @@ pub(super) fn plan(check: &mut Check<'_>, environment: &[(String, String)]) -> O
         }),
         user: section.user,
         display_name: section.display_name,
+        contact_user: None,
         expires: section.expires.0,
         domain: None,
         outbound_proxy: None,

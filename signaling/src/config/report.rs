@@ -53,6 +53,9 @@ pub fn report(plan: &Plan) -> String {
     line("signaling", format!("threads {}", pinned(&plan.signaling_cpus)));
     line("", format!("kernels {}", plan.simd.name()));
     line("store", plan.store.place());
+    for bus in &plan.events.buses {
+        line("events", format!("to {bus}"));
+    }
     line("data", plan.data_dir.display().to_string());
     line(
         "log",

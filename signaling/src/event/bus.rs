@@ -10,6 +10,7 @@
 //! So a broker that is down delays only itself, nothing is kept in memory for it but one batch, and what was sent
 //! but not confirmed is sent again with the same id, behind nothing that is later.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,6 +63,13 @@ impl BusConfig {
             Self::Nats(config) => Link::Nats(NatsLink::connect(config, PATIENCE).await?),
             Self::Amqp(config) => Link::Amqp(AmqpLink::connect(config, PATIENCE).await?),
         })
+    }
+}
+
+/// Which broker, without its password.
+impl fmt::Display for BusConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.name(), self.place())
     }
 }
 

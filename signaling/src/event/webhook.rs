@@ -189,7 +189,7 @@ impl Webhooks {
         }
         let receiver = receivers.entry(name.to_owned()).or_insert_with(|| Receiver {
             under_way: 0,
-            backoff: Backoff::new(Duration::from_secs(1), LONGEST_REST),
+            backoff: Backoff::new(SHORTEST_REST, LONGEST_REST),
             rests_until: Instant::now(),
         });
         for claimed in claimed {
@@ -227,11 +227,15 @@ impl Webhooks {
         self.counters.failures.increment();
         if let Some(receiver) = receiver {
             receiver.under_way = receiver.under_way.saturating_sub(1);
-            let rest = receiver.backoff.failed();
-            if receiver.backoff.failures() >= RESTS_AFTER {
-                receiver.rests_until = Instant::now() + rest;
+            // Those that were under way together fail for one reason, and count once.
+            let counts = receiver.rests_until <= Instant::now();
+            if counts {
+                let rest = receiver.backoff.failed();
+                if receiver.backoff.failures() >= RESTS_AFTER {
+                    receiver.rests_until = Instant::now() + rest;
+                }
             }
-            if receiver.backoff.failures() == DOWN_AFTER {
+            if counts && receiver.backoff.failures() == DOWN_AFTER {
                 tracing::warn!(
                     receiver = claimed.endpoint,
                     error,
@@ -320,6 +324,7 @@ const PAGE: usize = 500;
 const RESTS_AFTER: u32 = 3;
 /// And so often: it is said to be down, and when it is back, nothing waits for its retry.
 const DOWN_AFTER: u32 = 5;
+const SHORTEST_REST: Duration = Duration::from_millis(250);
 const LONGEST_REST: Duration = Duration::from_secs(60);
 /// What a receiver asks for with Retry-After is heeded up to this.
 const LONGEST_ASKED_WAIT: Duration = Duration::from_secs(3_600);

@@ -152,7 +152,7 @@ fn summary(call_id: &str, job: &Job) -> CallSummary {
         since: SystemTime::now(),
         answered: None,
         codec: None,
-        remote_sip: job.responder.source(),
+        remote_sip: Some(job.responder.source()),
         remote_rtp: None,
         local_rtp: None,
         gathered: None,

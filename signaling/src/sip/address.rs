@@ -44,7 +44,7 @@ impl Address {
     /// # Errors
     /// See [`InvalidAddress`].
     pub fn new(user: &str, host: &str) -> Result<Self, InvalidAddress> {
-        let user = plain("the user", user)?;
+        let (user, host) = (plain("the user", user)?, plain("the host", host)?);
         let (name, port) = host_and_port(host)
             .or_else(|| host.parse::<std::net::Ipv6Addr>().ok().map(|_| (host.to_owned(), None)))
             .filter(|_| host.len() <= MAX_TEXT)

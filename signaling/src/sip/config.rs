@@ -1,6 +1,7 @@
 //! What a [`super::SipEndpoint`] is told at start.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Where to listen, what to advertise and how much to take.
@@ -19,6 +20,8 @@ pub struct SipConfig {
     pub min_session_expires: Duration,
     /// The name servers to ask; those of the system if there are none.
     pub name_servers: Vec<SocketAddr>,
+    /// SIP over TLS.
+    pub tls: SipTls,
     /// RFC 3261 T1, the estimate of the round-trip time that all retransmission timers are made of.
     pub t1: Duration,
     /// Caps on what peers can make us hold.
@@ -34,10 +37,24 @@ impl Default for SipConfig {
             session_expires: Duration::from_secs(1800),
             min_session_expires: Duration::from_secs(90),
             name_servers: Vec::new(),
+            tls: SipTls::default(),
             t1: Duration::from_millis(500),
             limits: SipLimits::default(),
         }
     }
+}
+
+/// SIP over TLS. Connections to others need none of it.
+#[derive(Clone, Debug, Default)]
+pub struct SipTls {
+    /// Local addresses.
+    pub bind: Vec<SocketAddr>,
+    /// Our certificate and its chain (PEM), for those who connect, and for servers that ask for one.
+    pub certificate: Option<PathBuf>,
+    /// Its key (PEM).
+    pub key: Option<PathBuf>,
+    /// Authorities to trust besides the public ones (PEM).
+    pub ca: Option<PathBuf>,
 }
 
 /// Caps on what peers can make us hold. What exceeds them is answered 503 with Retry-After, or dropped

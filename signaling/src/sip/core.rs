@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
@@ -22,7 +22,7 @@ use super::request::{IncomingRequest, Takers};
 use super::resolver::Resolver;
 use super::task::{self, NewCall, ToCall};
 use super::transaction::{Key, Transactions, key_of, to_bought};
-use super::transport::{Flow, Handle, TcpConnections, TcpContext};
+use super::transport::{Flow, Handle, TcpConnections, TcpContext, Tls};
 use super::validate::{ACCEPT, Refusal, SUPPORTED, check_mandatory, check_request};
 
 /// Everything that the sockets and the calls of one endpoint share.
@@ -37,6 +37,7 @@ pub(super) struct Core {
     pub(super) closing: CancellationToken,
     pub(super) tasks: TaskTracker,
     pub(super) tcp: Arc<TcpConnections>,
+    pub(super) tls: Tls,
     pub(super) resolver: Resolver,
     unacknowledged: Mutex<Unacknowledged>,
     pub(super) advertised: Option<(String, Option<u16>)>,
@@ -46,6 +47,8 @@ pub(super) struct Core {
     incoming: mpsc::Sender<IncomingCall>,
     takers: RwLock<Takers>,
     tag_hash: RandomState,
+    /// Where we listen for TLS.
+    pub(super) secure: Mutex<Vec<SocketAddr>>,
     /// Our own UDP sockets.
     ways: OnceLock<Vec<Flow>>,
 }
@@ -70,6 +73,7 @@ struct Calls {
 impl Core {
     pub(super) fn new(
         config: SipConfig,
+        tls: Tls,
         advertised: Option<(String, Option<u16>)>,
         incoming: mpsc::Sender<IncomingCall>,
     ) -> Self {
@@ -88,6 +92,7 @@ impl Core {
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
             tcp: Arc::default(),
+            tls,
             resolver: Resolver::new(&config.name_servers),
             unacknowledged: Mutex::default(),
             advertised,
@@ -97,6 +102,7 @@ impl Core {
             incoming,
             takers: RwLock::default(),
             tag_hash: RandomState::new(),
+            secure: Mutex::default(),
             ways: OnceLock::new(),
             config,
         }

@@ -46,6 +46,7 @@ xdp::counters! {
         transmit_errors: "Messages the network refused",
         tcp_accepted: "TCP connections accepted",
         tcp_refused: "TCP connections closed at once because a cap was reached",
+        tls_failures: "TLS handshakes that failed, of either side",
         tcp_idle_closed: "TCP connections closed for idleness or slowness",
         tcp_framing_errors: "TCP connections closed because their stream could not be framed",
         refers_sent: "Transfers asked for by REFER",

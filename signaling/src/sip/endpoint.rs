@@ -1,8 +1,8 @@
 //! The SIP side of the process: sockets in, calls out.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -16,7 +16,8 @@ use super::message::host_and_port;
 use super::outgoing::{self, Answer, DialError, Method, OutgoingCall, OutgoingInvite, OutgoingRequest};
 use super::registration::{Account, Registration};
 use super::request::IncomingRequest;
-use super::transport::{UdpListener, bind_tcp, listen, receive};
+use super::target::Target;
+use super::transport::{Tls, TlsError, UdpListener, bind_tcp, listen, receive};
 
 /// Why an endpoint could not start.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +25,7 @@ pub enum SipError {
     /// A local address could not be opened.
     #[error("cannot listen for SIP on {transport} {address}: {source}; is another process using it?")]
     Bind {
-        /// `udp` or `tcp`.
+        /// `udp`, `tcp` or `tls`.
         transport: &'static str,
         /// The address from the configuration.
         address: SocketAddr,
@@ -34,6 +35,9 @@ pub enum SipError {
     /// The advertised address is not `host` or `host:port`.
     #[error("cannot advertise {0:?} in Via and Contact; give a host name or address, or host:port")]
     Advertised(String),
+    /// TLS cannot be used as it is configured.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// There was no local address.
     #[error("no SIP address to listen on; give at least one")]
     NoAddress,
@@ -89,6 +93,11 @@ impl SipHandle {
         self.core.register(account)
     }
 
+    /// Where a target is now, best first; nowhere if its name does not resolve.
+    pub async fn addresses(&self, target: &Target) -> Vec<SocketAddr> {
+        self.core.hops(target).await.into_iter().map(|hop| hop.address).collect()
+    }
+
     /// The counters.
     #[must_use]
     pub fn counters(&self) -> &Arc<SipCounters> {
@@ -124,8 +133,9 @@ impl SipEndpoint {
             Some(text) => Some(host_and_port(text).ok_or_else(|| SipError::Advertised(text.clone()))?),
         };
         let (incoming, calls) = mpsc::channel(INCOMING_QUEUE);
-        let bind = config.bind.clone();
-        let core = Arc::new(Core::new(config, advertised, incoming));
+        let (bind, secure) = (config.bind.clone(), config.tls.bind.clone());
+        let tls = Tls::new(&config.tls)?;
+        let core = Arc::new(Core::new(config, tls.clone(), advertised, incoming));
         let mut sockets = Vec::new();
         for address in bind {
             sockets.push(open(address, &core).await?);
@@ -144,6 +154,14 @@ impl SipEndpoint {
                 }
             });
             tokio::spawn(listen(tcp, core.tcp_context()));
+        }
+        for address in secure {
+            let failed = |source| SipError::Bind { transport: "tls", address, source };
+            let listener = bind_tcp(address).map_err(failed)?;
+            let local = listener.local_addr().map_err(failed)?;
+            addresses.push((Transport::Tls, local));
+            core.secure.lock().unwrap_or_else(PoisonError::into_inner).push(local);
+            tokio::spawn(tls.clone().listen(listener, core.tcp_context()));
         }
         let timers = core.clone();
         tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! SIP (RFC 3261): a user agent that takes calls and makes them, over UDP and TCP, and registers where it is told to. SDP
+//! SIP (RFC 3261): a user agent that takes calls and makes them, over UDP, TCP and TLS, and registers where it is told to. SDP
 //! is opaque text here.
 //!
 //! Messages and most transactions are bought (`rsipstack`); the transports with their limits, dialogs, sessions and the
@@ -35,7 +35,7 @@ mod validate;
 
 pub use address::{Address, Headers, InvalidAddress};
 pub use challenge::{Authenticator, Claim, Proof};
-pub use config::{SipConfig, SipLimits};
+pub use config::{SipConfig, SipLimits, SipTls};
 pub use counters::SipCounters;
 pub use endpoint::{SipEndpoint, SipError, SipHandle, SipLoad};
 pub use fuzz::fuzz_message;
@@ -50,3 +50,4 @@ pub use session::{
     ByeReason, EndCause, OfferRequest, OfferWanted, RequestError, Session, SessionEvent, SessionHandle,
 };
 pub use target::Target;
+pub use transport::TlsError;

@@ -327,3 +327,7 @@ const MOST_RECORDS: usize = 32;
 const MOST_FAILED: usize = 1024;
 /// How long an address that did not answer stands behind the others.
 const PENALTY: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+#[path = "resolver_tests.rs"]
+mod tests;

@@ -1,7 +1,7 @@
 //! Which way our own requests leave (RFC 3261 8.1.2, 18.1.1), and how they are addressed.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::address::escape_user;
 use super::core::{Core, random_token};
@@ -14,11 +14,29 @@ use super::transport::{Flow, connect};
 impl Core {
     /// The `host:port` that peers reach us at.
     fn sent_by(&self, flow: &Flow) -> String {
+        let own = self.listening_port(flow);
         let (host, port) = match &self.advertised {
-            Some((host, port)) => (host.clone(), port.unwrap_or(flow.local.port())),
-            None => (flow.local_ip().to_string(), flow.local.port()),
+            // The port that is advertised is that of UDP and TCP.
+            Some((host, port)) if flow.transport != Transport::Tls => (host.clone(), port.unwrap_or(own)),
+            Some((host, _)) => (host.clone(), own),
+            None => (flow.local_ip().to_string(), own),
         };
         format!("{}:{port}", bracketed(&host))
+    }
+
+    /// Where a peer can connect to when the connection that it knows is gone (RFC 3261 18.1.1): a connection that we
+    /// opened has a port of its own, at which nobody listens.
+    fn listening_port(&self, flow: &Flow) -> u16 {
+        let listening: Vec<SocketAddr> = match flow.transport {
+            Transport::Udp => return flow.local.port(),
+            Transport::Tcp => self.ways().iter().map(|way| way.local).collect(),
+            Transport::Tls => self.secure.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        };
+        let leads = |at: &&SocketAddr| {
+            at.is_ipv6() == flow.local.is_ipv6() && (at.ip().is_unspecified() || at.ip() == flow.local.ip())
+        };
+        let known = listening.iter().find(|at| leads(at) && at.port() == flow.local.port());
+        known.or_else(|| listening.iter().find(leads)).map_or(flow.local.port(), SocketAddr::port)
     }
 
     /// The value of our Contact on this flow, for a request with this URI: `sips:` where that is (RFC 3261 8.1.1.8,
@@ -93,7 +111,8 @@ impl Core {
     /// Where requests to a target may go, best first.
     pub(super) async fn hops(&self, target: &Target) -> Vec<Hop> {
         if let Some((address, transport)) = target.fixed() {
-            return vec![Hop { address, transport, name: target.host() }];
+            // It registered from there; its name was never proven.
+            return vec![Hop { address, transport, name: String::new() }];
         }
         let Some((uri, transport)) = target.next_hop() else { return Vec::new() };
         let mut hops = self.resolver.resolve(&uri, transport, self.families()).await;
@@ -108,10 +127,17 @@ impl Core {
             return None;
         }
         let way = self.way_to(address)?;
+        if hop.transport == Transport::Udp {
+            return Some(way.towards(address));
+        }
+        let name = (!hop.name.is_empty()).then_some(hop.name.as_str());
+        // RFC 5923: a connection that stands is used again.
+        if let Some(flow) = self.tcp.open(address, hop.transport, name, &self.counters) {
+            return Some(flow);
+        }
         match hop.transport {
-            Transport::Udp => Some(way.towards(address)),
-            Transport::Tcp => connect(address, &self.tcp_context()).await,
-            Transport::Tls => None,
+            Transport::Tls => self.tls.connect(address, name?, &self.tcp_context()).await,
+            _ => connect(address, &self.tcp_context()).await,
         }
     }
 

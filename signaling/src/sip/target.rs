@@ -24,6 +24,7 @@ impl Target {
     /// # Errors
     /// [`InvalidAddress::Host`] when `host` is none.
     pub fn new(host: &str, port: Option<u16>, transport: Transport) -> Result<Self, InvalidAddress> {
+        let host = plain("the host", host)?;
         let bare = host.trim_matches(['[', ']']);
         let name = match bare.parse::<std::net::Ipv6Addr>() {
             Ok(_) => bare.to_owned(),

@@ -1,9 +1,12 @@
 //! Trunks, and how they stand.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use super::{Row, SecretKeyError, Store, StoreError, Transaction, Value, json, values};
-use crate::model::{AuthMethod, Moment, PingState, Secret, TenantId, Trunk, TrunkState, TrunkTransport};
+use crate::model::{
+    AuthMethod, Moment, PingState, Secret, TenantId, Trunk, TrunkState, TrunkSummary, TrunkTransport,
+};
 
 /// A trunk with what opens it.
 #[derive(Debug)]
@@ -38,7 +41,7 @@ impl Store {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn trunks(&self, tenant: &TenantId, after: &str, limit: u32) -> Result<Vec<Trunk>, StoreError> {
+    pub async fn trunks(&self, tenant: &TenantId, after: &str, limit: i64) -> Result<Vec<Trunk>, StoreError> {
         let sql = "SELECT * FROM trunks WHERE tenant = $1 AND trunk_id > $2 ORDER BY trunk_id LIMIT $3";
         let rows = self.rows(sql, values![tenant, after, limit]).await?;
         rows.iter().map(trunk).collect()
@@ -105,6 +108,30 @@ impl Store {
         let sql = "SELECT * FROM trunk_states WHERE tenant = $1 AND trunk_id = $2";
         let row = self.row(sql, values![tenant, trunk_id]).await?;
         row.as_ref().map(kept_state).transpose()
+    }
+
+    /// What the calls of each of a tenant's trunks came to that began between `since` and `now`.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn trunk_summaries(
+        &self,
+        tenant: &TenantId,
+        since: Moment,
+        now: Moment,
+    ) -> Result<Vec<TrunkSummary>, StoreError> {
+        let sql = "SELECT trunk_id, MAX(provider) AS provider, COUNT(ended_at) AS calls, \
+                   COUNT(CASE WHEN ended_at IS NOT NULL THEN answered_at END) AS answered, \
+                   COUNT(CASE WHEN state = 'failed' THEN 1 END) AS failed, \
+                   COUNT(CASE WHEN ended_at IS NULL THEN 1 END) AS active, \
+                   COUNT(CASE WHEN state = 'failed' AND ended_at >= $4 THEN 1 END) AS failed_last_hour, \
+                   CAST(COALESCE(SUM(duration_ms), 0) AS BIGINT) AS duration_ms, \
+                   COALESCE(SUM(cost), 0.0) AS cost \
+                   FROM records WHERE tenant = $1 AND trunk_id IS NOT NULL AND started_at >= $2 AND started_at <= $3 \
+                   GROUP BY trunk_id ORDER BY trunk_id LIMIT $5";
+        let hour_ago = now.before(Duration::from_secs(3600));
+        let rows = self.rows(sql, values![tenant, since, now, hour_ago, MOST_ACTIVE]).await?;
+        rows.iter().map(summary).collect()
     }
 
     /// Holds what `node` holds already and what nobody does, until `until`; all that it holds then. One node registers
@@ -348,6 +375,27 @@ fn kept_state(row: &Row) -> Result<KeptState, StoreError> {
         ping: row.word("ping", PingState::named)?,
         ping_ms: row.optional("ping_ms")?,
         node: row.optional("node")?,
+    })
+}
+
+fn summary(row: &Row) -> Result<TrunkSummary, StoreError> {
+    let (calls, answered, failed): (i64, i64, i64) =
+        (row.get("calls")?, row.get("answered")?, row.get("failed")?);
+    let duration_s = row.get::<i64>("duration_ms")? as f64 / 1000.0;
+    let part = |some: i64, of: i64| (of > 0).then(|| some as f64 / of as f64);
+    Ok(TrunkSummary {
+        trunk_id: row.get("trunk_id")?,
+        provider: row.optional("provider")?.unwrap_or_default(),
+        calls,
+        answered,
+        failed,
+        active: row.get("active")?,
+        success_rate: part(calls - failed, calls).unwrap_or(1.0),
+        answer_rate: part(answered, calls),
+        failed_last_hour: row.get("failed_last_hour")?,
+        duration_s,
+        mean_duration_s: (answered > 0).then(|| duration_s / answered as f64),
+        cost: row.get("cost")?,
     })
 }
 

@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::TrunkCounters;
 use super::live::{Change, Live};
 use crate::model::TrunkState;
 use crate::sip::{
-    Account, DialError, Method, OutgoingRequest, Registration, RegistrationState, RegistrationStatus, SipHandle,
-    Target,
+    Account, DialError, Method, OutgoingRequest, Registration, RegistrationState, RegistrationStatus,
+    SipHandle, Target,
 };
 
 /// What a trunk's tasks are to do. They are told again at every change, and end when nobody tells any more.
@@ -45,7 +46,19 @@ pub(super) struct Keeping {
 
 impl Keeping {
     /// Keeps `live` registered as `wanted` says, after `delay`; at the end it is taken back.
-    pub(super) async fn register(self, live: Arc<Live>, mut wanted: watch::Receiver<Wanted>, delay: Duration) {
+    ///
+    /// `before` is the same trunk's task from before it was taken out of use: its farewell must not come behind our
+    /// first request.
+    pub(super) async fn register(
+        self,
+        live: Arc<Live>,
+        mut wanted: watch::Receiver<Wanted>,
+        delay: Duration,
+        before: Option<JoinHandle<()>>,
+    ) {
+        if let Some(before) = before {
+            let _ = before.await;
+        }
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
             () = self.ending.cancelled() => return,
@@ -67,7 +80,11 @@ impl Keeping {
                 let (state, cause) = now.otherwise.clone();
                 self.tell(&live, &now, state, cause, None);
                 tokio::select! {
-                    changed = wanted.changed() => if changed.is_err() { return },
+                    changed = wanted.changed() => {
+                        if changed.is_err() {
+                            return self.tell(&live, &now, TrunkState::Inactive, None, None);
+                        }
+                    }
                     () = self.ending.cancelled() => return,
                 }
                 continue;
@@ -119,14 +136,8 @@ impl Keeping {
     }
 
     fn take(&self, live: &Live, now: &Wanted, seen: RegistrationStatus) {
-        let state = match seen.state {
-            RegistrationState::Unregistered => TrunkState::Unregistered,
-            RegistrationState::Trying => TrunkState::Trying,
-            RegistrationState::Registered => TrunkState::Registered,
-            RegistrationState::Failed => TrunkState::Failed,
-            RegistrationState::FailWait => TrunkState::FailWait,
-            RegistrationState::Expired => TrunkState::Expired,
-        };
+        // The words are the same.
+        let state = TrunkState::named(seen.state.name()).unwrap_or(TrunkState::FailWait);
         self.tell(live, now, state, seen.cause, seen.expires.map(|expires| expires.as_secs()));
     }
 
@@ -221,7 +232,11 @@ impl Keeping {
         };
         self.counters.pings.increment();
         let started = Instant::now();
-        match self.sip.request(request).await {
+        let answer = tokio::select! {
+            answer = self.sip.request(request) => answer,
+            () = self.ending.cancelled() => Err(DialError::Draining),
+        };
+        match answer {
             // Who is overloaded or about to end says so with 503 (RFC 3261 21.5.4); any other answer is a sign of life.
             Ok(answer) if answer.status != 503 => return Some(started.elapsed()),
             // It says nothing of the trunk when we are the ones who end or are overloaded.

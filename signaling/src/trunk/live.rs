@@ -10,7 +10,9 @@ use sha2::{Digest as _, Sha256};
 use super::admission::Gate;
 use super::identify::{Known, TrunkKey};
 use super::ping::Health;
-use crate::model::{Event, EventKind, Moment, PingState, Secret, Trunk, TrunkState, TrunkStatus, TrunkTransport};
+use crate::model::{
+    Event, EventKind, Moment, PingState, Secret, Trunk, TrunkState, TrunkStatus, TrunkTransport,
+};
 use crate::sip::{Account, Address, Credentials, InvalidAddress, Target, Transport};
 use crate::store::KeptState;
 
@@ -144,6 +146,11 @@ impl Live {
         standing.health.heard(answer).then(|| self.change(&standing, before))
     }
 
+    /// How long its last answer to OPTIONS took.
+    pub(super) fn latency(&self) -> Option<Duration> {
+        self.standing().health.latency()
+    }
+
     /// Its health is not asked for any more.
     pub(super) fn forget_health(&self) {
         self.standing().health = Health::default();
@@ -227,12 +234,12 @@ impl Settings {
             port: trunk.proxy_port,
             transport: transport(trunk.transport),
             domain: trunk.from_domain.clone(),
-            outbound_proxy: trunk.outbound_proxy.clone(),
             contact_user: Some(contact_user.to_owned()),
             user,
             display_name: trunk.display_name.clone(),
             credentials: self.credentials(),
             expires: Duration::from_secs(trunk.register_expires_s.into()),
+            outbound_proxy: trunk.outbound_proxy.clone(),
         })
     }
 

@@ -4,15 +4,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::TrunkCounters;
 use super::live::Change;
 use crate::store::{Store, StoreError};
 
-/// Writes until nobody sends any more.
-pub(super) async fn write(store: Store, mut changes: mpsc::Receiver<Change>, counters: Arc<TrunkCounters>) {
+/// Writes until `ending` is set and all was written.
+pub(super) async fn write(
+    store: Store,
+    mut changes: mpsc::Receiver<Change>,
+    counters: Arc<TrunkCounters>,
+    ending: CancellationToken,
+) {
     let mut batch = Vec::with_capacity(MOST_AT_ONCE);
-    while changes.recv_many(&mut batch, MOST_AT_ONCE).await > 0 {
+    loop {
+        tokio::select! {
+            biased;
+            read = changes.recv_many(&mut batch, MOST_AT_ONCE) => if read == 0 { return },
+            // What is there already was read first.
+            () = ending.cancelled() => return,
+        }
         let mut pause = FIRST_PAUSE;
         loop {
             match keep(&store, &batch).await {

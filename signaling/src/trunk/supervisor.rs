@@ -5,7 +5,9 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use serde::Deserialize;
 use tokio::sync::{Mutex, Notify, Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -33,7 +35,8 @@ pub struct TrunkConfig {
 }
 
 /// What happens to calls that belong to no trunk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum UnknownCallers {
     /// The routes of the configuration decide, as if there were no trunks.
     #[default]
@@ -56,8 +59,11 @@ pub(super) struct Inner {
     store: Store,
     keeping: Keeping,
     tasks: TaskTracker,
-    /// What the store held when it was read last. Whoever holds this reads it.
-    revision: Mutex<Option<(i64, i64)>>,
+    /// Set when nobody has anything to write any more.
+    writing: CancellationToken,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    /// What the store held when it was read last, and when to renew what is held. Whoever has this reads the store.
+    known: Mutex<Option<((i64, i64), Instant)>>,
 }
 
 #[derive(Default)]
@@ -65,11 +71,14 @@ pub(super) struct Table {
     pub(super) index: Index,
     running: HashMap<TrunkKey, Running>,
     held: HashSet<TrunkKey>,
+    /// Tasks of trunks that were taken out of use and take their registrations back.
+    leaving: HashMap<TrunkKey, JoinHandle<()>>,
 }
 
 struct Running {
     live: Arc<Live>,
     wanted: watch::Sender<Wanted>,
+    keeper: JoinHandle<()>,
 }
 
 /// A way out by a trunk, for one call.
@@ -117,7 +126,9 @@ impl Trunks {
             ending: CancellationToken::new(),
         };
         let tasks = TaskTracker::new();
-        tasks.spawn(states::write(store.clone(), kept, Arc::clone(&counters)));
+        let writing = CancellationToken::new();
+        let writer = states::write(store.clone(), kept, Arc::clone(&counters), writing.clone());
+        let writer = Mutex::new(Some(tokio::spawn(writer)));
         let inner = Arc::new(Inner {
             authenticator: Authenticator::new(&config.realm),
             config,
@@ -126,7 +137,9 @@ impl Trunks {
             store,
             keeping,
             tasks,
-            revision: Mutex::new(None),
+            writing,
+            writer,
+            known: Mutex::new(None),
         });
         let trunks = Self { inner };
         trunks.refresh().await?;
@@ -175,13 +188,12 @@ impl Trunks {
             let mut table = inner.table.write().unwrap_or_else(PoisonError::into_inner);
             table.running.clear();
         }
-        // The writer of states ends with the last who has something to say; that one is us.
-        let _ = tokio::time::timeout(GOODBYE, async {
-            while inner.tasks.len() > 1 {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        })
-        .await;
+        let _ = tokio::time::timeout(GOODBYE, inner.tasks.wait()).await;
+        // What they had to say at the end.
+        inner.writing.cancel();
+        if let Some(writer) = inner.writer.lock().await.take() {
+            let _ = tokio::time::timeout(GOODBYE, writer).await;
+        }
         if let Err(error) = inner.store.release_trunks(&inner.config.node).await {
             tracing::debug!(%error, "trunks are not given back; another node takes them over a little later");
         }
@@ -209,7 +221,11 @@ impl Trunks {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub async fn statuses(&self, tenant: &TenantId, trunks: &[Trunk]) -> Result<Vec<TrunkStatus>, StoreError> {
+    pub async fn statuses(
+        &self,
+        tenant: &TenantId,
+        trunks: &[Trunk],
+    ) -> Result<Vec<TrunkStatus>, StoreError> {
         let mut kept = self.inner.store.trunk_states(tenant).await?;
         let status = |trunk: &Trunk| {
             let of_store = kept.remove(&trunk.trunk_id);
@@ -325,27 +341,27 @@ impl Inner {
 
     /// Renews what is held, and reads everything if there is something new, or `anyway`.
     async fn look_again(&self, anyway: bool) -> Result<(), StoreError> {
-        let mut known = self.revision.lock().await;
+        let mut known = self.known.lock().await;
         if self.keeping.ending.is_cancelled() {
             return Ok(());
         }
-        let now = Moment::now();
         // Before the trunks: what changes in between is seen the next time.
         let revision = self.store.trunk_revision().await?;
-        let held = self.store.hold_trunks(&self.config.node, now, now.after(self.config.poll * HOLD)).await?;
-        let held: HashSet<TrunkKey> =
-            held.into_iter().map(|(tenant, trunk_id)| TrunkKey { tenant, trunk_id }).collect();
-        let same = {
-            let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-            table.held == held
-        };
-        if same && !anyway && *known == Some(revision) {
+        let is_new = known.is_none_or(|(before, _)| before != revision);
+        if !anyway && !is_new && known.is_some_and(|(_, renew)| renew > Instant::now()) {
             return Ok(());
         }
-        let trunks = self.store.active_trunks().await?;
-        *known = Some(revision);
-        self.reconcile(trunks, held);
-        self.index();
+        let now = Moment::now();
+        let held = self.store.hold_trunks(&self.config.node, now, now.after(HOLD)).await?;
+        let held: HashSet<TrunkKey> =
+            held.into_iter().map(|(tenant, trunk_id)| TrunkKey { tenant, trunk_id }).collect();
+        let same = self.table.read().unwrap_or_else(PoisonError::into_inner).held == held;
+        if anyway || is_new || !same {
+            let trunks = self.store.active_trunks().await?;
+            self.reconcile(trunks, held);
+            self.index();
+        }
+        *known = Some((revision, Instant::now() + HOLD / 4));
         Ok(())
     }
 
@@ -380,15 +396,20 @@ impl Inner {
             // Not all in the same millisecond.
             let delay = (EACH * number).min(LONGEST_DELAY).mul_f64(chance());
             let keeping = self.keeping.clone();
-            self.tasks.spawn(keeping.register(Arc::clone(&live), receiver.clone(), delay));
+            let before = table.leaving.remove(&key);
+            let register = keeping.register(Arc::clone(&live), receiver.clone(), delay, before);
+            let keeper = self.tasks.spawn(register);
             let keeping = self.keeping.clone();
             self.tasks.spawn(keeping.watch(Arc::clone(&live), receiver, delay));
-            table.running.insert(key, Running { live, wanted: sender });
+            table.running.insert(key, Running { live, wanted: sender, keeper });
         }
         for key in left {
             // Its tasks end with the sender of their orders; they take the registration back.
-            table.running.remove(&key);
+            if let Some(running) = table.running.remove(&key) {
+                table.leaving.insert(key, running.keeper);
+            }
         }
+        table.leaving.retain(|_, keeper| !keeper.is_finished());
         table.held = held;
     }
 
@@ -433,8 +454,8 @@ const AT_ONCE: usize = 64;
 /// How the first requests are spread, for each trunk that there is.
 const EACH: Duration = Duration::from_millis(2);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
-/// How many times the poll a trunk is held: so many may fail before another node takes it.
-const HOLD: u32 = 6;
+/// How long after its node has died another one takes a trunk.
+const HOLD: Duration = Duration::from_secs(30);
 /// Changes of states that wait to be written.
 const MOST_CHANGES: usize = 4096;
 const GOODBYE: Duration = Duration::from_secs(4);

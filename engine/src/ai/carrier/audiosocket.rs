@@ -9,16 +9,13 @@ use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Bytes;
 
-use super::super::dialect::Kind;
+use super::super::dialect::{AudioSocketFrames, Kind};
 use super::{CarrierError, Close, Received};
 use crate::time::Duration;
 
 pub(in super::super) struct AudioSocket {
     tcp: TcpStream,
-    /// What came and is no whole frame yet: `incoming[read..]`.
-    incoming: Vec<u8>,
-    read: usize,
-    max_message_bytes: usize,
+    incoming: AudioSocketFrames,
     /// The frame that the socket has not taken yet: `outgoing[written..]`.
     outgoing: Vec<u8>,
     written: usize,
@@ -46,9 +43,7 @@ impl AudioSocket {
         sockopt::set_tcp_keepintvl(&tcp, seconds)?;
         Ok(Self {
             tcp,
-            incoming: Vec::new(),
-            read: 0,
-            max_message_bytes,
+            incoming: AudioSocketFrames::new(max_message_bytes),
             outgoing: Vec::new(),
             written: 0,
             hung_up: false,
@@ -110,16 +105,21 @@ impl AudioSocket {
             if self.ended {
                 return Poll::Ready(None);
             }
-            match self.frame() {
-                Ok(Some(frame)) => return Poll::Ready(Some(Ok(Received::Message(Kind::Binary, frame)))),
+            match self.incoming.cut() {
+                Ok(Some(frame)) => {
+                    let frame = Bytes::copy_from_slice(frame);
+                    return Poll::Ready(Some(Ok(Received::Message(Kind::Binary, frame))));
+                }
                 Ok(None) => {}
-                Err(error) => return self.end(Err(error)),
+                Err(length) => {
+                    return self.end(Err(CarrierError::TooLarge(format!("a frame of {length} bytes"))));
+                }
             }
             let mut scratch = [0; READ_BYTES];
             let mut into = ReadBuf::new(&mut scratch);
             match ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut into)) {
                 Err(error) => return self.end(Err(lost(error))),
-                Ok(()) if !into.filled().is_empty() => self.incoming.extend_from_slice(into.filled()),
+                Ok(()) if !into.filled().is_empty() => self.incoming.push(into.filled()),
                 Ok(()) if self.closing => self.ended = true,
                 Ok(()) if self.incoming.is_empty() => {
                     // An application ends its part by closing (`res_audiosocket`).
@@ -138,32 +138,10 @@ impl AudioSocket {
         Poll::Ready(Some(last))
     }
 
-    /// The next whole frame, its header included.
-    fn frame(&mut self) -> Result<Option<Bytes>, CarrierError> {
-        let rest = self.incoming.get(self.read..).unwrap_or_default();
-        if let Some((&[_, high, low], payload)) = rest.split_first_chunk() {
-            let length = usize::from(u16::from_be_bytes([high, low]));
-            if HEADER_BYTES + length > self.max_message_bytes {
-                return Err(CarrierError::TooLarge(format!("a frame of {length} bytes")));
-            }
-            if payload.len() >= length {
-                let whole = HEADER_BYTES + length;
-                let frame = rest.get(..whole).map(Bytes::copy_from_slice);
-                self.read += whole;
-                return Ok(frame);
-            }
-        }
-        self.incoming.drain(..self.read);
-        self.read = 0;
-        if self.incoming.is_empty() {
-            self.incoming.shrink_to(KEPT_BYTES);
-        }
-        Ok(None)
-    }
-
-    pub(super) async fn discard(&mut self) {
+    /// Reads bytes past everything else: how many, 0 at the end.
+    pub(super) async fn skip(&mut self) -> usize {
         let mut scratch = [0; READ_BYTES];
-        while self.tcp.read(&mut scratch).await.is_ok_and(|read| read > 0) {}
+        self.tcp.read(&mut scratch).await.unwrap_or(0)
     }
 }
 
@@ -171,11 +149,8 @@ fn lost(error: io::Error) -> CarrierError {
     CarrierError::Lost(error.to_string())
 }
 
-const HEADER_BYTES: usize = 3;
 const HANG_UP: u8 = 0;
 const READ_BYTES: usize = 4096;
-/// Memory that a connection keeps between frames.
-const KEPT_BYTES: usize = 8 * 1024;
 
 #[cfg(test)]
 #[path = "audiosocket_tests.rs"]

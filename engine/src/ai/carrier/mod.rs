@@ -8,7 +8,9 @@ use std::task::{Context, Poll};
 
 use tokio_tungstenite::tungstenite::Bytes;
 
+use super::allowance::Allowance;
 use super::dialect::Kind;
+use super::link::monotonic_now;
 pub(super) use audiosocket::AudioSocket;
 pub(super) use websocket::{Transport, WebSocket};
 
@@ -111,11 +113,38 @@ impl Socket {
         }
     }
 
-    /// Reads bytes and throws them away to the connection's end, without a look at what they mean.
+    /// Reads bytes and throws them away to the connection's end, without a look at what they mean; no faster than a backend
+    /// may that is about to be left.
     pub(super) async fn discard(&mut self) {
-        match self {
-            Self::WebSocket(socket) => socket.discard().await,
-            Self::AudioSocket(socket) => socket.discard().await,
+        let mut allowance = Allowance::at_the_end(monotonic_now());
+        loop {
+            let mut slice = allowance.next_slice().await;
+            while slice > 0 {
+                let len = match self {
+                    Self::WebSocket(socket) => socket.skip().await,
+                    Self::AudioSocket(socket) => socket.skip().await,
+                };
+                if len == 0 {
+                    return;
+                }
+                slice = slice.saturating_sub(allowance.spend(len));
+            }
+        }
+    }
+
+    /// Reads messages and throws them away to the connection's end, no faster than that.
+    pub(super) async fn read_out(&mut self) -> Result<(), CarrierError> {
+        let mut allowance = Allowance::at_the_end(monotonic_now());
+        loop {
+            let mut slice = allowance.next_slice().await;
+            while slice > 0 {
+                let len = match self.next().await.transpose()? {
+                    None => return Ok(()),
+                    Some(Received::Message(_, message)) => message.len(),
+                    Some(Received::Alive | Received::Close(_)) => 0,
+                };
+                slice = slice.saturating_sub(allowance.spend(len));
+            }
         }
     }
 

@@ -74,9 +74,10 @@ impl WebSocket {
         })
     }
 
-    pub(super) async fn discard(&mut self) {
+    /// Reads bytes past everything else: how many, 0 at the end.
+    pub(super) async fn skip(&mut self) -> usize {
         let mut scratch = [0; 4096];
-        while self.0.get_mut().read(&mut scratch).await.is_ok_and(|read| read > 0) {}
+        self.0.get_mut().read(&mut scratch).await.unwrap_or(0)
     }
 }
 

@@ -8,8 +8,10 @@ use super::{
 };
 use crate::dsp::rate::SampleRate;
 
+mod frames;
 mod line;
 
+pub use frames::AudioSocketFrames;
 pub(super) use line::Line;
 
 #[derive(Debug)]

@@ -29,6 +29,7 @@ mod telnyx;
 mod twilio;
 mod vonage;
 
+pub use audiosocket::AudioSocketFrames;
 pub use format::{AudioFormat, Encoding, Formats};
 pub use line::{LineCodec, LineHeard, LineProtocol, LineStart};
 pub use message::{

@@ -347,12 +347,7 @@ impl TapPump {
             self.socket.send(kind, message).await?;
         }
         self.socket.close(Close::NORMAL).await?;
-        while let Some(Ok(received)) = self.socket.next().await {
-            if matches!(received, Received::Close(_)) {
-                break;
-            }
-        }
-        Ok(())
+        self.socket.read_out().await
     }
 }
 

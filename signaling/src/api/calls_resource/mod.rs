@@ -18,6 +18,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use self::twiml::Instruction;
+pub use self::twiml::fuzz_twiml;
 use super::routes::Api;
 use crate::apps::AgentConfig;
 use crate::call::{CallRequest, CallState, CallSummary};

@@ -45,6 +45,21 @@ pub(super) fn read(text: &str) -> Result<Instruction, Refusal> {
     }
 }
 
+/// Reads bytes as TwiML. For fuzzing: it must neither panic nor hang, and whom a call is transferred to is bounded and clean.
+///
+/// # Panics
+/// When it is not.
+pub fn fuzz_twiml(data: &[u8]) {
+    match read(&String::from_utf8_lossy(data)) {
+        Ok(Instruction::HangUp) => {}
+        Ok(Instruction::Transfer(whom)) => {
+            assert!(!whom.is_empty() && whom.chars().count() <= LONGEST_TARGET);
+            assert!(!whom.chars().any(char::is_control));
+        }
+        Err(refusal) => assert!(!refusal.is_empty()),
+    }
+}
+
 fn dial(verb: Node<'_, '_>) -> Result<Instruction, Refusal> {
     let mut nouns = elements(verb);
     let whom = match (nouns.next(), nouns.next()) {

@@ -14,6 +14,7 @@ use crate::telemetry::LogFormat;
 mod access;
 mod agent;
 mod asterisk;
+mod events;
 mod media;
 mod sip;
 mod store;
@@ -23,8 +24,9 @@ pub use agent::{
     Agent, AgentTool, BargeIn, BargeInMode, Dialect, Latency, LatencyPolicy, OnClose, Reconnect, ToolAction,
 };
 pub use asterisk::{AudioSocket, ChanWebSocket};
+pub use events::{AmqpSection, EventsSection, NatsSection, WebhooksSection};
 pub use media::Media;
-pub use sip::{Sip, SipLimits};
+pub use sip::{Sip, SipLimits, SipTls};
 pub use store::StoreSection;
 
 /// The whole configuration.
@@ -60,6 +62,8 @@ pub struct Config {
     /// Which app a dialled user reaches; the first route that matches decides. Without any route, `agent`
     /// reaches the demo agent and `echo` the echo.
     pub routes: Vec<Route>,
+    /// Events to the outside.
+    pub events: EventsSection,
     /// The end of service.
     pub drain: Drain,
     /// Logs.
@@ -83,6 +87,7 @@ impl Default for Config {
             chan_websocket: ChanWebSocket::default(),
             agents: BTreeMap::new(),
             routes: Vec::new(),
+            events: EventsSection::default(),
             drain: Drain::default(),
             log: Log::default(),
         }

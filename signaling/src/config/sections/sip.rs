@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::Deserialize;
 
-use super::super::types::{BindAddress, Host, Span};
+use super::super::types::{BindAddress, FilePath, Host, Span};
+use crate::trunk::UnknownCallers;
 
 /// `[sip]`
 #[derive(Clone, Debug, Deserialize)]
@@ -16,10 +17,18 @@ pub struct Sip {
     pub via_address: Option<Host>,
     /// The Server and User-Agent header.
     pub user_agent: String,
+    /// What happens to calls that belong to no trunk.
+    pub unknown_callers: UnknownCallers,
+    /// The realm that callers are asked for passwords of.
+    pub realm: String,
     /// The session interval asked for (RFC 4028).
     pub session_expires: Span,
     /// The shortest session interval taken; at least 90 s.
     pub min_session_expires: Span,
+    /// The name servers to ask; those of the system if there are none.
+    pub name_servers: Vec<BindAddress>,
+    /// SIP over TLS.
+    pub tls: SipTls,
     /// RFC 3261 T1, the base of all retransmission timers.
     pub t1: Span,
     /// Caps on what peers can make us hold.
@@ -32,12 +41,30 @@ impl Default for Sip {
             bind: vec![BindAddress(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5060))],
             via_address: None,
             user_agent: concat!("sidetone/", env!("CARGO_PKG_VERSION")).to_owned(),
+            unknown_callers: UnknownCallers::Accept,
+            realm: "sidetone".to_owned(),
             session_expires: Span::seconds(1800),
             min_session_expires: Span::seconds(90),
+            name_servers: Vec::new(),
+            tls: SipTls::default(),
             t1: Span(std::time::Duration::from_millis(500)),
             limits: SipLimits::default(),
         }
     }
+}
+
+/// `[sip.tls]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SipTls {
+    /// Local addresses for SIP over TLS.
+    pub bind: Vec<BindAddress>,
+    /// Our certificate and its chain (PEM), for those who connect, and for servers that ask for one.
+    pub certificate: Option<FilePath>,
+    /// Its key (PEM).
+    pub key: Option<FilePath>,
+    /// Authorities to trust besides the public ones (PEM).
+    pub ca: Option<FilePath>,
 }
 
 /// `[sip.limits]`

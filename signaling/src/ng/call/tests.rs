@@ -30,7 +30,7 @@ fn summary() -> CallSummary {
         since: SystemTime::now(),
         answered: None,
         codec: None,
-        remote_sip: ([127, 0, 0, 1], 5060).into(),
+        remote_sip: Some(([127, 0, 0, 1], 5060).into()),
         remote_rtp: None,
         local_rtp: None,
         gathered: None,

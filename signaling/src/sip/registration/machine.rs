@@ -86,8 +86,8 @@ impl Machine {
         self.next = self.next.min(now + FIRST_PAUSE);
     }
 
-    pub(super) fn user(&self) -> &str {
-        &self.account.user
+    pub(super) fn contact_user(&self) -> &str {
+        self.account.contact_user.as_deref().unwrap_or(&self.account.user)
     }
 
     /// A REGISTER, complete but for Via and Contact. `cnonce` is a fresh random word.

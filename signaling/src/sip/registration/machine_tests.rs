@@ -8,6 +8,7 @@ fn account() -> Account {
     Account {
         server: "pbx.example.com".into(),
         port: Some(5070),
+        contact_user: None,
         transport: Transport::Udp,
         user: "bot".into(),
         display_name: Some("The \"bot\"\r\n".into()),

@@ -13,7 +13,7 @@ pub use super::digest::Credentials;
 use super::incoming::Transport;
 
 /// An account at a SIP server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
     /// The server's host name or address.
     pub server: String,
@@ -21,8 +21,10 @@ pub struct Account {
     pub port: Option<u16>,
     /// How it is reached.
     pub transport: Transport,
-    /// The user part of the address of record, and of our Contact.
+    /// The user part of the address of record.
     pub user: String,
+    /// The user part of our Contact, which calls are told apart by, if not `user`.
+    pub contact_user: Option<String>,
     /// The name that is shown.
     pub display_name: Option<String>,
     /// What to answer when the server asks who we are.
@@ -42,6 +44,7 @@ impl Default for Account {
             port: None,
             transport: Transport::Udp,
             user: String::new(),
+            contact_user: None,
             display_name: None,
             credentials: None,
             expires: Duration::from_secs(3600),

@@ -134,7 +134,7 @@ impl Runner {
                 core.resolver.note_failure(&hop, Instant::now());
                 continue;
             };
-            let request = core.addressed(request.clone(), &flow, machine.user());
+            let request = core.addressed(request.clone(), &flow, machine.contact_user());
             let contact = request.header("Contact").unwrap_or_default().to_owned();
             let transaction = core.transactions.new_client(&request, &flow)?;
             // The last address gets the whole time that a transaction has.

@@ -1,6 +1,7 @@
 //! Sockets, with limits before anything else (RFC 3261 18).
 
 mod tcp;
+mod tls;
 mod udp;
 
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +13,8 @@ use tokio::net::UdpSocket;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 pub(super) use tcp::{TcpConnections, TcpContext, bind_tcp, connect, listen};
+pub(super) use tls::Tls;
+pub use tls::TlsError;
 pub(super) use udp::{UdpListener, receive};
 
 use super::counters::SipCounters;
@@ -30,6 +33,8 @@ pub(super) struct Flow {
     pub(super) transport: Transport,
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
+    /// Whom a certificate has proven the peer to be; empty where none was asked for.
+    name: Arc<str>,
     connection: SipConnection,
     raw: RawSender,
     counters: Arc<SipCounters>,

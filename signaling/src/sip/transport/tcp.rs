@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rsipstack::transport::channel::ChannelConnection;
 use rsipstack::transport::{SipConnection, TransportEvent};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
@@ -26,10 +26,32 @@ const WRITE_QUEUE: usize = 512;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// The connections that are open, for the caps.
-#[derive(Debug, Default)]
+/// The connections that are open, for the caps, and to be used again (RFC 5923).
+#[derive(Default)]
 pub(in crate::sip) struct TcpConnections {
     per_source: Mutex<HashMap<IpAddr, usize>>,
+    open: Mutex<HashMap<u64, Open>>,
+    next: AtomicU64,
+}
+
+/// A connection that does not keep it in use.
+struct Open {
+    transport: Transport,
+    remote: SocketAddr,
+    name: Arc<str>,
+    local: SocketAddr,
+    connection: SipConnection,
+    queue: mpsc::WeakSender<(Vec<u8>, OwnedSemaphorePermit)>,
+    room: Arc<Semaphore>,
+}
+
+/// What a connection is, besides its bytes.
+pub(super) struct Link {
+    pub(super) transport: Transport,
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+    /// Whom a certificate has proven the peer to be.
+    pub(super) name: String,
 }
 
 impl TcpConnections {
@@ -37,7 +59,53 @@ impl TcpConnections {
         self.per_source.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
     }
 
-    fn admit(self: &Arc<Self>, source: IpAddr, limits: &SipLimits) -> Option<Admission> {
+    /// An open connection to a peer. Over TLS it has to be one whose peer has proven its name, unless it came to us: then
+    /// no name is asked for.
+    pub(in crate::sip) fn open(
+        &self,
+        remote: SocketAddr,
+        transport: Transport,
+        name: Option<&str>,
+        counters: &Arc<SipCounters>,
+    ) -> Option<Flow> {
+        let connections = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = |open: &&Open| {
+            let proven =
+                transport != Transport::Tls || name.is_none_or(|name| open.name.eq_ignore_ascii_case(name));
+            open.remote == remote && open.transport == transport && proven
+        };
+        connections.values().filter(fits).find_map(|open| {
+            let queue = open.queue.upgrade().filter(|queue| !queue.is_closed())?;
+            Some(Flow {
+                transport,
+                local: open.local,
+                remote,
+                name: open.name.clone(),
+                connection: open.connection.clone(),
+                raw: RawSender::Tcp(TcpSender { queue, room: open.room.clone() }),
+                counters: counters.clone(),
+            })
+        })
+    }
+
+    fn note(self: &Arc<Self>, flow: &Flow) -> Noted {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        if let RawSender::Tcp(sender) = &flow.raw {
+            let open = Open {
+                transport: flow.transport,
+                remote: flow.remote,
+                name: flow.name.clone(),
+                local: flow.local,
+                connection: flow.connection.clone(),
+                queue: sender.queue.downgrade(),
+                room: sender.room.clone(),
+            };
+            self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(id, open);
+        }
+        Noted { connections: self.clone(), id }
+    }
+
+    pub(super) fn admit(self: &Arc<Self>, source: IpAddr, limits: &SipLimits) -> Option<Admission> {
         let mut sources = self.per_source.lock().unwrap_or_else(PoisonError::into_inner);
         if sources.values().sum::<usize>() >= limits.tcp_connections {
             return None;
@@ -51,7 +119,19 @@ impl TcpConnections {
     }
 }
 
-struct Admission {
+/// Until its end a connection may be used again.
+struct Noted {
+    connections: Arc<TcpConnections>,
+    id: u64,
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        self.connections.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}
+
+pub(super) struct Admission {
     connections: Arc<TcpConnections>,
     source: IpAddr,
 }
@@ -121,17 +201,17 @@ pub(in crate::sip) async fn listen<H: Handle>(listener: TcpListener, context: Tc
         };
         context.counters.tcp_accepted.increment();
         // An error means that the connection has already broken.
-        let _ = start(stream, remote, &context, Some(admission)).await;
+        let _ = start_tcp(stream, remote, &context, Some(admission)).await;
     }
 }
 
 /// Opens a connection to a peer for a request of ours (RFC 3261 18.1.1).
 pub(in crate::sip) async fn connect<H: Handle>(remote: SocketAddr, context: &TcpContext<H>) -> Option<Flow> {
     let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(remote)).await.ok()?.ok()?;
-    start(stream, remote, context, None).await
+    start_tcp(stream, remote, context, None).await
 }
 
-async fn start<H: Handle>(
+async fn start_tcp<H: Handle>(
     stream: TcpStream,
     remote: SocketAddr,
     context: &TcpContext<H>,
@@ -139,17 +219,34 @@ async fn start<H: Handle>(
 ) -> Option<Flow> {
     let local = stream.local_addr().ok()?;
     stream.set_nodelay(true).ok()?;
-    let (read, write) = stream.into_split();
+    let link = Link { transport: Transport::Tcp, local, remote, name: String::new() };
+    start(stream.into_split(), link, context, admission).await
+}
+
+/// Serves a byte stream.
+pub(super) async fn start<H, R, W>(
+    (read, write): (R, W),
+    link: Link,
+    context: &TcpContext<H>,
+    admission: Option<Admission>,
+) -> Option<Flow>
+where
+    H: Handle,
+    R: AsyncRead + Send + Unpin + 'static,
+    W: AsyncWrite + Send + Unpin + 'static,
+{
+    let Link { transport, local, remote, name } = link;
     let (_unused, incoming) = mpsc::unbounded_channel();
     let (outgoing, messages) = mpsc::channel(WRITE_QUEUE);
     let (raw, bytes) = mpsc::channel(WRITE_QUEUE);
-    let address = sip_addr(Transport::Tcp, remote);
+    let address = sip_addr(transport, remote);
     let connection =
         ChannelConnection::create_connection_bounded(incoming, outgoing, address, None).await.ok()?;
     let flow = Flow {
-        transport: Transport::Tcp,
+        transport,
         local,
         remote,
+        name: Arc::from(name),
         connection: SipConnection::Channel(connection),
         raw: RawSender::Tcp(TcpSender { queue: raw, room: Arc::new(Semaphore::new(WRITE_QUEUE_BYTES)) }),
         counters: context.counters.clone(),
@@ -158,8 +255,9 @@ async fn start<H: Handle>(
     tokio::spawn(write_loop(write, messages, bytes, closing.clone(), context.counters.clone()));
     let mut reader =
         Reader { read, flow: flow.clone(), buffer: Vec::new(), scanned: 0, context: context.clone() };
+    let noted = context.connections.note(&flow);
     tokio::spawn(async move {
-        let _admission = admission;
+        let _kept = (admission, noted);
         tokio::select! {
             () = closing.cancelled() => {}
             () = reader.run() => closing.cancel(),
@@ -168,8 +266,8 @@ async fn start<H: Handle>(
     Some(flow)
 }
 
-async fn write_loop(
-    mut write: OwnedWriteHalf,
+async fn write_loop<W: AsyncWrite + Send + Unpin>(
+    mut write: W,
     mut messages: mpsc::Receiver<TransportEvent>,
     mut bytes: mpsc::Receiver<(Vec<u8>, OwnedSemaphorePermit)>,
     closing: CancellationToken,
@@ -188,14 +286,20 @@ async fn write_loop(
             else => break,
         };
         // A peer that does not read costs its own connection only.
-        if !matches!(timeout(WRITE_TIMEOUT, write.write_all(&data)).await, Ok(Ok(()))) {
+        let writing = async {
+            write.write_all(&data).await?;
+            // TLS has a buffer of its own.
+            write.flush().await
+        };
+        if !matches!(timeout(WRITE_TIMEOUT, writing).await, Ok(Ok(()))) {
             counters.transmit_errors.increment();
             break;
         }
     }
     closing.cancel();
     drop(bytes);
-    let _ = write.shutdown().await;
+    // A peer that reads nothing does not hear of the end, either.
+    let _ = timeout(WRITE_TIMEOUT, write.shutdown()).await;
     drop(write);
     // Transactions go on sending until their timers end them, which a failed send would prevent.
     while messages.recv().await.is_some() {
@@ -203,8 +307,8 @@ async fn write_loop(
     }
 }
 
-struct Reader<H> {
-    read: OwnedReadHalf,
+struct Reader<H, R> {
+    read: R,
     flow: Flow,
     buffer: Vec<u8>,
     /// How far the buffer was searched for the end of a head, so that a trickle is not searched again.
@@ -212,7 +316,7 @@ struct Reader<H> {
     context: TcpContext<H>,
 }
 
-impl<H: Handle> Reader<H> {
+impl<H: Handle, R: AsyncRead + Send + Unpin> Reader<H, R> {
     async fn run(&mut self) {
         let mut idle_since = Instant::now();
         let mut chunk = vec![0; 8192];

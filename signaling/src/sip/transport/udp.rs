@@ -52,6 +52,7 @@ impl UdpListener {
             transport: Transport::Udp,
             local: self.local,
             remote,
+            name: Arc::from(""),
             connection: self.connection.clone(),
             raw: RawSender::Udp(self.socket.clone()),
             counters: self.counters.clone(),

@@ -96,8 +96,6 @@ impl Tally {
 
 /// Serves until standard input ends; tells on each line of it what there was so far.
 pub(super) fn serve(address: SocketAddr) -> anyhow::Result<()> {
-    // A backend is another machine: it gets the processor time that is left.
-    let _ = rustix::process::nice(19);
     let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
     println!("{}", listener.local_addr()?);
     let tally = Arc::new(Tally::default());

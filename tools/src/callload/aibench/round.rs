@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     thread,
@@ -341,7 +341,12 @@ impl Backend {
     fn beside(options: &AiBenchOptions, kind: Beside) -> anyhow::Result<Self> {
         match kind {
             Beside::Good => Self::own(options, "--peer"),
-            Beside::Bad => Self::own(options, "--hostile"),
+            // It is another machine's: it gets the processor time that nobody else wants.
+            Beside::Bad => Self::start(
+                options,
+                Command::new("chrt").args(["--idle", "0"]).arg(this_program()?),
+                "--hostile",
+            ),
         }
     }
 
@@ -356,8 +361,11 @@ impl Backend {
 
     /// This program again.
     fn own(options: &AiBenchOptions, role: &str) -> anyhow::Result<Self> {
-        let program = std::env::current_exe().context("cannot find this program")?;
-        let mut child = Command::new(program)
+        Self::start(options, &mut Command::new(this_program()?), role)
+    }
+
+    fn start(options: &AiBenchOptions, command: &mut Command, role: &str) -> anyhow::Result<Self> {
+        let mut child = command
             .args([role, "127.0.0.1:0"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -417,6 +425,10 @@ impl Drop for Backend {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn this_program() -> anyhow::Result<PathBuf> {
+    std::env::current_exe().context("cannot find this program")
 }
 
 fn pin_all(process: u32, cpu: usize) -> anyhow::Result<()> {

@@ -19,6 +19,7 @@ use serde_json::Value;
 use super::{
     bot::{Bot, Say},
     encoding::{base64, from_base64},
+    interruption::Interruption,
     stats::StreamStats,
     uplink::Uplink,
     websocket::{Message, WebSocket},
@@ -34,7 +35,7 @@ pub(super) struct Backend {
     config: Arc<UacConfig>,
     places: Vec<Place>,
     settle_ns: u64,
-    with_bot: bool,
+    talk: Talk,
     stats: Arc<Mutex<StreamStats>>,
 }
 
@@ -51,6 +52,15 @@ struct Place {
     connection: Option<u64>,
     uplink: Uplink,
     bot: Option<Bot>,
+    interruption: Option<Interruption>,
+}
+
+/// What the bots do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Talk {
+    Never,
+    InTurns,
+    UntilInterrupted,
 }
 
 impl Backend {
@@ -59,13 +69,14 @@ impl Backend {
         config: Arc<UacConfig>,
         places: usize,
         settle_ns: u64,
-        with_bot: bool,
+        talk: Talk,
         stats: Arc<Mutex<StreamStats>>,
     ) -> anyhow::Result<Self> {
         listener.set_nonblocking(true)?;
         let ready = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         ready.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
-        let place = || Place { number: 0, connection: None, uplink: Uplink::new(0), bot: None };
+        let place =
+            || Place { number: 0, connection: None, uplink: Uplink::new(0), bot: None, interruption: None };
         Ok(Self {
             listener,
             ready,
@@ -75,7 +86,7 @@ impl Backend {
             config,
             places: (0..places).map(|_| place()).collect(),
             settle_ns,
-            with_bot,
+            talk,
             stats,
         })
     }
@@ -186,10 +197,16 @@ impl Backend {
     fn talk(&mut self) {
         let Ok(mut stats) = self.stats.lock() else { return };
         for place in &mut self.places {
-            let (Some(bot), Some(id)) = (&mut place.bot, place.connection) else { continue };
-            let Some(connection) = self.connections.get_mut(&id) else { continue };
+            let Some(connection) = place.connection.and_then(|id| self.connections.get_mut(&id)) else {
+                continue;
+            };
             // Read for each one: what goes out before takes time too.
-            let says = bot.poll(clock::now_ns(), &mut stats);
+            let now_ns = clock::now_ns();
+            let says = match (&mut place.bot, &mut place.interruption) {
+                (Some(bot), _) => bot.poll(now_ns, &mut stats),
+                (None, Some(interruption)) => interruption.poll(now_ns, &mut stats),
+                (None, None) => continue,
+            };
             for say in &says {
                 let text = json_of(say, &connection.stream_sid);
                 connection.websocket.send(&text);
@@ -242,11 +259,17 @@ impl Tap for Backend {
         let begin_ns = clock::now_ns() + self.settle_ns;
         let seed = SplitMix(self.config.run ^ number).next();
         // Spread over a second, so that the bots do not talk in step.
-        let bot = self.with_bot.then(|| Bot::new(seed, begin_ns + seed % 1_000_000_000));
-        self.places[at] = Place { number, connection: None, uplink: Uplink::new(begin_ns), bot };
+        let first_ns = begin_ns + seed % 1_000_000_000;
+        let bot = (self.talk == Talk::InTurns).then(|| Bot::new(seed, first_ns));
+        let interruption = (self.talk == Talk::UntilInterrupted).then(|| Interruption::new(seed, first_ns));
+        let uplink = Uplink::new(begin_ns);
+        self.places[at] = Place { number, connection: None, uplink, bot, interruption };
     }
 
     fn sent(&mut self, at: usize, index: i64, payload: &[u8], sent_ns: u64) {
+        if let Some(interruption) = &mut self.places[at].interruption {
+            interruption.handle_sent(payload, sent_ns);
+        }
         if let Ok(mut stats) = self.stats.lock() {
             self.places[at].uplink.handle_sent(index, payload, sent_ns, &mut stats);
         }
@@ -256,10 +279,14 @@ impl Tap for Backend {
         if let (Some(bot), Ok(mut stats)) = (&mut self.places[at].bot, self.stats.lock()) {
             bot.handle_heard(payload, arrival_ns, &mut stats);
         }
+        if let Some(interruption) = &mut self.places[at].interruption {
+            interruption.handle_heard(payload, arrival_ns);
+        }
     }
 
     fn ended(&mut self, at: usize) {
         self.places[at].bot = None;
+        self.places[at].interruption = None;
     }
 }
 

@@ -11,6 +11,7 @@
 mod backend;
 mod bot;
 pub(super) mod encoding;
+mod interruption;
 mod options;
 mod report;
 mod run;

@@ -60,6 +60,14 @@ pub struct StreamOptions {
     /// The bot says nothing: caller audio only.
     #[arg(long)]
     pub no_bot: bool,
+    /// Measure how fast callers interrupt: they are silent for two seconds, then speak for 0.4; the bot talks on. With --start
+    /// the agent has barge_in.mode = "engine".
+    #[arg(long, conflicts_with_all = ["no_bot", "wav"])]
+    pub barge_in: bool,
+    /// Exit with 1 unless the 99th percentile of the time from a caller's first packet of voice to the last packet with bot
+    /// audio is below this, and no bot talked on.
+    #[arg(long, value_name = "MS", requires = "barge_in")]
+    pub check_barge_in_p99_below: Option<f64>,
     /// Speech to send: a WAV file of any rate. Default: ten generated seconds that sound like a voice.
     #[arg(long, value_name = "FILE")]
     pub wav: Option<PathBuf>,
@@ -101,14 +109,14 @@ pub struct StreamOptions {
 
 impl StreamOptions {
     /// The same as options of `callload`, which places the calls.
-    pub(super) fn callload(&self, target: String) -> options::Options {
+    pub(super) fn callload(&self, target: String, wav: Option<PathBuf>) -> options::Options {
         options::Options {
             target,
             calls: self.calls,
             rate: self.rate,
             duration: self.duration,
             hold: self.hold,
-            wav: self.wav.clone(),
+            wav,
             codec: Codec::Pcmu,
             local: self.local,
             ports: self.ports,

@@ -45,7 +45,7 @@ pub(super) fn addition(options: &StreamOptions, stats: &StreamStats, ended: Opti
     }
     Addition {
         tool: "streamload",
-        text: text(stats),
+        text: text(options, stats),
         json: json!({
             "counters": counters, "histograms": histograms,
             "uplink_loss_percent": uplink_loss_percent(stats),
@@ -54,7 +54,8 @@ pub(super) fn addition(options: &StreamOptions, stats: &StreamStats, ended: Opti
         histograms: stats.histograms().into_iter().map(|(name, h)| (name, h.clone())).collect(),
         asked: options.check_uplink_p99_below.is_some()
             || options.expect_uplink_loss_below.is_some()
-            || options.max_bot_gaps.is_some(),
+            || options.max_bot_gaps.is_some()
+            || options.check_barge_in_p99_below.is_some(),
         missed: missed(options, stats, ended),
         doubts,
     }
@@ -86,6 +87,15 @@ fn missed(options: &StreamOptions, stats: &StreamStats, ended: Option<ExitStatus
             missed.push(format!("{loss:.4} % of the caller's audio missing, below {bound} % expected"));
         }
     }
+    if let Some(bound) = options.check_barge_in_p99_below {
+        let (p99, ignored) = (stats.barge_in.ms(99.0), stats.barge_ins_ignored);
+        if stats.barge_ins == 0 || ignored > 0 || p99 >= bound {
+            missed.push(format!(
+                "{} interruptions, {ignored} ignored, p99 {p99:.1} ms to the bot's last packet, below {bound} ms expected",
+                stats.barge_ins
+            ));
+        }
+    }
     if let Some(bound) = options.max_bot_gaps.filter(|&bound| stats.bot_gaps > bound) {
         missed.push(format!("{} gaps in bot audio, {bound} tolerated", stats.bot_gaps));
     }
@@ -103,7 +113,7 @@ fn share(part: u64, whole: u64) -> f64 {
     100.0 * part as f64 / (whole as f64).max(1.0)
 }
 
-fn text(stats: &StreamStats) -> String {
+fn text(options: &StreamOptions, stats: &StreamStats) -> String {
     let mut text = String::new();
     let mut line = |args: std::fmt::Arguments<'_>| writeln!(text, "{args}").expect("a string takes it");
     line(format_args!(
@@ -141,6 +151,20 @@ fn text(stats: &StreamStats) -> String {
     ));
     for (name, histogram) in stats.histograms() {
         line(format_args!("{:<19}{}", name.replace('_', " "), histogram.line()));
+    }
+    if options.barge_in {
+        let per = stats.barge_in_packets as f64 / (stats.barge_ins as f64).max(1.0);
+        writeln!(
+            text,
+            "barge-in   {} interruptions, ignored {}; {per:.2} packets with bot audio after the first of the caller's, at most two for {:.2} %\n\
+             FIGURE barge_in_p50_ms {:.1}\nFIGURE barge_in_p99_ms {:.1}",
+            stats.barge_ins,
+            stats.barge_ins_ignored,
+            share(stats.barge_ins_within_two_packets, stats.barge_ins),
+            stats.barge_in.ms(50.0),
+            stats.barge_in.ms(99.0)
+        )
+        .expect("a string takes it");
     }
     text
 }

@@ -7,15 +7,18 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow, ensure};
+use hound::{SampleFormat, WavSpec, WavWriter};
+use tempfile::NamedTempFile;
 
 use super::{
-    backend::Backend,
+    backend::{Backend, Talk},
+    interruption,
     options::StreamOptions,
     report,
     server::{Server, Setup},
     stats::StreamStats,
 };
-use crate::callload::run::drive;
+use crate::callload::{run::drive, speech::RATE_HZ};
 
 /// Places the calls that `options` describe, serves their AI backend and prints the report.
 ///
@@ -36,13 +39,20 @@ pub fn run(options: StreamOptions) -> anyhow::Result<ExitCode> {
             ports: options.server_ports,
             calls: options.calls,
             media: String::new(),
-            agent: String::new(),
+            agent: if options.barge_in {
+                "barge_in = { mode = \"engine\" }\n".to_owned()
+            } else {
+                String::new()
+            },
             tables: String::new(),
         })?),
         None => None,
     };
     let target = server.as_ref().map_or_else(|| options.target.clone(), Server::target);
-    let calls = options.callload(target);
+    // Kept until the end of the run.
+    let spoken = options.barge_in.then(voice).transpose()?;
+    let wav = spoken.as_ref().map(|file| file.path().to_owned()).or_else(|| options.wav.clone());
+    let calls = options.callload(target, wav);
     let stats = Arc::new(Mutex::new(StreamStats::new()));
     let settle_ns = options.settle.as_nanos() as u64;
     // There is one worker, so this is used once.
@@ -55,7 +65,12 @@ pub fn run(options: StreamOptions) -> anyhow::Result<ExitCode> {
             let config = Arc::clone(worker.config());
             let places = options.calls as usize;
             let stats = Arc::clone(&stats);
-            let backend = Backend::new(listener, config, places, settle_ns, !options.no_bot, stats)?;
+            let talk = match (options.barge_in, options.no_bot) {
+                (true, _) => Talk::UntilInterrupted,
+                (false, false) => Talk::InTurns,
+                (false, true) => Talk::Never,
+            };
+            let backend = Backend::new(listener, config, places, settle_ns, talk, stats)?;
             worker.set_tap(Box::new(backend));
             Ok(())
         },
@@ -69,4 +84,15 @@ pub fn run(options: StreamOptions) -> anyhow::Result<ExitCode> {
     report.add(report::addition(&options, &stats, ended));
     report.write(&calls)?;
     Ok(report.exit_code(&calls))
+}
+
+/// What callers who interrupt say, as a file.
+fn voice() -> anyhow::Result<NamedTempFile> {
+    let file = tempfile::Builder::new().suffix(".wav").tempfile().context("cannot make a temporary file")?;
+    let spec =
+        WavSpec { channels: 1, sample_rate: RATE_HZ, bits_per_sample: 16, sample_format: SampleFormat::Int };
+    let mut writer = WavWriter::create(file.path(), spec).context("cannot write the callers' voice")?;
+    interruption::speech().into_iter().try_for_each(|sample| writer.write_sample(sample))?;
+    writer.finalize()?;
+    Ok(file)
 }

@@ -75,6 +75,14 @@ stats! {
         clears,
         /// Packets of old audio after a clear.
         clear_packets,
+        /// Bots that were silent soon after their callers began to speak.
+        barge_ins,
+        /// Bots that talked on.
+        barge_ins_ignored,
+        /// Packets with bot audio that came after the caller's first packet of voice had left.
+        barge_in_packets,
+        /// Interruptions with at most two of those.
+        barge_ins_within_two_packets,
     }
     histograms {
         /// First sample of a packet spoken (20 ms before the packet left) to its last sample at the backend.
@@ -97,6 +105,8 @@ stats! {
         clear_audio,
         /// Clear sent to the echo of a mark behind the point of the clear.
         clear_mark,
+        /// First packet of the caller's voice sent, to the last packet with bot audio.
+        barge_in,
         /// How late this program sent bot audio, against its schedule.
         bot_lateness,
     }
