@@ -8,13 +8,15 @@ use crate::model::{CallRecord, EventKind, HangUpSide, Moment, RecordState};
 pub struct RecordedLeg {
     recorder: Recorder,
     record: CallRecord,
+    /// Per minute.
+    price: Option<f64>,
     is_begun: bool,
     is_over: bool,
 }
 
 impl RecordedLeg {
     pub(super) const fn new(recorder: Recorder, record: CallRecord) -> Self {
-        Self { recorder, record, is_begun: false, is_over: false }
+        Self { recorder, record, price: None, is_begun: false, is_over: false }
     }
 
     /// What is known.
@@ -26,6 +28,11 @@ impl RecordedLeg {
     /// Changes what is known; it is written with the next thing that happens.
     pub fn change(&mut self, change: impl FnOnce(&mut CallRecord)) {
         change(&mut self.record);
+    }
+
+    /// What a minute costs, from the answer on; the record gets the cost of the whole at its end.
+    pub const fn charge(&mut self, per_minute: Option<f64>) {
+        self.price = per_minute;
     }
 
     /// The leg is worth a record from now on.
@@ -80,6 +87,9 @@ impl RecordedLeg {
         record.duration_ms = record
             .answered_at
             .map(|answered| i64::try_from(now.since(answered).as_millis()).unwrap_or(i64::MAX));
+        record.cost = self
+            .price
+            .map(|price| price * record.duration_ms.map_or(0.0, |duration| duration as f64 / 60_000.0));
         record.hangup_cause = Some(clean(&ending.cause, LONGEST_CAUSE));
         record.hangup_status = ending.status.map(i64::from);
         record.hangup_q850 = ending.q850.map(i64::from);
