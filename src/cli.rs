@@ -34,11 +34,63 @@ pub(crate) enum Subcommands {
     Doctor(Box<DoctorFlags>),
     /// Runs as a voice gateway: every call reaches Azure Voice Live (AZURE_VOICELIVE_ENDPOINT, AZURE_VOICELIVE_API_KEY),
     /// directly or through a SIP server (REGISTER_WITH_SIP_SERVER, SIP_SERVER, SIP_USER, AUTH_PASSWORD ..)
-    Gateway(Box<RunFlags>),
+    ///
+    /// With `status`: how the trunks of the running process stand
+    Gateway(Box<GatewayFlags>),
     /// Makes a token for the API on the store directly and prints it: for who has lost the admin's
     Token(Box<TokenFlags>),
     /// Prints the version and ends
     Version,
+}
+
+/// Flags of `gateway`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct GatewayFlags {
+    /// What to do instead of running.
+    #[command(subcommand)]
+    pub(crate) command: Option<GatewayCommand>,
+    /// How to run.
+    #[command(flatten)]
+    pub(crate) run: RunFlags,
+}
+
+/// What else `gateway` does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum GatewayCommand {
+    /// Prints how the trunks of the running process stand: a line each, NAME STATE and the cause; with a NAME it ends with 0
+    /// only if that trunk can be used
+    Status(Box<StatusFlags>),
+}
+
+/// Flags of `gateway status`.
+#[derive(Debug, Args)]
+pub(crate) struct StatusFlags {
+    /// The trunk; all without one
+    pub(crate) name: Option<String>,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub(crate) client: ClientFlags,
+}
+
+/// Flags of what asks a running process.
+#[derive(Debug, Args)]
+pub(crate) struct ClientFlags {
+    /// Where its API is. Default: http.bind of the configuration. Example: --api http://127.0.0.1:8080
+    #[arg(long, value_name = "URL")]
+    pub(crate) api: Option<String>,
+    /// The token to ask with; others on this host can see it, a file is better
+    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
+    pub(crate) token: Option<String>,
+    /// The file with the token. Default: admin-token in the data folder
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Whose things; the token's own tenant without it
+    #[arg(long, value_name = "TENANT")]
+    pub(crate) tenant: Option<String>,
+    /// Where its configuration is.
+    #[command(flatten)]
+    pub(crate) run: RunFlags,
 }
 
 /// Flags of `doctor`.

@@ -1,7 +1,9 @@
 //! `sidetone`: command line, configuration, start-up and shutdown.
 
 mod cli;
+mod client;
 mod doctor;
+mod gateway;
 mod metrics;
 mod placing;
 mod run;
@@ -13,7 +15,7 @@ mod watch;
 use std::process::ExitCode;
 
 use clap::Parser;
-use cli::{Cli, RunFlags, Subcommands};
+use cli::{Cli, GatewayCommand, RunFlags, Subcommands};
 use signaling::apps::Apps;
 use signaling::config::{self, ConfigError, Plan};
 
@@ -29,17 +31,12 @@ fn main() -> ExitCode {
             Ok(plan) => doctor::run(&plan, flags.json),
             Err(error) => refuse(&error),
         },
-        Some(Subcommands::Gateway(flags)) => match read_plan(&flags) {
-            Ok(plan) if plan.apps.agents.iter().all(|agent| agent.name == config::DEMO_AGENT) => {
-                eprintln!(
-                    "error: no agent to reach; set {} to the resource's address, such as \
-                     https://example.services.ai.azure.com, and AZURE_VOICELIVE_API_KEY to its key",
-                    config::AZURE_ENDPOINT
-                );
-                ExitCode::FAILURE
-            }
-            Ok(plan) => run::run(plan),
-            Err(error) => refuse(&error),
+        Some(Subcommands::Gateway(flags)) => match &flags.command {
+            Some(GatewayCommand::Status(flags)) => match read_plan(&flags.client.run) {
+                Ok(plan) => gateway::status(&plan, flags),
+                Err(error) => refuse(&error),
+            },
+            None => run_gateway(&flags.run),
         },
         Some(Subcommands::Token(flags)) => match read_plan(&flags.run) {
             Ok(plan) => token::run(&plan, &flags),
@@ -49,6 +46,22 @@ fn main() -> ExitCode {
             Ok(plan) => run::run(plan),
             Err(error) => refuse(&error),
         },
+    }
+}
+
+/// Runs as a voice gateway.
+fn run_gateway(flags: &RunFlags) -> ExitCode {
+    match read_plan(flags) {
+        Ok(plan) if plan.apps.agents.iter().all(|agent| agent.name == config::DEMO_AGENT) => {
+            eprintln!(
+                "error: no agent to reach; set {} to the resource's address, such as \
+                 https://example.services.ai.azure.com, and AZURE_VOICELIVE_API_KEY to its key",
+                config::AZURE_ENDPOINT
+            );
+            ExitCode::FAILURE
+        }
+        Ok(plan) => run::run(plan),
+        Err(error) => refuse(&error),
     }
 }
 

@@ -15,6 +15,7 @@ use signaling::apps::{self, Apps, DemoAgent};
 use signaling::asterisk::AsteriskListener;
 use signaling::call::{CallContext, CallTable};
 use signaling::config::{Plan, Simd};
+use signaling::event::Events;
 use signaling::media::Media;
 use signaling::ng::NgListener;
 use signaling::record::{Recorder, RecorderConfig};
@@ -154,6 +155,12 @@ async fn serve(mut plan: Plan) -> Result<()> {
         registry.register(move |out| metrics::access(out, gate.counters()));
     }
 
+    let deliveries = Events::start(store.clone(), plan.events.clone()).context("see [events]")?;
+    {
+        let deliveries = deliveries.clone();
+        registry.register(move |out| deliveries.expose(out));
+    }
+
     choose_kernels(plan.simd)?;
     let ai = AiRuntime::start(&plan.engine.stream_cpus)
         .context("cannot start the AI stream threads; see --stream-cpus")?;
@@ -219,7 +226,7 @@ async fn serve(mut plan: Plan) -> Result<()> {
         media: media.clone(),
         store: store.clone(),
         allowed_hosts: plan.http.allowed_hosts.clone(),
-        control: Control { gate, trunks: trunks.clone() },
+        control: Control { gate, events: deliveries.clone(), trunks: trunks.clone() },
     };
     let http = http_listener.serve(plan.http.connections, api.router());
     let asterisk = asterisk_listener.map(|listener| listener.serve(&context, &apps));
@@ -264,6 +271,7 @@ async fn serve(mut plan: Plan) -> Result<()> {
         sip.shutdown().await;
     }
     media.shutdown().await;
+    deliveries.shutdown().await;
     keeping_small.abort();
     forgetting.abort();
     recorder.flush(RECORDS_PATIENCE).await;

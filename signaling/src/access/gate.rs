@@ -187,7 +187,7 @@ impl Gate {
             return refused("there is no such key");
         };
         let key = kept.key;
-        if key.revoked_at.is_some() {
+        if kept.revoked {
             return refused("the key was revoked");
         }
         if key.expires_at.is_some_and(|end| end <= now) {

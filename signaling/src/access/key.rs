@@ -73,7 +73,6 @@ impl NewKey {
                 created_by: created_by.subject.clone(),
                 expires_at: lifetime.map(|lifetime| now.after(lifetime)),
                 last_used_at: None,
-                revoked_at: None,
             },
         })
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::access::Gate;
+use crate::event::Events;
 use crate::trunk::Trunks;
 
 /// What is behind `/api`, part by part.
@@ -10,6 +11,8 @@ use crate::trunk::Trunks;
 pub struct Control {
     /// Who may come in.
     pub gate: Arc<Gate>,
+    /// The delivery of events.
+    pub events: Events,
     /// The trunks in use.
     pub trunks: Trunks,
 }

@@ -62,10 +62,11 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
 
 fn complete_operation(operation: &mut Operation, method: Method, in_path: bool) {
     let parameters = operation.parameters.get_or_insert_default();
-    parameters.push(header_parameter("X-Tenant", "For admins: the tenant that this is about."));
+    let tenant = ("X-Tenant", "^[A-Za-z0-9_.-]{1,64}$");
+    parameters.push(header_parameter(tenant, "For admins: the tenant that this is about."));
     if matches!(method, Method::Post | Method::Patch) {
         parameters.push(header_parameter(
-            "Idempotency-Key",
+            ("Idempotency-Key", "^[!#-~]{1,255}$"),
             "Makes it safe to send a request again: the same key and body get the answer of the first one for 24 hours.",
         ));
     }
@@ -106,8 +107,8 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operati
     .filter_map(|(method, operation)| operation.as_mut().map(|operation| (method, operation)))
 }
 
-fn header_parameter(name: &str, description: &str) -> RefOr<Parameter> {
-    let text = ObjectBuilder::new().schema_type(SchemaType::new(Type::String)).max_length(Some(255));
+fn header_parameter((name, pattern): (&str, &str), description: &str) -> RefOr<Parameter> {
+    let text = ObjectBuilder::new().schema_type(SchemaType::new(Type::String)).pattern(Some(pattern));
     let parameter = ParameterBuilder::new()
         .name(name)
         .parameter_in(ParameterIn::Header)

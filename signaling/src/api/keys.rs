@@ -107,29 +107,24 @@ async fn one(
     key.map(Json).ok_or_else(|| Problem::not_found("there is no such key here"))
 }
 
-/// Revokes a key: it is good no longer. It stays in the list.
+/// Revokes a key: it is good no longer, and no longer shown but in the log of changes.
 #[utoipa::path(delete, path = "/api/keys/{id}", tag = "access", operation_id = "revoke_key",
-    params(("id" = String, Path, description = "The key's id")), responses((status = 200, body = ApiKey)))]
+    params(("id" = String, Path, description = "The key's id")), responses((status = 204)))]
 async fn revoke(
     State(api): State<Arc<Api>>,
     caller: Caller,
     Path(id): Path<String>,
-) -> Result<Json<ApiKey>, Problem> {
+) -> Result<StatusCode, Problem> {
     caller.require(Role::TenantAdmin)?;
     let mut transaction = api.store.begin().await?;
-    let before = transaction.key(caller.tenant(), &id).await?;
-    let before = before.ok_or_else(|| Problem::not_found("there is no such key here"))?;
-    if before.role > caller.access.role {
-        return Err(Problem::needs(before.role));
+    let key = transaction.key(caller.tenant(), &id).await?;
+    let key = key.ok_or_else(|| Problem::not_found("there is no such key here"))?;
+    if key.role > caller.access.role {
+        return Err(Problem::needs(key.role));
     }
-    if before.revoked_at.is_some() {
-        return Ok(Json(before));
-    }
-    let now = Moment::now();
-    let after = ApiKey { revoked_at: Some(now), ..before.clone() };
-    transaction.revoke_key(caller.tenant(), &id, now).await?;
-    transaction.audit(&caller.entry("key.revoke", &id).before(&before).after(&after)).await?;
+    transaction.revoke_key(caller.tenant(), &id, Moment::now()).await?;
+    transaction.audit(&caller.entry("key.revoke", &id).before(&key)).await?;
     transaction.commit().await?;
     api.control.gate.forget();
-    Ok(Json(after))
+    Ok(StatusCode::NO_CONTENT)
 }

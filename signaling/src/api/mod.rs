@@ -21,6 +21,9 @@ mod control;
 mod device;
 mod document;
 mod door;
+mod events;
+#[cfg(test)]
+mod events_tests;
 mod extract;
 mod host;
 mod idempotency;
@@ -38,6 +41,7 @@ mod tenants;
 mod trunks;
 #[cfg(test)]
 mod trunks_tests;
+mod webhooks;
 
 #[cfg(test)]
 mod access_tests;

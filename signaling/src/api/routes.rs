@@ -14,7 +14,10 @@ use utoipa_axum::router::OpenApiRouter;
 use super::control::Control;
 use super::door::{self, Door};
 use super::host::AllowedHosts;
-use super::{audit, calls, calls_resource, device, document, keys, me, records, streams, tenants, trunks};
+use super::{
+    audit, calls, calls_resource, device, document, events, keys, me, records, streams, tenants, trunks,
+    webhooks,
+};
 use crate::apps::Apps;
 use crate::call::CallTable;
 use crate::media::Media;
@@ -81,6 +84,8 @@ fn resources() -> OpenApiRouter<Arc<Api>> {
         .merge(tenants::routes())
         .merge(audit::routes())
         .merge(records::routes())
+        .merge(events::routes())
+        .merge(webhooks::routes())
         .merge(trunks::routes())
 }
 

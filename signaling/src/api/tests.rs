@@ -15,6 +15,7 @@ use super::*;
 use crate::access::{AccessConfig, Gate, TokenRules, VerifyingKey, sign};
 use crate::apps::{AgentConfig, Apps, AppsConfig};
 use crate::call::{CallState, CallSummary, CallTable, HangUp};
+use crate::event::{Events, EventsConfig, Reach, SenderConfig};
 use crate::media::Media;
 use crate::model::{Access, Moment, Role, Tenant, TenantId};
 use crate::sip::{SipConfig, SipEndpoint};
@@ -29,9 +30,16 @@ pub(super) struct Server {
     pub(super) calls: CallTable,
     pub(super) media: Media,
     pub(super) store: TestStore,
+    pub(super) events: Events,
     pub(super) trunks: Trunks,
     /// Without it no trunk could register.
     _sip: SipEndpoint,
+}
+
+impl Server {
+    pub(super) fn address(&self) -> SocketAddr {
+        self.http.local_addr()
+    }
 }
 
 pub(super) async fn server(connections: usize) -> Server {
@@ -46,7 +54,7 @@ pub(super) async fn server_with(connections: usize, agents: Vec<AgentConfig>) ->
     let media = media();
     let store = testing::sqlite().await;
     let (control, sip) = control((*store).clone()).await;
-    let trunks = control.trunks.clone();
+    let (trunks, events) = (control.trunks.clone(), control.events.clone());
     let api = Api {
         readiness: Arc::clone(&readiness),
         metrics,
@@ -60,7 +68,7 @@ pub(super) async fn server_with(connections: usize, agents: Vec<AgentConfig>) ->
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = HttpListener::bind(any).await.expect("a free port");
     let http = listener.serve(connections, api.router());
-    Server { http, readiness, calls, media, store, trunks, _sip: sip }
+    Server { http, readiness, calls, media, store, events, trunks, _sip: sip }
 }
 
 /// Tokens are made by [`token`]; there are the tenants `default`, `acme` and `other`.
@@ -82,8 +90,11 @@ async fn control(store: Store) -> (Control, SipEndpoint) {
         poll: Duration::from_millis(50),
     };
     let trunks = Trunks::start(store.clone(), sip.handle(), config).await.expect("a new store");
-    let gate = Gate::new(AccessConfig { keys, ..AccessConfig::default() }, store).expect("a gate");
-    (Control { gate: Arc::new(gate), trunks }, sip)
+    let gate = Gate::new(AccessConfig { keys, ..AccessConfig::default() }, store.clone()).expect("a gate");
+    let reach = Reach::new(vec!["127.0.0.1/32".parse().expect("a network")]);
+    let sender = SenderConfig { reach, ..EventsConfig::default().sender };
+    let events = Events::start(store, EventsConfig { sender, ..EventsConfig::default() }).expect("started");
+    (Control { gate: Arc::new(gate), events, trunks }, sip)
 }
 
 /// A token for [`server`].

@@ -39,6 +39,4 @@ pub struct ApiKey {
     pub expires_at: Option<Moment>,
     /// When it was last used, to about five minutes.
     pub last_used_at: Option<Moment>,
-    /// When it was revoked.
-    pub revoked_at: Option<Moment>,
 }

@@ -311,7 +311,8 @@ async fn records_per_second() {
     for store_config in configs {
         let store = Store::open(&store_config).await.expect("a store");
         let data = tempfile::tempdir().expect("a folder");
-        let recorder = Recorder::start(&store, &config(data.path()), &Arc::default()).await.expect("a recorder");
+        let recorder =
+            Recorder::start(&store, &config(data.path()), &Arc::default()).await.expect("a recorder");
         for at_once in [1_usize, 16, 256] {
             let calls = if at_once == 1 { 200 } else { 8_000 };
             let (begun, commits, waited) =

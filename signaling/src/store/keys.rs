@@ -10,12 +10,14 @@ pub struct KeptKey {
     pub key: ApiKey,
     /// Of the secret.
     pub digest: String,
+    /// Whether it was revoked.
+    pub revoked: bool,
     /// Whether its tenant is.
     pub tenant_active: bool,
 }
 
 impl Store {
-    /// The tenant's keys behind `after`, oldest first.
+    /// The tenant's keys behind `after` that were not revoked, oldest first.
     ///
     /// # Errors
     /// The database is down.
@@ -28,15 +30,15 @@ impl Store {
         let (time, id) = after.unwrap_or((Moment::from_micros(i64::MIN), String::new()));
         let rows = self
             .rows(
-                "SELECT id, tenant, name, role, created_at, created_by, expires_at, last_used_at, revoked_at FROM api_keys \
-                 WHERE tenant = $1 AND (created_at > $2 OR (created_at = $2 AND id > $3)) ORDER BY created_at, id LIMIT $4",
+                "SELECT id, tenant, name, role, created_at, created_by, expires_at, last_used_at FROM api_keys \
+                 WHERE tenant = $1 AND revoked_at IS NULL AND (created_at > $2 OR (created_at = $2 AND id > $3)) ORDER BY created_at, id LIMIT $4",
                 values![tenant, time, id, limit],
             )
             .await?;
         rows.iter().map(key).collect()
     }
 
-    /// The tenant's key of that id.
+    /// The tenant's key of that id, if it was not revoked.
     ///
     /// # Errors
     /// The database is down.
@@ -57,7 +59,12 @@ impl Store {
             )
             .await?;
         row.map(|row| {
-            Ok(KeptKey { key: key(&row)?, digest: row.get("digest")?, tenant_active: row.get("active")? })
+            Ok(KeptKey {
+                key: key(&row)?,
+                digest: row.get("digest")?,
+                revoked: row.optional::<Moment>("revoked_at")?.is_some(),
+                tenant_active: row.get("active")?,
+            })
         })
         .transpose()
     }
@@ -80,7 +87,7 @@ impl Store {
 }
 
 impl Transaction {
-    /// The tenant's key of that id.
+    /// The tenant's key of that id, if it was not revoked.
     ///
     /// # Errors
     /// The database is down.
@@ -111,7 +118,7 @@ impl Transaction {
         .map(drop)
     }
 
-    /// Revokes a key, once.
+    /// Revokes a key. Its row stays, so that no other key has its id.
     ///
     /// # Errors
     /// The database is down.
@@ -135,9 +142,8 @@ fn key(row: &Row) -> Result<ApiKey, StoreError> {
         created_by: row.get("created_by")?,
         expires_at: row.optional("expires_at")?,
         last_used_at: row.optional("last_used_at")?,
-        revoked_at: row.optional("revoked_at")?,
     })
 }
 
-const ONE: &str = "SELECT id, tenant, name, role, created_at, created_by, expires_at, last_used_at, revoked_at \
-     FROM api_keys WHERE tenant = $1 AND id = $2";
+const ONE: &str = "SELECT id, tenant, name, role, created_at, created_by, expires_at, last_used_at \
+     FROM api_keys WHERE tenant = $1 AND id = $2 AND revoked_at IS NULL";

@@ -29,7 +29,6 @@ use super::load::Apps;
 use super::{AgentConfig, AppConfig, agent};
 use crate::call::{CallContext, CallState, CallSummary, CallVia, Identity, redacted};
 use crate::model::{Direction, Id, OutboundRoute, TenantId};
-use crate::record::Recorder;
 use crate::routing::{Decision, Question, is_diallable, normalized};
 use crate::sip::{Account, Address, Headers, SipHandle, Target};
 use crate::trunk::Trunks;
@@ -41,8 +40,6 @@ pub struct Outbound {
     pub(super) apps: Arc<Apps>,
     pub(super) sip: SipHandle,
     pub(super) trunks: Option<Trunks>,
-    /// Writes the records of calls.
-    pub(super) recorder: Option<Recorder>,
     pub(super) directory: Directory,
     /// The account of the configuration's `[registration]`: a trunk without a database, by the name of its user.
     pub(super) account: Option<Account>,
@@ -129,19 +126,12 @@ impl Outbound {
             apps,
             sip,
             trunks: None,
-            recorder: None,
             directory,
             account: None,
             local,
             recent: Recent::default(),
             prompts: PathBuf::new(),
         }
-    }
-
-    /// With records of its calls.
-    #[must_use]
-    pub fn with_recorder(self, recorder: Recorder) -> Self {
-        Self { recorder: Some(recorder), ..self }
     }
 
     /// With trunks to call through.

@@ -13,10 +13,9 @@ use tracing::{Instrument as _, info, info_span, warn};
 use super::{Dialing, Ended, Originate, Outbound, Plan, Step, Unanswered, Wanted, Wish, Won, handler};
 use crate::apps::agent::About;
 use crate::apps::prepare::{self, Program, Whom};
-use crate::apps::{recorded, service};
+use crate::apps::service;
 use crate::call::{Call, CallEntry, CallState, Ends, Leg, milliseconds, redacted};
-use crate::model::{Attempt, CallRecord, FailureClass, HangUpSide, Moment, RecordState};
-use crate::record::{Ending, RecordedLeg};
+use crate::model::{Attempt, FailureClass, Moment, RecordState};
 use crate::sip::Party;
 
 /// An outbound call and all it needs.
@@ -54,19 +53,11 @@ impl Job {
     async fn dial_and_run(self) {
         let started_at = Moment::now();
         let begun = Instant::now();
-        let Self { outbound, entry, wanted, plan, route, done } = self;
-        let Some(identity) = entry.identity() else { return };
-        let leg_id = identity.leg;
-        let mut recorded = outbound.recorder.as_ref().map(|recorder| {
-            let variables = serde_json::to_value(&wanted.variables).unwrap_or_default();
-            recorder.leg(CallRecord { route, variables, ..recorded::record(&identity, "") })
-        });
-        if let Some(recorded) = &mut recorded {
-            recorded.begin();
-        }
+        let Self { outbound, entry, wanted, plan, done, .. } = self;
+        let Some(leg_id) = entry.identity().map(|identity| identity.leg) else { return };
         let context = Arc::clone(&outbound.context);
         let mut dialing = Dialing::new(outbound.sip.clone(), outbound.trunks.clone(), plan);
-        let connected = connect(&outbound, &entry, &wanted, &mut dialing, &mut recorded).await;
+        let connected = connect(&outbound, &entry, &wanted, &mut dialing).await;
         let ended = |state, status, cause: String, answered_at, attempts: Vec<Attempt>| Ended {
             id: leg_id,
             tenant: wanted.tenant.clone(),
@@ -82,9 +73,6 @@ impl Job {
         };
         let attempts = dialing.attempts().to_vec();
         drop(dialing);
-        if let Some(recorded) = &mut recorded {
-            recorded.change(|record| record.attempts.clone_from(&attempts));
-        }
         let ended = match connected {
             Ok(connected) => {
                 let Connected { leg, won, program } = connected;
@@ -102,22 +90,11 @@ impl Job {
                     attempts = attempts.len(),
                     "call answered"
                 );
-                if let Some(recorded) = &mut recorded {
-                    recorded.change(|record| {
-                        record.sip_call_id = crate::call::shortened(&info.call_id);
-                        record.remote_sip = Some(info.remote.to_string());
-                        record.codec = Some(leg.parameters().send.codec.name().to_owned());
-                    });
-                    recorded.answered().await;
-                }
                 let call = Call::new(Arc::clone(&context), entry, leg, won.session);
-                let over = service::run(&context, call, program).await;
+                let end = service::run(&context, call, program).await.end;
                 // Until here the call has its place on the trunk.
                 drop(won.admission);
-                if let Some(recorded) = recorded {
-                    recorded::close(recorded, &over, HangUpSide::Callee);
-                }
-                let cause = over.end.name().to_owned();
+                let cause = end.name().to_owned();
                 ended(RecordState::Completed, 200, cause, Some(answered_at), attempts)
             }
             Err(failed) => {
@@ -134,13 +111,6 @@ impl Job {
                     FailureClass::Cancelled => RecordState::Cancelled,
                     _ => RecordState::Failed,
                 };
-                if let Some(recorded) = recorded {
-                    let side = match failed.class {
-                        FailureClass::Cancelled => HangUpSide::System,
-                        _ => HangUpSide::Callee,
-                    };
-                    recorded.end(&Ending { state, ..Ending::refused(failed.status, &failed.reason, side) });
-                }
                 ended(state, failed.status, failed.reason, None, attempts)
             }
         };
@@ -158,7 +128,6 @@ async fn connect(
     entry: &CallEntry,
     wanted: &Originate,
     dialing: &mut Dialing,
-    recorded: &mut Option<RecordedLeg>,
 ) -> Result<Connected, Unanswered> {
     let mut leg: Option<Leg> = None;
     let mut program = std::pin::pin!(program(outbound, entry, wanted));
@@ -186,14 +155,6 @@ async fn connect(
                     entry.set_stream(Some(made.stream().handle()));
                     leg = Some(made);
                     let trunk = wish.trunk.as_ref().map(|trunk| trunk.trunk_id.clone());
-                    if let Some(recorded) = recorded {
-                        recorded.change(|record| {
-                            record.trunk_id.clone_from(&trunk);
-                            record.provider = wish.trunk.as_ref().map(|trunk| trunk.provider.clone());
-                        });
-                        let price = wish.trunk.as_ref().map(|trunk| trunk.cost_per_minute);
-                        recorded.charge(price);
-                    }
                     entry.update(|summary| summary.identity.trunk = trunk);
                     dialing.offer(&sdp);
                 }
@@ -201,9 +162,6 @@ async fn connect(
             },
             Step::Provisional { status, sdp } => {
                 rings = true;
-                if let Some(recorded) = recorded {
-                    recorded.ringing();
-                }
                 info!(status, early_media = sdp.is_some(), "it rings");
                 if let (Some(leg), Some(sdp)) = (&mut leg, &sdp)
                     && let Err(error) = leg.handle_early_answer(sdp).await
