@@ -94,7 +94,16 @@ async fn control(store: Store) -> (Control, SipEndpoint) {
     let reach = Reach::new(vec!["127.0.0.1/32".parse().expect("a network")]);
     let sender = SenderConfig { reach, ..EventsConfig::default().sender };
     let events = Events::start(store, EventsConfig { sender, ..EventsConfig::default() }).expect("started");
-    (Control { gate: Arc::new(gate), events, trunks }, sip)
+    (
+        Control {
+            gate: Arc::new(gate),
+            events,
+            trunks,
+            outbound: None,
+            batches: crate::apps::Batches::default(),
+        },
+        sip,
+    )
 }
 
 /// A token for [`server`].

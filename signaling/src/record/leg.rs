@@ -8,7 +8,7 @@ use crate::model::{CallRecord, EventKind, HangUpSide, Moment, RecordState};
 pub struct RecordedLeg {
     recorder: Recorder,
     record: CallRecord,
-    /// Per minute.
+    /// What a minute costs.
     price: Option<f64>,
     is_begun: bool,
     is_over: bool,
@@ -30,9 +30,9 @@ impl RecordedLeg {
         change(&mut self.record);
     }
 
-    /// What a minute costs, from the answer on; the record gets the cost of the whole at its end.
-    pub const fn charge(&mut self, per_minute: Option<f64>) {
-        self.price = per_minute;
+    /// A minute of it costs so much; parts of a minute cost as much less.
+    pub const fn costs(&mut self, per_minute: f64) {
+        self.price = Some(per_minute);
     }
 
     /// The leg is worth a record from now on.
@@ -72,10 +72,6 @@ impl RecordedLeg {
 
     fn close(&mut self, ending: &Ending) {
         self.is_over = true;
-        // Without a beginning it is a call that was refused at once, and there may be very many of those.
-        if !self.is_begun && !self.recorder.takes_refusal() {
-            return;
-        }
         let now = Moment::now();
         let record = &mut self.record;
         record.state = ending.state;
@@ -87,13 +83,20 @@ impl RecordedLeg {
         record.duration_ms = record
             .answered_at
             .map(|answered| i64::try_from(now.since(answered).as_millis()).unwrap_or(i64::MAX));
-        record.cost = self
-            .price
-            .map(|price| price * record.duration_ms.map_or(0.0, |duration| duration as f64 / 60_000.0));
         record.hangup_cause = Some(clean(&ending.cause, LONGEST_CAUSE));
         record.hangup_status = ending.status.map(i64::from);
         record.hangup_q850 = ending.q850.map(i64::from);
         record.hangup_side = Some(ending.side);
+        record.cost = match (self.price, record.duration_ms) {
+            (Some(price), Some(duration)) => Some(price * duration as f64 / 60_000.0),
+            (price, None) => price.map(|_| 0.0),
+            (None, _) => record.cost,
+        };
+        self.recorder.shared.meters.count(&self.record);
+        // Without a beginning it is a call that was refused at once, and there may be very many of those.
+        if !self.is_begun && !self.recorder.takes_refusal() {
+            return;
+        }
         self.tell(EventKind::CallEnded);
     }
 

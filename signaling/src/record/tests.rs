@@ -47,7 +47,7 @@ async fn a_call_is_recorded_from_its_beginning_to_its_end_with_its_events() {
         let recorder = recorder(&store).await;
         let mut leg = recorder.leg(inbound());
         let id = leg.record().id;
-        leg.charge(Some(60.0));
+        leg.costs(60.0);
         leg.begin();
         leg.ringing();
         leg.answered().await;

@@ -49,7 +49,6 @@ impl Default for Account {
             credentials: None,
             expires: Duration::from_secs(3600),
             domain: None,
-            contact_user: None,
             outbound_proxy: None,
         }
     }
