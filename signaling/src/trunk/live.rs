@@ -240,7 +240,6 @@ impl Settings {
             display_name: trunk.display_name.clone(),
             credentials: self.credentials(),
             expires: Duration::from_secs(trunk.register_expires_s.into()),
-            outbound_proxy: trunk.outbound_proxy.clone(),
         })
     }
 
