@@ -37,6 +37,9 @@ pub(crate) enum Subcommands {
     ///
     /// With `status`: how the trunks of the running process stand
     Gateway(Box<GatewayFlags>),
+    /// Lets the running process make a call and waits for its end: 0 if it was answered, 3 busy, 4 no answer, 5 cancelled, else 1.
+    /// Example: sidetone originate skyetel_main/+60123456789 echo
+    Originate(Box<OriginateFlags>),
     /// Makes a token for the API on the store directly and prints it: for who has lost the admin's
     Token(Box<TokenFlags>),
     /// Prints the version and ends
@@ -61,6 +64,27 @@ pub(crate) enum GatewayCommand {
     /// Prints how the trunks of the running process stand: a line each, NAME STATE and the cause; with a NAME it ends with 0
     /// only if that trunk can be used
     Status(Box<StatusFlags>),
+}
+
+/// Flags of `originate`.
+#[derive(Debug, Args)]
+pub(crate) struct OriginateFlags {
+    /// GATEWAY/NUMBER, a NUMBER for the routes to decide about, or a sip: URI
+    pub(crate) target: String,
+    /// What answers here: echo, wait, what a route of the configuration names, or agent:NAME
+    pub(crate) app: String,
+    /// The calling number
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) from: Option<String>,
+    /// How long it may ring, in seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) timeout: Option<u32>,
+    /// Ends as soon as it is answered; the call goes on
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub(crate) client: ClientFlags,
 }
 
 /// Flags of `gateway status`.

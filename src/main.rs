@@ -5,6 +5,7 @@ mod client;
 mod doctor;
 mod gateway;
 mod metrics;
+mod originate;
 mod placing;
 mod run;
 mod signals;
@@ -37,6 +38,10 @@ fn main() -> ExitCode {
                 Err(error) => refuse(&error),
             },
             None => run_gateway(&flags.run),
+        },
+        Some(Subcommands::Originate(flags)) => match read_plan(&flags.client.run) {
+            Ok(plan) => originate::run(&plan, &flags),
+            Err(error) => refuse(&error),
         },
         Some(Subcommands::Token(flags)) => match read_plan(&flags.run) {
             Ok(plan) => token::run(&plan, &flags),

@@ -11,7 +11,7 @@ use engine::Engine;
 use engine::ai::AiRuntime;
 use signaling::access::{self, Gate};
 use signaling::api::{Api, Control, HttpListener, HttpServer};
-use signaling::apps::{self, Apps, DemoAgent};
+use signaling::apps::{self, Apps, Batches, DemoAgent, Directory, Outbound};
 use signaling::asterisk::AsteriskListener;
 use signaling::call::{CallContext, CallTable};
 use signaling::config::{Plan, Simd};
@@ -218,6 +218,20 @@ async fn serve(mut plan: Plan) -> Result<()> {
     let context = CallContext::new(plan.call.clone(), media.clone());
     let ng = ng_listener.map(|listener| listener.serve(&context));
     register_metrics(&registry, &media, &sip, &context.table);
+    let outbound = Arc::new(
+        Outbound::new(
+            Arc::clone(&context),
+            Arc::clone(&apps),
+            sip.handle(),
+            sip.local_addrs().first().map_or_else(|| SocketAddr::from(([127, 0, 0, 1], 5060)), |(_, at)| *at),
+            Directory::new(store.clone()),
+        )
+        .with_records(recorder.clone())
+        .with_events(deliveries.clone())
+        .with_trunks(trunks.clone())
+        .with_account(plan.registration.clone())
+        .with_prompts(plan.data_dir.join("prompts")),
+    );
     let api = Api {
         readiness: Arc::clone(&readiness),
         metrics: Arc::clone(&registry),
@@ -226,11 +240,18 @@ async fn serve(mut plan: Plan) -> Result<()> {
         media: media.clone(),
         store: store.clone(),
         allowed_hosts: plan.http.allowed_hosts.clone(),
-        control: Control { gate, events: deliveries.clone(), trunks: trunks.clone() },
+        control: Control {
+            gate,
+            events: deliveries.clone(),
+            trunks: trunks.clone(),
+            outbound: Some(Arc::clone(&outbound)),
+            batches: Batches::default(),
+        },
     };
     let http = http_listener.serve(plan.http.connections, api.router());
     let asterisk = asterisk_listener.map(|listener| listener.serve(&context, &apps));
-    let taking = tokio::spawn(apps::serve(Arc::clone(&context), apps, recorder.clone(), incoming));
+    let taking =
+        tokio::spawn(apps::serve(Arc::clone(&context), apps, recorder.clone(), trunks.clone(), incoming));
     let watching = tokio::spawn(watch::devices(media.clone()));
     readiness.enter(Phase::Serving);
     if let Some(ng) = &ng {

@@ -11,6 +11,7 @@ pub(crate) mod pcap;
 pub(crate) mod phone;
 pub(crate) mod pipecat;
 pub(crate) mod ports;
+pub(crate) mod postgres;
 pub(crate) mod rtp;
 pub(crate) mod server;
 pub(crate) mod sip;

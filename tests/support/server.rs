@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -43,6 +44,7 @@ impl Setup {
 pub(crate) struct Server {
     child: Mutex<Child>,
     folder: tempfile::TempDir,
+    killed: AtomicBool,
     /// SIP over UDP and TCP.
     pub(crate) sip: SocketAddr,
     /// Health, metrics, API.
@@ -83,7 +85,15 @@ impl Server {
             .stderr(log)
             .spawn()
             .expect("the binary starts");
-        let server = Self { child: Mutex::new(child), folder, sip, http, ng, media_ports };
+        let server = Self {
+            child: Mutex::new(child),
+            folder,
+            killed: AtomicBool::new(false),
+            sip,
+            http,
+            ng,
+            media_ports,
+        };
         let ready = within(Duration::from_secs(20), || {
             assert!(!server.has_exited(), "the server ended at start:\n{}", server.log());
             server.get("/readyz").is_some_and(|(status, _)| status == 200)
@@ -122,6 +132,11 @@ impl Server {
     /// GET; the status and the body.
     pub(crate) fn get(&self, path: &str) -> Option<(u16, String)> {
         get(self.http, path)
+    }
+
+    /// GET with a token; the status and the body.
+    pub(crate) fn get_with(&self, path: &str, token: &str) -> Option<(u16, String)> {
+        get_by(self.http, path, &format!("Authorization: Bearer {token}\r\n"))
     }
 
     /// The sum of all samples of a metric whose labels contain `labels`; `None` if there is none.
@@ -189,6 +204,13 @@ impl Server {
         assert!(Command::new("sh").args(["-c", &command]).status().expect("a shell").success());
     }
 
+    /// SIGKILL, in the middle of whatever it does.
+    pub(crate) fn kill(&self) {
+        self.killed.store(true, Ordering::Relaxed);
+        self.signal("KILL");
+        self.wait(Duration::from_secs(10));
+    }
+
     /// Waits for the end; the exit code.
     pub(crate) fn wait(&self, limit: Duration) -> Option<i32> {
         within(limit, || self.has_exited());
@@ -208,6 +230,9 @@ impl Drop for Server {
         let _ = child.kill();
         let _ = child.wait();
         let log = self.log();
+        if self.killed.load(Ordering::Relaxed) && !panicking {
+            return;
+        }
         if panicking {
             let tail: Vec<&str> = log.lines().rev().take(60).collect();
             eprintln!("-- the server's last log lines:");
@@ -221,9 +246,13 @@ impl Drop for Server {
 
 /// GET from a server on this machine; the status and the body.
 pub(crate) fn get(server: SocketAddr, path: &str) -> Option<(u16, String)> {
+    get_by(server, path, "")
+}
+
+fn get_by(server: SocketAddr, path: &str, headers: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&server, Duration::from_secs(2)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {server}\r\n\r\n").ok()?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {server}\r\n{headers}\r\n").ok()?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes);

@@ -14,6 +14,7 @@
 //! checks the token, the time limit and trailing slashes; `document` adds what all have in common.
 
 mod audit;
+mod batches;
 mod caller;
 mod calls;
 mod calls_resource;
@@ -28,9 +29,13 @@ mod extract;
 mod host;
 mod idempotency;
 mod keys;
+mod live_calls;
 mod me;
+mod numbers;
+mod outbound_routes;
 mod page;
 mod problem;
+mod records;
 mod routes;
 mod server;
 mod streams;

@@ -15,8 +15,8 @@ use super::control::Control;
 use super::door::{self, Door};
 use super::host::AllowedHosts;
 use super::{
-    audit, calls, calls_resource, device, document, events, idempotency, keys, me, streams, tenants, trunks,
-    webhooks,
+    audit, batches, calls, calls_resource, device, document, events, idempotency, keys, live_calls, me,
+    numbers, outbound_routes, records, streams, tenants, trunks, webhooks,
 };
 use crate::apps::Apps;
 use crate::call::CallTable;
@@ -87,6 +87,11 @@ fn resources() -> OpenApiRouter<Arc<Api>> {
         .merge(events::routes())
         .merge(webhooks::routes())
         .merge(trunks::routes())
+        .merge(numbers::routes())
+        .merge(outbound_routes::routes())
+        .merge(batches::routes())
+        .merge(live_calls::routes())
+        .merge(records::routes())
 }
 
 async fn index() -> impl IntoResponse {

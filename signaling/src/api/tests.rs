@@ -94,7 +94,16 @@ async fn control(store: Store) -> (Control, SipEndpoint) {
     let reach = Reach::new(vec!["127.0.0.1/32".parse().expect("a network")]);
     let sender = SenderConfig { reach, ..EventsConfig::default().sender };
     let events = Events::start(store, EventsConfig { sender, ..EventsConfig::default() }).expect("started");
-    (Control { gate: Arc::new(gate), events, trunks }, sip)
+    (
+        Control {
+            gate: Arc::new(gate),
+            events,
+            trunks,
+            outbound: None,
+            batches: crate::apps::Batches::default(),
+        },
+        sip,
+    )
 }
 
 /// A token for [`server`].
@@ -318,6 +327,20 @@ pub(super) async fn ask(
     let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a body");
     (status, head.to_owned(), serde_json::from_str(body).unwrap_or_default())
+}
+
+/// A whole body, which is no JSON.
+pub(super) async fn body(server: &Server, path: &str, token: &str) -> String {
+    let mut stream = TcpStream::connect(server.http.local_addr()).await.expect("connected");
+    // HTTP/1.0 has no chunks.
+    let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    timeout(Duration::from_secs(20), stream.read_to_string(&mut answer))
+        .await
+        .expect("in time")
+        .expect("read");
+    answer.split_once("\r\n\r\n").expect("a body").1.to_owned()
 }
 
 #[tokio::test]

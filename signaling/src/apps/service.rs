@@ -23,6 +23,7 @@ use crate::call::{
 use crate::model::{CallRecord, HangUpSide};
 use crate::record::{Ending, RecordedLeg, Recorder};
 use crate::sip::{CallError, IncomingCall, Rejection};
+use crate::trunk::{Inbound, Trunks};
 
 /// Takes calls until the endpoint ends. The tasks of running calls go on; [`crate::call::CallTable::drain`]
 /// waits for them.
@@ -30,6 +31,7 @@ pub async fn serve(
     context: Arc<CallContext>,
     apps: Arc<Apps>,
     recorder: Recorder,
+    trunks: Trunks,
     mut calls: mpsc::Receiver<IncomingCall>,
 ) {
     while let Some(incoming) = calls.recv().await {
@@ -42,19 +44,51 @@ pub async fn serve(
             from = redacted(&info.from.user, show),
             to = redacted(&info.request_uri.user, show || apps.is_app_name(&info.request_uri.user)),
         );
-        let task = take(Arc::clone(&context), Arc::clone(&apps), recorder.clone(), incoming);
+        let task = take(Arc::clone(&context), Arc::clone(&apps), recorder.clone(), trunks.clone(), incoming);
         tokio::spawn(task.instrument(span));
     }
 }
 
-async fn take(context: Arc<CallContext>, apps: Arc<Apps>, recorder: Recorder, mut incoming: IncomingCall) {
+async fn take(
+    context: Arc<CallContext>,
+    apps: Arc<Apps>,
+    recorder: Recorder,
+    trunks: Trunks,
+    mut incoming: IncomingCall,
+) {
     let arrived = Instant::now();
     context.counters().offered.increment();
-    let identity = identity(&incoming);
+    let of_trunk = match trunks.identify(incoming.info()) {
+        Inbound::Trunk(of_trunk) => Some(of_trunk),
+        Inbound::Nobodys => None,
+        // A question is no end of a call: the same one comes again with the answer.
+        Inbound::Refused(rejection) if rejection.status == 401 => {
+            context.counters().count_rejection(rejection.status);
+            // The caller may be faster; then there is nothing left to refuse.
+            let _ = incoming.reject(rejection).await;
+            return;
+        }
+        Inbound::Refused(rejection) => {
+            let recorded = recorder.leg(record(&identity(&incoming), &incoming.info().call_id));
+            return reject(&context, incoming, recorded, rejection).await;
+        }
+    };
+    if let Some(dialled) = of_trunk.as_ref().and_then(|of_trunk| of_trunk.dialled.as_deref()) {
+        incoming.dial(dialled);
+    }
+    let mut identity = identity(&incoming);
+    if let Some(of_trunk) = &of_trunk {
+        identity.tenant = of_trunk.trunk.tenant.clone();
+        identity.trunk = Some(of_trunk.trunk.trunk_id.clone());
+    }
     let mut recorded = recorder.leg(CallRecord {
         remote_sip: Some(incoming.info().remote.to_string()),
+        provider: of_trunk.as_ref().map(|of_trunk| of_trunk.trunk.provider.clone()),
         ..record(&identity, &incoming.info().call_id)
     });
+    if let Some(of_trunk) = &of_trunk {
+        recorded.costs(of_trunk.trunk.cost_per_minute);
+    }
     match prepare(&context, &apps, &mut incoming, identity, &mut recorded).await {
         Ok((entry, leg, sdp, program)) => {
             recorded.change(|record| record.codec = Some(leg.parameters().send.codec.name().to_owned()));

@@ -49,7 +49,7 @@ pub struct RecordFilter {
 }
 
 /// Where a page of records ends and the next one, with older records, begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordCursor {
     /// When the last record of the page began.
     pub started_at: Moment,
@@ -360,3 +360,6 @@ static UPSERT: LazyLock<Insert> = LazyLock::new(|| {
 static TELL: LazyLock<Insert> = LazyLock::new(|| {
     Insert::new("outbox", &["id", "tenant", "kind", "time", "subject", "data"], "ON CONFLICT (id) DO NOTHING")
 });
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::model::{Event, TenantId};
 use crate::routing::RoutingTable;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Transaction};
 
 /// The numbers and routes of tenants. What another process changes is seen within a second.
 #[derive(Clone, Debug)]
@@ -53,6 +53,11 @@ impl Directory {
     /// Forgets what is known of a tenant: it was changed here.
     pub fn forget(&self, tenant: &TenantId) {
         self.lock().remove(tenant);
+    }
+
+    /// A change of the store.
+    pub(super) async fn begin(&self) -> Result<Transaction, StoreError> {
+        self.store.begin().await
     }
 
     /// Tells what happened.

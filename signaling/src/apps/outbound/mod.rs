@@ -28,7 +28,9 @@ pub use recent::{Ended, Recent};
 use super::load::Apps;
 use super::{AgentConfig, AppConfig, agent};
 use crate::call::{CallContext, CallState, CallSummary, CallVia, Identity, redacted};
+use crate::event::Events;
 use crate::model::{Direction, Id, OutboundRoute, TenantId};
+use crate::record::Recorder;
 use crate::routing::{Decision, Question, is_diallable, normalized};
 use crate::sip::{Account, Address, Headers, SipHandle, Target};
 use crate::trunk::Trunks;
@@ -40,6 +42,8 @@ pub struct Outbound {
     pub(super) apps: Arc<Apps>,
     pub(super) sip: SipHandle,
     pub(super) trunks: Option<Trunks>,
+    pub(super) recorder: Option<Recorder>,
+    pub(super) events: Option<Events>,
     pub(super) directory: Directory,
     /// The account of the configuration's `[registration]`: a trunk without a database, by the name of its user.
     pub(super) account: Option<Account>,
@@ -126,12 +130,26 @@ impl Outbound {
             apps,
             sip,
             trunks: None,
+            recorder: None,
+            events: None,
             directory,
             account: None,
             local,
             recent: Recent::default(),
             prompts: PathBuf::new(),
         }
+    }
+
+    /// Calls get records.
+    #[must_use]
+    pub fn with_records(self, recorder: Recorder) -> Self {
+        Self { recorder: Some(recorder), ..self }
+    }
+
+    /// Events of single calls can be sent to where their requests say.
+    #[must_use]
+    pub fn with_events(self, events: Events) -> Self {
+        Self { events: Some(events), ..self }
     }
 
     /// With trunks to call through.
@@ -202,6 +220,15 @@ impl Outbound {
             Identity::new(wanted.tenant.clone(), Direction::Outbound, wanted.from.clone(), wanted.to.clone());
         let leg = identity.leg;
         let summary = self.summary(identity, &wanted);
+        if let (Some(url), Some(events)) = (&wanted.webhook_url, &self.events) {
+            let mut transaction = self.directory.begin().await?;
+            let watched = events.watch_call(&mut transaction, &wanted.tenant, &leg.to_string(), url).await;
+            watched.map_err(|error| OriginateError::Invalid {
+                field: "webhook_url",
+                reason: error.to_string(),
+            })?;
+            transaction.commit().await?;
+        }
         let entry = self.context.table.admit(summary).ok_or(OriginateError::Full)?;
         let job = run::Job { outbound: Arc::clone(self), entry, wanted, plan, route, done };
         tokio::spawn(job.run());
@@ -338,6 +365,31 @@ impl Outbound {
             remote_rtp: None,
             local_rtp: None,
             gathered: None,
+        }
+    }
+
+    /// A recording by its name, for a call that runs.
+    ///
+    /// # Errors
+    /// What is wrong with the name or the file, for who asked.
+    pub async fn recording(&self, name: &str) -> Result<Arc<[i16]>, String> {
+        let stem = name.strip_suffix(".wav").unwrap_or(name);
+        let is_name = (1..=64).contains(&stem.len())
+            && stem.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+        if !is_name {
+            return Err("must be the name of a recording: 1 to 64 letters, digits, - and _".to_owned());
+        }
+        let path = self.prompts.join(format!("{stem}.wav"));
+        let loaded = tokio::task::spawn_blocking(move || engine::wav::load(&path)).await;
+        match loaded {
+            Ok(Ok(samples)) => Ok(samples),
+            Ok(Err(error)) => {
+                tracing::info!(%error, "a recording cannot be played");
+                Err(format!(
+                    "there is no recording {stem}.wav in the folder prompts of the data folder that can be played"
+                ))
+            }
+            Err(error) => Err(error.to_string()),
         }
     }
 

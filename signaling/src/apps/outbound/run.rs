@@ -13,9 +13,10 @@ use tracing::{Instrument as _, info, info_span, warn};
 use super::{Dialing, Ended, Originate, Outbound, Plan, Step, Unanswered, Wanted, Wish, Won, handler};
 use crate::apps::agent::About;
 use crate::apps::prepare::{self, Program, Whom};
-use crate::apps::service;
-use crate::call::{Call, CallEntry, CallState, Ends, Leg, milliseconds, redacted};
-use crate::model::{Attempt, FailureClass, Moment, RecordState};
+use crate::apps::{recorded, service};
+use crate::call::{Call, CallEntry, Ends, Leg, milliseconds, redacted};
+use crate::model::{Attempt, CallRecord, FailureClass, HangUpSide, Moment, RecordState};
+use crate::record::{Ending, RecordedLeg, clean};
 use crate::sip::Party;
 
 /// An outbound call and all it needs.
@@ -53,11 +54,21 @@ impl Job {
     async fn dial_and_run(self) {
         let started_at = Moment::now();
         let begun = Instant::now();
-        let Self { outbound, entry, wanted, plan, done, .. } = self;
-        let Some(leg_id) = entry.identity().map(|identity| identity.leg) else { return };
+        let Self { outbound, entry, wanted, plan, route, done } = self;
+        let Some(identity) = entry.identity() else { return };
+        let leg_id = identity.leg;
+        let mut recorded = outbound.recorder.as_ref().map(|recorder| {
+            let mut recorded = recorder.leg(CallRecord {
+                route,
+                variables: serde_json::json!(wanted.variables),
+                ..recorded::record(&identity, "")
+            });
+            recorded.begin();
+            recorded
+        });
         let context = Arc::clone(&outbound.context);
         let mut dialing = Dialing::new(outbound.sip.clone(), outbound.trunks.clone(), plan);
-        let connected = connect(&outbound, &entry, &wanted, &mut dialing).await;
+        let connected = connect(&outbound, &entry, &wanted, &mut dialing, &mut recorded).await;
         let ended = |state, status, cause: String, answered_at, attempts: Vec<Attempt>| Ended {
             id: leg_id,
             tenant: wanted.tenant.clone(),
@@ -73,6 +84,9 @@ impl Job {
         };
         let attempts = dialing.attempts().to_vec();
         drop(dialing);
+        if let Some(recorded) = &mut recorded {
+            recorded.change(|record| record.attempts.clone_from(&attempts));
+        }
         let ended = match connected {
             Ok(connected) => {
                 let Connected { leg, won, program } = connected;
@@ -91,10 +105,13 @@ impl Job {
                     "call answered"
                 );
                 let call = Call::new(Arc::clone(&context), entry, leg, won.session);
-                let end = service::run(&context, call, program).await.end;
+                let over = service::run(&context, call, program).await;
                 // Until here the call has its place on the trunk.
                 drop(won.admission);
-                let cause = end.name().to_owned();
+                let cause = over.end.name().to_owned();
+                if let Some(recorded) = recorded {
+                    recorded::close(recorded, &over, HangUpSide::Callee);
+                }
                 ended(RecordState::Completed, 200, cause, Some(answered_at), attempts)
             }
             Err(failed) => {
@@ -111,6 +128,13 @@ impl Job {
                     FailureClass::Cancelled => RecordState::Cancelled,
                     _ => RecordState::Failed,
                 };
+                if let Some(recorded) = recorded {
+                    let side = match failed.class {
+                        FailureClass::Cancelled => HangUpSide::System,
+                        _ => HangUpSide::Callee,
+                    };
+                    recorded.end(&Ending { state, ..Ending::refused(failed.status, &failed.reason, side) });
+                }
                 ended(state, failed.status, failed.reason, None, attempts)
             }
         };
@@ -128,6 +152,7 @@ async fn connect(
     entry: &CallEntry,
     wanted: &Originate,
     dialing: &mut Dialing,
+    recorded: &mut Option<RecordedLeg>,
 ) -> Result<Connected, Unanswered> {
     let mut leg: Option<Leg> = None;
     let mut program = std::pin::pin!(program(outbound, entry, wanted));
@@ -155,6 +180,12 @@ async fn connect(
                     entry.set_stream(Some(made.stream().handle()));
                     leg = Some(made);
                     let trunk = wish.trunk.as_ref().map(|trunk| trunk.trunk_id.clone());
+                    if let Some(recorded) = recorded {
+                        recorded.change(|record| {
+                            record.trunk_id.clone_from(&trunk);
+                            record.provider = wish.trunk.as_ref().map(|trunk| trunk.provider.clone());
+                        });
+                    }
                     entry.update(|summary| summary.identity.trunk = trunk);
                     dialing.offer(&sdp);
                 }
@@ -162,6 +193,9 @@ async fn connect(
             },
             Step::Provisional { status, sdp } => {
                 rings = true;
+                if let Some(recorded) = recorded {
+                    recorded.ringing();
+                }
                 info!(status, early_media = sdp.is_some(), "it rings");
                 if let (Some(leg), Some(sdp)) = (&mut leg, &sdp)
                     && let Err(error) = leg.handle_early_answer(sdp).await
@@ -169,7 +203,18 @@ async fn connect(
                     info!(%error, "early media does not fit");
                 }
             }
-            Step::Answered(won) => break *won,
+            Step::Answered(won) => {
+                if let Some(recorded) = recorded {
+                    let info = won.session.info();
+                    recorded.change(|record| {
+                        record.sip_call_id = clean(&info.call_id, LONGEST);
+                        record.remote_sip = Some(info.remote.to_string());
+                    });
+                    // Their 200 came: durable as soon as it can be.
+                    recorded.answered().await;
+                }
+                break *won;
+            }
             Step::Failed(failed) => return Err(failed),
         }
     };
@@ -245,3 +290,5 @@ async fn program(outbound: &Outbound, entry: &CallEntry, wanted: &Originate) -> 
 
 /// What asking for a name may cost a call.
 const LOOK_UP: Duration = Duration::from_secs(2);
+/// No Call-ID that is meant is longer.
+const LONGEST: usize = 128;
