@@ -45,7 +45,7 @@ impl House {
         let store = Store::open(&StoreConfig::embedded(folder.path())).await.expect("a store");
         let recording = RecorderConfig { data_dir: folder.path().to_owned(), spool_bytes: 1 << 20 };
         let recorder = Recorder::start(&store, &recording, &Arc::default()).await.expect("a recorder");
-        tokio::spawn(serve(Arc::clone(&context), apps, recorder, incoming));
+        tokio::spawn(serve(Arc::clone(&context), apps, recorder, None, incoming));
         Self { sip, context, address, store, _folder: folder }
     }
 
