@@ -28,6 +28,7 @@ pub(crate) fn records(out: &mut Exposition, recorder: &Recorder) {
     recorder
         .counters()
         .for_each(|name, help, value| out.counter(&format!("sidetone_records_{name}"), help, &[], value));
+    recorder.collect_calls(out);
     let waiting = recorder.waiting() as u64;
     out.gauge("sidetone_records_waiting", "Changes of call records that wait to be written", &[], waiting);
     let spooled = recorder.spool_bytes();

@@ -416,11 +416,13 @@ fn rust_files(folder: &str) -> Vec<PathBuf> {
     while let Some(path) = open.pop() {
         let Ok(entries) = std::fs::read_dir(&path) else { continue };
         for entry in entries.map(|entry| entry.expect("a readable folder").path()) {
-            if entry.is_dir() && !entry.ends_with("target") {
-                open.push(entry);
-            } else if entry.extension().is_some_and(|extension| extension == "rs")
-                && !(folder.contains("/src") && entry.file_stem().is_some_and(|stem| stem == "tests"))
-            {
+            // What tests do is their own affair, in a file or in a folder.
+            let of_tests = folder.contains("/src") && entry.file_stem().is_some_and(|stem| stem == "tests");
+            if entry.is_dir() {
+                if !entry.ends_with("target") && !of_tests {
+                    open.push(entry);
+                }
+            } else if entry.extension().is_some_and(|extension| extension == "rs") && !of_tests {
                 files.push(entry);
             }
         }

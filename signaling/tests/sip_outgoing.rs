@@ -5,11 +5,13 @@ mod sip_support;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use hickory_resolver::proto::rr::{RData, rdata::A};
 use sidetone_signaling::sip::{
     Address, ByeReason, Credentials, DialError, EndCause, Failure, FailureClass, Headers, Method,
     OutgoingCall, OutgoingInvite, OutgoingRequest, Progress, Session, SessionEvent, SipEndpoint, Target,
     Transport,
 };
+use sip_support::dns::{dns, srv};
 use sip_support::{ANSWER, Peer, SDP, Text, endpoint, response_to, soon};
 use tokio::net::UdpSocket;
 
@@ -518,4 +520,87 @@ async fn who_does_not_answer_a_request_has_timed_out() {
     request.timeout = Duration::from_secs(20);
     let answer = endpoint.handle().request(request).await;
     assert!(matches!(answer, Err(DialError::TimedOut(_))), "{answer:?}");
+}
+
+/// A server with two addresses in DNS, the first of which does `first`, and what became of the call.
+async fn with_two_addresses(first: impl AsyncFnOnce(&Callee)) -> (Callee, OutgoingCall, Text, SipEndpoint) {
+    let sockets =
+        [UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.1:0").await.unwrap()];
+    let [one, two] = [0, 1].map(|index| sockets[index].local_addr().unwrap().port());
+    let (server, _) = dns(vec![
+        ("_sip._udp.carrier.example.com", srv(10, 0, one, "a.example.com")),
+        ("_sip._udp.carrier.example.com", srv(20, 0, two, "a.example.com")),
+        ("a.example.com", RData::A(A::new(127, 0, 0, 1))),
+    ])
+    .await;
+    let (endpoint, _calls, peer) = endpoint(|config| config.name_servers = vec![server]).await;
+    let [one, two] = sockets.map(|socket| Callee { socket, peer });
+    let target = Target::new("carrier.example.com", None, Transport::Udp).unwrap();
+    let from = Address::new("100", "example.com").unwrap();
+    let mut invite = OutgoingInvite::new(target, from, SDP.to_owned());
+    invite.response_timeout = Duration::from_millis(300);
+    let call = endpoint.invite(invite.clone()).unwrap();
+    first(&one).await;
+    let invite = two.wanted("INVITE").await;
+    (two, call, invite, endpoint)
+}
+
+#[tokio::test]
+async fn the_next_address_is_tried_when_one_is_silent_or_has_no_room() {
+    for silent in [true, false] {
+        let (callee, mut call, invite, endpoint) = with_two_addresses(async |first| {
+            let invite = first.wanted("INVITE").await;
+            if !silent {
+                first.answer(&invite, 503, "t0", "", "").await;
+                first.wanted("ACK").await;
+            }
+        })
+        .await;
+        assert_eq!(endpoint.counters().outgoing_failovers.value(), 1);
+        callee.answer(&invite, 200, "t1", "", ANSWER).await;
+        let (session, _) = answered(&mut call).await;
+        callee.wanted("ACK").await;
+        // The next call goes where somebody answers.
+        let target = Target::new("carrier.example.com", None, Transport::Udp).unwrap();
+        let from = Address::new("100", "example.com").unwrap();
+        let _next = endpoint.invite(OutgoingInvite::new(target, from, SDP.to_owned())).unwrap();
+        assert_ne!(callee.wanted("INVITE").await.header("Call-ID"), invite.header("Call-ID"));
+        drop(session);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_an_address_that_was_given_up_is_ended() {
+    let mut late = None;
+    let (callee, mut call, invite, _endpoint) = with_two_addresses(async |first| {
+        late = Some((first.wanted("INVITE").await, first.local()));
+    })
+    .await;
+    callee.answer(&invite, 180, "t1", "", "").await;
+    let _ = soon(call.next()).await;
+    let (first, _) = late.unwrap();
+    assert_eq!(first.header("Call-ID"), invite.header("Call-ID"));
+    assert_ne!(first.header("CSeq"), invite.header("CSeq"), "the other server has to tell them apart");
+    // As it would come from the first address.
+    callee.answer(&first, 200, "t0", "", ANSWER).await;
+    assert_eq!(callee.wanted("ACK").await.to_tag(), "t0");
+    let bye = callee.wanted("BYE").await;
+    assert_eq!(bye.to_tag(), "t0");
+    callee.answer(&bye, 200, "", "", "").await;
+    callee.answer(&invite, 200, "t1", "", ANSWER).await;
+    answered(&mut call).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_reached_is_said() {
+    let (server, _) = dns(vec![]).await;
+    let (endpoint, _calls, _) = endpoint(|config| config.name_servers = vec![server]).await;
+    let from = Address::new("100", "example.com").unwrap();
+    for host in ["nowhere.example.com", "192.0.2.1", "::1"] {
+        let target = Target::new(host, None, Transport::Udp).unwrap();
+        let mut call = endpoint.invite(OutgoingInvite::new(target, from.clone(), SDP.to_owned())).unwrap();
+        let failure = failed(&mut call).await;
+        assert_eq!(failure.class, FailureClass::Unreachable, "{host}");
+        assert!(failure.reason.contains(host), "{failure:?}");
+    }
 }

@@ -12,23 +12,45 @@ use super::{fixture, within};
 /// A call by baresip. It hangs up when its microphone file ends.
 pub(crate) struct Baresip {
     child: Child,
+    address: SocketAddr,
     folder: tempfile::TempDir,
 }
 
 impl Baresip {
     /// Calls `user`, speaking these samples (8 kHz).
     pub(crate) fn call(server: SocketAddr, user: &str, microphone: &[i16], account: &str) -> Self {
+        Self::start(microphone, account, Some(format!("/dial sip:{user}@{server}")))
+    }
+
+    /// Waits for a call and answers it with these samples.
+    pub(crate) fn answer(microphone: &[i16]) -> Self {
+        let phone = Self::start(microphone, "answermode=auto", None);
+        assert!(
+            within(Duration::from_secs(10), || phone.log().contains("baresip is ready")),
+            "{}",
+            phone.log()
+        );
+        phone
+    }
+
+    /// Where it can be called.
+    pub(crate) fn uri(&self) -> String {
+        format!("sip:caller@{}", self.address)
+    }
+
+    fn start(microphone: &[i16], account: &str, command: Option<String>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().display();
         Wav { rate_hz: 8000, samples: microphone.to_vec() }.write(&folder.path().join("microphone.wav"));
         let rtp = free_media_ports(20);
+        let address = SocketAddr::from(([127, 0, 0, 1], free_loopback_port()));
         let modules = module_path();
         let config = format!(
             "poll_method epoll\nsip_listen 127.0.0.1:{}\naudio_source aufile,{path}/microphone.wav\n\
              ausrc_srate 8000\nauplay_srate 8000\nausrc_channels 1\nauplay_channels 1\n\
              rtp_ports {rtp}-{}\nmodule_path {modules}\nmodule g711.so\nmodule aufile.so\nmodule sndfile.so\n\
              snd_path {path}\nmodule_tmp account.so\nmodule_app menu.so\n",
-            free_loopback_port(),
+            address.port(),
             rtp + 19,
         );
         std::fs::write(folder.path().join("config"), config).expect("a file");
@@ -41,7 +63,7 @@ impl Baresip {
         let child = Command::new("baresip")
             .arg("-f")
             .arg(folder.path())
-            .args(["-e", &format!("/dial sip:{user}@{server}")])
+            .args(command.iter().flat_map(|command| ["-e", command]))
             // A limit of its own, should the call never end.
             .args(["-t", &(microphone.len() / 8000 + 15).to_string()])
             .env("TERM", "dumb")
@@ -50,7 +72,7 @@ impl Baresip {
             .stderr(log)
             .spawn()
             .expect("baresip starts");
-        Self { child, folder }
+        Self { child, address, folder }
     }
 
     /// Everything it printed.

@@ -16,6 +16,7 @@ pub(crate) struct Scenario {
     arguments: Vec<String>,
     folder: Option<PathBuf>,
     limit: Duration,
+    port: Option<u16>,
 }
 
 impl Scenario {
@@ -23,7 +24,7 @@ impl Scenario {
     pub(crate) fn new(name: &str, server: SocketAddr) -> Self {
         let file = fixture("sipp").join(name).with_extension("xml");
         assert!(file.is_file(), "no scenario {}", file.display());
-        Self { file, server, arguments: Vec::new(), folder: None, limit: Duration::from_secs(30) }
+        Self { file, server, arguments: Vec::new(), folder: None, limit: Duration::from_secs(30), port: None }
     }
 
     /// The user to call, `[service]` in the scenario.
@@ -42,6 +43,12 @@ impl Scenario {
         self
     }
 
+    /// The port of SIPp's own, for scenarios in which it is called.
+    pub(crate) fn port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
     pub(crate) fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
@@ -57,12 +64,13 @@ impl Scenario {
         let ip = ip.parse().expect("an address");
         let path = |name: &str| folder.path().join(name).display().to_string();
         let seconds = self.limit.as_secs().to_string();
+        let port = self.port.unwrap_or_else(|| free_port(ip));
         let mut command = Command::new("sipp");
         command
             .arg("-sf")
             .arg(&self.file)
             .args(["-m", "1", "-nostdin", "-timeout_error", "-timeout", &seconds])
-            .args(["-p", &free_port(ip).to_string(), "-mp", &free_sipp_media_port(ip).to_string()])
+            .args(["-p", &port.to_string(), "-mp", &free_sipp_media_port(ip).to_string()])
             .args(["-i", &ip.to_string()])
             .args(["-trace_err", "-error_file", &path("errors")])
             .args(["-trace_msg", "-message_file", &path("messages")])

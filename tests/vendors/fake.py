@@ -15,9 +15,11 @@ odd sizes. A response.create after a message "The caller pressed KEYS." does wha
     5  two items of 2 s in one response
     01 session_expired, then close 1001      06 a TCP reset
     11 close 1011                            40 beta_api_shape_disabled, then close 4000
+    (all four after 1.5 s of an answer of three)
 
 Of the URL's query: refuse=401|429|302 answers the upgrade so, session_error=1 answers session.update with an error,
-onset_ms=N is how long the caller speaks until speech_started (100), answer_ms=N how long answers are (5000).
+onset_ms=N is how long the caller speaks until speech_started (100), answer_ms=N how long answers are (5000), truncate_error=1
+refuses every truncation as one beyond the item's end.
 
 --log FILE gets one JSON line per thing seen; FILE.N.caller is the audio heard on connection N, FILE.ITEM.bot what was
 sent as an item.
@@ -246,7 +248,7 @@ class Session:
             await self.error("item_truncate_invalid_item_id", "Item not found", message)
             return
         has, wants = self.bot.milliseconds(item["bytes"]), message["audio_end_ms"]
-        if wants > has:
+        if wants > has or "truncate_error" in self.query:
             text = f"Audio content of {has}ms is already shorter than {wants}ms"
             await self.error("invalid_value", text, message)
             return
@@ -263,6 +265,8 @@ class Session:
         reply = {"id": response["id"], "object": "realtime.response", "output": []}
         await self.say("response.created", response={**reply, "status": "in_progress"})
         if keys in CLOSES:
+            await self.speak(response, 3000, 600, until_ms=1500)
+            self.active = None
             await self.close(*CLOSES[keys])
             return
         status, details, milliseconds = "completed", None, int(self.query.get("answer_ms", ["5000"])[0])
@@ -298,8 +302,8 @@ class Session:
         self.active = None
         await self.say("response.done", response=done)
 
-    async def speak(self, response, milliseconds, over_ms, one_frame=False, after_cancel=False):
-        """An item of so much audio, delivered within so long."""
+    async def speak(self, response, milliseconds, over_ms, one_frame=False, after_cancel=False, until_ms=None):
+        """An item of so much audio, delivered within so long; or only its beginning."""
         item = {"id": self.id("item"), "bytes": 0}
         audio = sweep(self.bot, milliseconds, len(self.items))
         self.items[item["id"]] = item
@@ -314,6 +318,8 @@ class Session:
         for at in range(0, len(audio), size):
             if response["cancelled"] and not after_cancel:
                 break
+            if until_ms and self.bot.milliseconds(at) >= until_ms:
+                return
             part = audio[at : at + size]
             item["bytes"] += len(part)
             with open(f"{ARGS.log}.{item['id']}.bot", "ab") as file:

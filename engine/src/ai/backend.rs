@@ -157,8 +157,8 @@ impl Backend {
     }
 
     /// Drops all queued bot audio; it takes effect before the next frame. [`Backend::poll`] tells of it and of the
-    /// marks that waited.
-    pub fn clear(&mut self) {
+    /// marks that waited. Answers how many clears there were, this one included.
+    pub fn clear(&mut self) -> u64 {
         self.counters.clears.increment();
         if !self.is_speaking() {
             self.counters.clear_of_empty_queue.increment();
@@ -166,8 +166,9 @@ impl Backend {
         self.cut_off = None;
         self.drop_backlog();
         self.shared.clear_to.store(self.written, Ordering::Release);
-        self.shared.clears.fetch_add(1, Ordering::Release);
+        let before = self.shared.clears.fetch_add(1, Ordering::Release);
         self.top_up();
+        before + 1
     }
 
     /// Keeps queued audio and plays none, from the next frame on. Clears and interruptions work as ever.

@@ -1,24 +1,27 @@
 //! One connection to an AI backend: its codec, its formats, and whether it is alive.
 
+mod farewell;
+mod faults;
+
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::carrier::{CarrierError, Close, Received, Socket};
 use super::config::AiConfig;
 use super::connect::{ConnectError, Target};
 use super::convert::Converter;
 use super::counters::AiCounters;
-use super::dialect::{
-    AudioFormat, Codec, Decoded, Formats, Ignored, Incoming, Kind, Outbox, Outgoing, StreamStart,
-};
+use super::dialect::{AudioFormat, Codec, Decoded, Formats, Incoming, Kind, Outbox, Outgoing, StreamStart};
 use super::events::{MAX_NAME_CHARS, MAX_TEXT_CHARS, clean};
 use super::histograms::AiHistograms;
 use super::session::AiFailure;
 use super::uplink::{Item, Uplink};
 use crate::time::Duration;
+
+use self::faults::{Fault, Faults};
 
 /// A session that is set up. Everything that touches the socket is in here.
 pub(super) struct Link {
@@ -43,8 +46,7 @@ pub(super) struct Link {
     stalled_since: Option<Instant>,
     ping_interval: Duration,
     write_stall: Duration,
-    /// The kinds of faults already logged for this connection; further ones are only counted.
-    logged: Vec<Fault>,
+    faults: Faults,
     counters: Arc<AiCounters>,
     histograms: Arc<AiHistograms>,
     /// The place of its backend among the configured ones.
@@ -64,13 +66,6 @@ pub(super) enum LinkEnd {
         reason: String,
     },
     Failed(AiFailure),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    Ignored(Ignored),
-    WrongStream,
-    Replies,
 }
 
 impl Link {
@@ -115,7 +110,7 @@ impl Link {
             stalled_since: None,
             ping_interval: config.ping_interval,
             write_stall: config.write_stall,
-            logged: Vec::new(),
+            faults: Faults::new(Arc::clone(counters)),
             counters: Arc::clone(counters),
             histograms: Arc::clone(histograms),
             index,
@@ -295,49 +290,14 @@ impl Link {
 
     fn decode(&mut self, kind: Kind, message: &[u8]) {
         let result = self.codec.decode(kind, message, &mut self.decoded);
-        if self.decoded.wrong_stream {
-            self.decoded.wrong_stream = false;
-            self.counters.wrong_stream.increment();
-            self.log_once(Fault::WrongStream);
+        if std::mem::take(&mut self.decoded.wrong_stream) {
+            self.faults.count(Fault::WrongStream);
         }
         if !self.outbox.append(&mut self.decoded.replies, MAX_REPLY_BYTES) {
-            self.counters.replies_overflow.increment();
-            self.log_once(Fault::Replies);
+            self.faults.count(Fault::Replies);
         }
         if let Err(ignored) = result {
-            match ignored {
-                Ignored::UnknownEvent => self.counters.unknown_event.increment(),
-                Ignored::BadJson => self.counters.bad_json.increment(),
-                Ignored::MediaWithoutPayload => self.counters.media_without_payload.increment(),
-                Ignored::BadBase64 => self.counters.bad_base64.increment(),
-                Ignored::MarkWithoutName => self.counters.mark_without_name.increment(),
-                Ignored::BinaryFrame => self.counters.binary_frame.increment(),
-                Ignored::TextFrame => self.counters.text_frame.increment(),
-                Ignored::Stale => self.counters.stale_audio.increment(),
-                Ignored::Refused => self.counters.refused.increment(),
-            }
-            self.log_once(Fault::Ignored(ignored));
-        }
-    }
-
-    fn log_once(&mut self, fault: Fault) {
-        if self.logged.contains(&fault) {
-            return;
-        }
-        self.logged.push(fault);
-        match fault {
-            Fault::WrongStream => tracing::warn!("the AI backend names another stream; obeyed all the same"),
-            Fault::Replies => {
-                tracing::warn!("the AI backend wants more answers than it reads; some are not sent");
-            }
-            // Not a fault of anyone.
-            Fault::Ignored(Ignored::Stale) => {}
-            Fault::Ignored(reason) => {
-                tracing::warn!(
-                    ?reason,
-                    "ignored a message of the AI backend; more of these are only counted"
-                );
-            }
+            self.faults.count(Fault::Ignored(ignored));
         }
     }
 
@@ -402,60 +362,6 @@ impl Link {
         }
         Poll::Pending
     }
-
-    /// Says what is left to say, with [`Item::Stop`] at its end, and closes. What the backend still sends is
-    /// read and thrown away.
-    pub(super) async fn say_goodbye(mut self, mut uplink: Uplink) {
-        uplink.push_stop();
-        let goodbye = async {
-            loop {
-                for (kind, bytes) in self.outbox.messages().skip(self.written) {
-                    self.socket.send(kind, bytes).await?;
-                }
-                self.outbox.clear();
-                self.written = 0;
-                let Some(item) = uplink.pop() else { break };
-                self.encode(&item);
-            }
-            self.socket.close(Close::NORMAL).await?;
-            self.socket.read_out().await
-        };
-        match timeout(CLOSE_TIMEOUT, goodbye).await {
-            Ok(Ok(())) => tracing::debug!("the AI stream is closed"),
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "the AI backend did not wait for the end of the stream");
-            }
-            Err(_) => tracing::debug!("the AI backend did not answer the close in time"),
-        }
-    }
-
-    /// The courtesies to a peer whose connection is over.
-    pub(super) async fn retire(mut self, end: &LinkEnd) {
-        let code = match end {
-            // Answers the close frame; the carrier has queued it.
-            LinkEnd::Closed { .. } => {
-                let _ = timeout(CLOSE_TIMEOUT, self.socket.flush()).await;
-                return;
-            }
-            LinkEnd::Failed(AiFailure::Protocol(_)) => Close::PROTOCOL,
-            LinkEnd::Failed(AiFailure::MessageTooLarge(_)) => Close::TOO_LARGE,
-            LinkEnd::Failed(AiFailure::PingTimeout) => Close::AWAY,
-            LinkEnd::Failed(AiFailure::Rejected { .. }) => Close::NORMAL,
-            LinkEnd::Failed(_) => return,
-        };
-        self.close(code).await;
-    }
-
-    /// Tells the backend why the connection ends. What it still sends is read for a moment: closing a socket
-    /// with unread data resets it, and the close frame would be lost.
-    async fn close(&mut self, code: u16) {
-        let _ = timeout(CLOSE_TIMEOUT, async {
-            if self.socket.close(code).await.is_ok() {
-                self.socket.discard().await;
-            }
-        })
-        .await;
-    }
 }
 
 /// The failure that an event is.
@@ -487,8 +393,6 @@ pub(super) fn monotonic_now() -> crate::time::Instant {
 }
 
 const MAX_UNANSWERED_PINGS: u32 = 2;
-/// How long the end of a connection may take.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Decoding memory kept between messages.
 const KEPT_AUDIO_BYTES: usize = 16 * 1024;
 /// Answers that may wait for a backend that does not read.

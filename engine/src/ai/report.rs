@@ -44,10 +44,12 @@ pub enum FromWorker {
         /// How far the playout was.
         report: PlayoutReport,
     },
-    /// A clear has taken effect. Two in quick succession may be told as one.
+    /// Clears have taken effect, all in one frame.
     Cleared {
         /// When: the frame before was the last with bot audio.
         at: Instant,
+        /// The last of them, as [`super::Backend::clear`] numbered it.
+        number: u64,
         /// How far the playout was.
         report: PlayoutReport,
     },

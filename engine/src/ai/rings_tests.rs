@@ -135,6 +135,32 @@ fn clear_silences_the_very_next_frame_and_returns_all_marks_in_order() {
 }
 
 #[test]
+fn a_report_names_the_clears_that_it_is_about_and_no_later_one() {
+    let (mut port, mut backend, _) = pair();
+    let mut frame = [0; 160];
+    let mut pull = |port: &mut AiPort| port.pull(Instant::ZERO, 0, &mut frame);
+    let cleared = |backend: &mut Backend| {
+        let reports = std::iter::from_fn(|| backend.poll());
+        let numbers = reports.filter_map(|report| match report {
+            FromWorker::Cleared { number, report, .. } => Some((number, report.played_samples)),
+            _ => None,
+        });
+        numbers.collect::<Vec<_>>()
+    };
+    backend.queue_audio(&ramp(8000));
+    assert_eq!(pull(&mut port), 160);
+    assert_eq!((backend.clear(), backend.clear()), (1, 2));
+    pull(&mut port);
+    // The worker has told of two in one frame, and a third is on its way to it with what came before.
+    backend.queue_audio(&ramp(8000));
+    assert_eq!(pull(&mut port), 160);
+    assert_eq!(backend.clear(), 3);
+    assert_eq!(cleared(&mut backend), [(2, 160)]);
+    pull(&mut port);
+    assert_eq!(cleared(&mut backend), [(3, 320)]);
+}
+
+#[test]
 fn clear_of_an_empty_queue_changes_nothing() {
     let (mut port, mut backend, counters) = pair();
     backend.clear();

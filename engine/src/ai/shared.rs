@@ -41,8 +41,8 @@ pub(super) struct Report {
 pub(super) enum What {
     /// A mark was passed; `complete` if what was before it was played.
     Mark { id: u64, complete: bool },
-    /// Clears took effect: what was in the ring up to `to` is not played.
-    Cleared { to: u64 },
+    /// Clears took effect, up to this number: what was in the ring up to `to` is not played.
+    Cleared { to: u64, number: u64 },
     /// The caller spoke: what is in the ring is not played, nor anything that comes to it before the AI thread has
     /// seen this.
     Interrupted { number: u64, speech: Onset },

@@ -11,13 +11,13 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::caller::Caller;
+use super::caller::{Caller, Entrance};
 use super::host::AllowedHosts;
 use super::idempotency;
 use super::problem::Problem;
 use super::routes::{Api, error};
-use crate::access::Refusal;
-use crate::model::{Role, TenantId};
+use crate::access::{Gate, Refusal};
+use crate::model::{Access, Role, TenantId};
 
 /// Where a request comes from; the server puts it there.
 #[derive(Clone, Copy, Debug)]
@@ -89,21 +89,34 @@ async fn enter(door: &Door, mut request: Request, next: Next) -> Result<Response
         let detail = "send the header `Authorization: Bearer TOKEN`; docs/api.md says where tokens come from";
         return Err(Problem::unauthorized(detail, false));
     };
-    let mut access = gate.admit(&token, source).await.map_err(refused)?;
+    let access = gate.admit(&token, source).await.map_err(refused)?;
     readable(request.uri())?;
-    if let Some(tenant) = named_tenant(&request)? {
-        if tenant != access.tenant && access.role != Role::Admin {
-            return Err(Problem::forbidden("only an admin may name another tenant"));
-        }
-        if tenant != access.tenant && !gate.is_active(&tenant).await? {
-            return Err(Problem::unprocessable(format!("there is no active tenant {tenant}")));
-        }
-        access.tenant = tenant;
-    }
+    let named = named_tenant(&request);
     trim(&mut request);
-    let caller = Caller { access, source };
-    request.extensions_mut().insert(caller.clone());
-    idempotency::run(&door.api.store, &caller, request, next).await
+    let caller = act_for(gate, named, access).await.map(|access| Caller { access, source });
+    // A tenant that is not theirs is told by the path that asks who they are: one that is not there says that first.
+    request.extensions_mut().insert(Entrance(caller.clone()));
+    match caller {
+        Ok(caller) => idempotency::run(&door.api.store, &caller, request, next).await,
+        Err(_) => Ok(next.run(request).await),
+    }
+}
+
+/// Their own tenant, or the one that the request names.
+async fn act_for(
+    gate: &Gate,
+    named: Result<Option<TenantId>, Problem>,
+    mut access: Access,
+) -> Result<Access, Problem> {
+    let Some(tenant) = named?.filter(|tenant| *tenant != access.tenant) else { return Ok(access) };
+    if access.role != Role::Admin {
+        return Err(Problem::forbidden("only an admin may name another tenant"));
+    }
+    if !gate.is_active(&tenant).await? {
+        return Err(Problem::unprocessable(format!("there is no active tenant {tenant}")));
+    }
+    access.tenant = tenant;
+    Ok(access)
 }
 
 fn refused(refusal: Refusal) -> Problem {

@@ -236,6 +236,7 @@ async fn ring(
                         record.trunk_id = Some(trunk.trunk_id.clone());
                         record.provider = Some(trunk.provider.clone());
                     });
+                    callee.costs(trunk.cost_per_minute);
                 }
                 dialing.offer(offer);
             }

@@ -25,7 +25,7 @@ use crate::call::{
 use crate::model::{CallRecord, Destination, HangUpSide};
 use crate::record::{Ending, RecordedLeg, Recorder};
 use crate::sip::{CallError, IncomingCall, Rejection};
-use crate::trunk::Inbound;
+use crate::trunk::{Inbound, Trunks};
 
 /// Takes calls until the endpoint ends. The tasks of running calls go on; [`crate::call::CallTable::drain`]
 /// waits for them.
@@ -36,6 +36,7 @@ pub async fn serve(
     context: Arc<CallContext>,
     apps: Arc<Apps>,
     recorder: Recorder,
+    trunks: Trunks,
     outbound: Option<Arc<Outbound>>,
     mut calls: mpsc::Receiver<IncomingCall>,
 ) {
@@ -49,8 +50,14 @@ pub async fn serve(
             from = redacted(&info.from.user, show),
             to = redacted(&info.request_uri.user, show || apps.is_app_name(&info.request_uri.user)),
         );
-        let task =
-            take(Arc::clone(&context), Arc::clone(&apps), recorder.clone(), outbound.clone(), incoming);
+        let task = take(
+            Arc::clone(&context),
+            Arc::clone(&apps),
+            recorder.clone(),
+            trunks.clone(),
+            outbound.clone(),
+            incoming,
+        );
         tokio::spawn(task.instrument(span));
     }
 }
@@ -59,34 +66,42 @@ async fn take(
     context: Arc<CallContext>,
     apps: Arc<Apps>,
     recorder: Recorder,
+    trunks: Trunks,
     outbound: Option<Arc<Outbound>>,
     mut incoming: IncomingCall,
 ) {
     let arrived = Instant::now();
     context.counters().offered.increment();
-    let mut identity = identity(&incoming);
-    // The call's place on its trunk is kept to the end.
-    let trunks = outbound.as_ref().and_then(|outbound| outbound.trunks.as_ref());
-    let owner = trunks.map_or(Inbound::Nobodys, |trunks| trunks.identify(incoming.info()));
-    let (of_trunk, refused) = match owner {
-        Inbound::Trunk(call) => {
-            identity.tenant = call.trunk.tenant.clone();
-            identity.trunk = Some(call.trunk.trunk_id.clone());
-            if let Some(dialled) = &call.dialled {
-                identity.to.clone_from(dialled);
-            }
-            (Some(call), None)
+    let of_trunk = match trunks.identify(incoming.info()) {
+        Inbound::Trunk(of_trunk) => Some(of_trunk),
+        Inbound::Nobodys => None,
+        // A question is no end of a call: the same one comes again with the answer.
+        Inbound::Refused(rejection) if rejection.status == 401 => {
+            context.counters().count_rejection(rejection.status);
+            // The caller may be faster; then there is nothing left to refuse.
+            let _ = incoming.reject(rejection).await;
+            return;
         }
-        Inbound::Nobodys => (None, None),
-        Inbound::Refused(rejection) => (None, Some(rejection)),
+        Inbound::Refused(rejection) => {
+            let recorded = recorder.leg(record(&identity(&incoming), &incoming.info().call_id));
+            return reject(&context, incoming, recorded, rejection).await;
+        }
     };
+    if let Some(dialled) = of_trunk.as_ref().and_then(|of_trunk| of_trunk.dialled.as_deref()) {
+        incoming.dial(dialled);
+    }
+    let mut identity = identity(&incoming);
+    if let Some(of_trunk) = &of_trunk {
+        identity.tenant = of_trunk.trunk.tenant.clone();
+        identity.trunk = Some(of_trunk.trunk.trunk_id.clone());
+    }
     let mut recorded = recorder.leg(CallRecord {
         remote_sip: Some(incoming.info().remote.to_string()),
-        provider: of_trunk.as_ref().map(|call| call.trunk.provider.clone()),
+        provider: of_trunk.as_ref().map(|of_trunk| of_trunk.trunk.provider.clone()),
         ..record(&identity, &incoming.info().call_id)
     });
-    if let Some(rejection) = refused {
-        return reject(&context, incoming, recorded, rejection).await;
+    if let Some(of_trunk) = &of_trunk {
+        recorded.costs(of_trunk.trunk.cost_per_minute);
     }
     let destination = match &outbound {
         Some(outbound) => outbound.destination(&identity.tenant, &identity.to).await,

@@ -157,7 +157,7 @@ impl Bus {
             let end = self.round(&mut backoff).await;
             self.state.connected(false);
             let wait = match end {
-                End::Elsewhere => LEASE / 3,
+                End::Elsewhere => TURN,
                 End::Broker(error) => {
                     self.state.failures.increment();
                     // Another node may reach it.
@@ -268,6 +268,8 @@ pub(super) const BATCH: usize = 256;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a node owns a broker without a sign of life; longer than any answer is waited for.
 const LEASE: Duration = Duration::from_secs(30);
+/// How often to see whether the node that owns a broker is still there.
+const TURN: Duration = Duration::from_secs(2);
 /// How often to look without being woken.
 const POLL: Duration = Duration::from_secs(1);
 

@@ -94,6 +94,8 @@ pub struct Events {
     store: Store,
     sender: Sender,
     live: Live,
+    /// This process, as the owner of leases.
+    owner: String,
     counters: Arc<EventCounters>,
     webhooks: Arc<WebhookCounters>,
     /// What waits for webhooks, as that of a broker.
@@ -141,7 +143,7 @@ impl Events {
             store: store.clone(),
             sender: sender.clone(),
             config: config.webhooks.clone(),
-            owner,
+            owner: owner.clone(),
             counters: Arc::clone(&webhooks),
             placed: placed.clone(),
             stop: stop.clone(),
@@ -152,6 +154,7 @@ impl Events {
             store,
             sender,
             live,
+            owner,
             counters,
             webhooks,
             waiting: Arc::default(),
@@ -173,6 +176,12 @@ impl Events {
     /// Gives new events their places, as soon as they are committed here, and soon when elsewhere.
     async fn place(self, place: watch::Sender<i64>) {
         let mut committed = committed();
+        // Such a file has one process: what its life before had under way is ours at once, not when leases end.
+        if self.store.kind() == "sqlite"
+            && let Err(error) = self.store.release_leases_but(&self.owner).await
+        {
+            tracing::debug!(%error, "leases of an earlier life stay until they end");
+        }
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
         loop {
             let wait = match self.store.place_events(PLACED_AT_ONCE).await {
@@ -207,7 +216,7 @@ impl Events {
             if let Err(error) = self.measure().await {
                 tracing::debug!(%error, "what waits cannot be counted");
             }
-            if round % TIDY_ROUNDS == 0
+            if round.is_multiple_of(TIDY_ROUNDS)
                 && let Err(error) = Webhooks::tidy(&self.store, &config, &self.webhooks).await
             {
                 tracing::debug!(%error, "old deliveries cannot be tidied up");
@@ -291,6 +300,22 @@ impl Events {
     ) -> Result<(), WatchError> {
         self.sender.check(url)?;
         Ok(transaction.watch_call(tenant, subject, &endpoint_of(tenant, url), url).await?)
+    }
+
+    /// As [`Self::watch_call`], in a transaction of its own.
+    ///
+    /// # Errors
+    /// The URL cannot be used, or the database is down.
+    pub async fn watch_call_now(
+        &self,
+        tenant: &TenantId,
+        subject: &str,
+        url: &str,
+    ) -> Result<(), WatchError> {
+        self.sender.check(url)?;
+        let mut transaction = self.store.begin().await?;
+        self.watch_call(&mut transaction, tenant, subject, url).await?;
+        Ok(transaction.commit().await?)
     }
 
     /// Writes all figures.

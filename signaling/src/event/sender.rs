@@ -137,6 +137,12 @@ impl Sender {
         Ok(Self { client, reach, https_only: config.https_only, timeout: config.timeout })
     }
 
+    /// How long an attempt may take.
+    #[must_use]
+    pub const fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// Reads a URL and judges what can be judged without asking for addresses.
     ///
     /// # Errors

@@ -183,7 +183,8 @@ impl Webhooks {
         if room == 0 {
             return Ok(());
         }
-        let claimed = self.store.claim_deliveries(name, &self.owner, LEASE, room).await?;
+        let claimed =
+            self.store.claim_deliveries(name, &self.owner, self.sender.timeout() + LEASE, room).await?;
         if claimed.is_empty() {
             return Ok(());
         }
@@ -316,8 +317,8 @@ pub(super) enum SecretError {
 
 /// How often to look without being woken: for retries, and for what other nodes queued.
 const POLL: Duration = Duration::from_secs(1);
-/// How long a delivery belongs to this process; longer than an attempt takes.
-const LEASE: Duration = Duration::from_secs(60);
+/// How long a delivery belongs to this process beyond the time that an attempt may take.
+const LEASE: Duration = Duration::from_secs(20);
 /// Receivers per question.
 const PAGE: usize = 500;
 /// A receiver that failed so often in a row rests between requests.

@@ -8,13 +8,15 @@ use crate::model::{CallRecord, EventKind, HangUpSide, Moment, RecordState};
 pub struct RecordedLeg {
     recorder: Recorder,
     record: CallRecord,
+    /// What a minute costs.
+    price: Option<f64>,
     is_begun: bool,
     is_over: bool,
 }
 
 impl RecordedLeg {
     pub(super) const fn new(recorder: Recorder, record: CallRecord) -> Self {
-        Self { recorder, record, is_begun: false, is_over: false }
+        Self { recorder, record, price: None, is_begun: false, is_over: false }
     }
 
     /// What is known.
@@ -26,6 +28,11 @@ impl RecordedLeg {
     /// Changes what is known; it is written with the next thing that happens.
     pub fn change(&mut self, change: impl FnOnce(&mut CallRecord)) {
         change(&mut self.record);
+    }
+
+    /// A minute of it costs so much; parts of a minute cost as much less.
+    pub const fn costs(&mut self, per_minute: f64) {
+        self.price = Some(per_minute);
     }
 
     /// The leg is worth a record from now on.
@@ -65,10 +72,6 @@ impl RecordedLeg {
 
     fn close(&mut self, ending: &Ending) {
         self.is_over = true;
-        // Without a beginning it is a call that was refused at once, and there may be very many of those.
-        if !self.is_begun && !self.recorder.takes_refusal() {
-            return;
-        }
         let now = Moment::now();
         let record = &mut self.record;
         record.state = ending.state;
@@ -84,6 +87,16 @@ impl RecordedLeg {
         record.hangup_status = ending.status.map(i64::from);
         record.hangup_q850 = ending.q850.map(i64::from);
         record.hangup_side = Some(ending.side);
+        record.cost = match (self.price, record.duration_ms) {
+            (Some(price), Some(duration)) => Some(price * duration as f64 / 60_000.0),
+            (price, None) => price.map(|_| 0.0),
+            (None, _) => record.cost,
+        };
+        self.recorder.shared.meters.count(&self.record);
+        // Without a beginning it is a call that was refused at once, and there may be very many of those.
+        if !self.is_begun && !self.recorder.takes_refusal() {
+            return;
+        }
         self.tell(EventKind::CallEnded);
     }
 

@@ -15,6 +15,7 @@ mod figures;
 mod leg;
 mod life;
 mod limit;
+mod meters;
 mod quality;
 mod spool;
 mod writer;
@@ -42,7 +43,7 @@ use self::writer::Write;
 use crate::call::Quiet;
 use crate::model::{CallRecord, Event, Id, Moment};
 use crate::store::{RecordChange, Store};
-use crate::telemetry::Readiness;
+use crate::telemetry::{Exposition, Readiness};
 
 /// How records are written.
 #[derive(Clone, Debug)]
@@ -64,6 +65,7 @@ struct Shared {
     boot: Id,
     queue: mpsc::Sender<Write>,
     counters: Arc<RecordCounters>,
+    meters: meters::CallMeters,
     refusals: Mutex<Limit>,
     spool_bytes: Arc<AtomicU64>,
     /// Tells others that this process lives.
@@ -103,7 +105,16 @@ impl Recorder {
         tokio::spawn(writer.run(waiting));
         let life = tokio::spawn(life::stay(store.clone(), boot, node.id, Arc::clone(&counters)));
         let refusals = Mutex::new(Limit::new(REFUSALS_PER_SECOND, REFUSALS_AT_ONCE));
-        let shared = Shared { boot, queue, counters, refusals, spool_bytes, life, _node: node };
+        let shared = Shared {
+            boot,
+            queue,
+            counters,
+            meters: meters::CallMeters::default(),
+            refusals,
+            spool_bytes,
+            life,
+            _node: node,
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -117,6 +128,11 @@ impl Recorder {
     #[must_use]
     pub fn counters(&self) -> &RecordCounters {
         &self.shared.counters
+    }
+
+    /// Adds the calls that are over to the metrics, by provider.
+    pub fn collect_calls(&self, out: &mut Exposition) {
+        self.shared.meters.collect(out);
     }
 
     /// How many changes wait to be written.

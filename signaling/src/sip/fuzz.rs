@@ -1,8 +1,12 @@
 //! Everything that reads bytes of strangers, without a socket.
 
+use super::address::Address;
 use super::dialog::{Dialog, DialogId};
+use super::digest::{Authorization, Credentials};
 use super::message::{Frame, Malformed, Message, NameAddr, frame, parse, session_description};
-use super::session_timer::negotiate;
+use super::outgoing::Failure;
+use super::session_timer::{SessionExpires, negotiate};
+use super::target::Target;
 use super::transaction::{key_of, to_bought};
 use super::validate::{ALLOW, check_mandatory, check_request};
 
@@ -48,8 +52,51 @@ pub fn fuzz_message(data: &[u8]) {
         let request = dialog.request("BYE").write();
         assert!(!matches!(parse(&request), Err(bad) if bad.why == Malformed::ControlCharacter));
     }
+    fuzz_response(&message);
     if let Some(bought) = to_bought(&message) {
         let _ = key_of(&bought);
     }
     let _ = Message::response_to(&message, 200, "", Some("tag")).write();
+}
+
+/// All that a call of ours does with an answer.
+fn fuzz_response(message: &Message) {
+    let mut invite = Message::request("INVITE", "sip:callee@example.com")
+        .with("From", "<sip:caller@example.com>;tag=local")
+        .with("Call-ID", "c")
+        .with("CSeq", "1 INVITE");
+    let credentials = Credentials { user: "u".to_owned(), password: "p".to_owned(), realm: None };
+    let mut authorization = Authorization::new(Some(credentials));
+    if authorization.handle_challenge(&invite, message).is_ok() {
+        authorization.authorize(&mut invite, "cnonce");
+        assert!(parse(&invite.write()).is_ok(), "an answer to a challenge breaks no line");
+        let stale = message.list("WWW-Authenticate").chain(message.list("Proxy-Authenticate"));
+        let may_be_stale = stale.into_iter().any(|value| value.to_ascii_lowercase().contains("stale"));
+        let again = authorization.handle_challenge(&invite, message);
+        assert!(again.is_err() || may_be_stale, "the same question twice is a refusal");
+    }
+    if let Some(mut dialog) = Dialog::from_response(&invite, message) {
+        let ack = dialog.request_with_cseq("ACK", 1).write();
+        assert!(!matches!(parse(&ack), Err(bad) if bad.why == Malformed::ControlCharacter));
+        let _ = (dialog.next_hop(), dialog.request("BYE"));
+    }
+    let failure = Failure::of_response(message, None);
+    assert!(
+        !failure
+            .reason
+            .chars()
+            .chain(failure.contacts.iter().flat_map(|uri| uri.chars()))
+            .any(char::is_control)
+    );
+    let _ = SessionExpires::of(message);
+    for value in message.list("Contact").chain(message.list("Service-Route")) {
+        if let Ok(address) = Address::parse(value) {
+            assert!(
+                Address::parse(&address.to_string()).is_ok(),
+                "an address that was taken is one when written"
+            );
+        }
+        let _ = Target::of_uri(value).map(|target| target.request_uri(Some("user")));
+        let _ = Target::of_uri("sip:a").and_then(|target| target.with_routes([value]));
+    }
 }

@@ -114,7 +114,7 @@ impl Resolver {
         let asked = transport;
         let transport = transport.unwrap_or(Transport::Udp);
         let hop = |ip: IpAddr, port: Option<u16>, transport: Transport| Hop {
-            address: SocketAddr::new(ip, port.unwrap_or(default_port(transport))),
+            address: SocketAddr::new(ip, port.unwrap_or_else(|| default_port(transport))),
             transport,
             name: uri.host.clone(),
         };

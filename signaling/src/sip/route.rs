@@ -36,7 +36,7 @@ impl Core {
             at.is_ipv6() == flow.local.is_ipv6() && (at.ip().is_unspecified() || at.ip() == flow.local.ip())
         };
         let known = listening.iter().find(|at| leads(at) && at.port() == flow.local.port());
-        known.or_else(|| listening.iter().find(leads)).map_or(flow.local.port(), SocketAddr::port)
+        known.or_else(|| listening.iter().find(leads)).unwrap_or(&flow.local).port()
     }
 
     /// The value of our Contact on this flow, for a request with this URI: `sips:` where that is (RFC 3261 8.1.1.8,

@@ -179,6 +179,18 @@ impl Store {
         self.run(sql, values![sink, owner]).await.map(drop)
     }
 
+    /// Ends the leases of all others, on brokers and on deliveries: there are no others any more.
+    ///
+    /// # Errors
+    /// The database is down.
+    pub async fn release_leases_but(&self, owner: &str) -> Result<(), StoreError> {
+        let sql = "UPDATE event_cursors SET lease_owner = '', lease_until = 0 WHERE lease_owner <> $1";
+        self.run(sql, values![owner]).await?;
+        let sql = "UPDATE webhook_deliveries SET lease_owner = '', lease_until = 0 WHERE state = 'pending' AND \
+                   lease_until > 0 AND lease_owner <> $1";
+        self.run(sql, values![owner]).await.map(drop)
+    }
+
     /// How much waits for `sink`; nothing if it was never seen.
     ///
     /// # Errors

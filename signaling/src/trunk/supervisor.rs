@@ -184,10 +184,6 @@ impl Trunks {
         let inner = &self.inner;
         inner.keeping.ending.cancel();
         inner.tasks.close();
-        {
-            let mut table = inner.table.write().unwrap_or_else(PoisonError::into_inner);
-            table.running.clear();
-        }
         let _ = tokio::time::timeout(GOODBYE, inner.tasks.wait()).await;
         // What they had to say at the end.
         inner.writing.cancel();

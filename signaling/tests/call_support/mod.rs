@@ -14,6 +14,7 @@ use sidetone_signaling::media::Media;
 use sidetone_signaling::record::{Recorder, RecorderConfig};
 use sidetone_signaling::sip::{SipConfig, SipEndpoint};
 use sidetone_signaling::store::{Store, StoreConfig};
+use sidetone_signaling::trunk::{TrunkConfig, Trunks, UnknownCallers};
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -45,7 +46,14 @@ impl House {
         let store = Store::open(&StoreConfig::embedded(folder.path())).await.expect("a store");
         let recording = RecorderConfig { data_dir: folder.path().to_owned(), spool_bytes: 1 << 20 };
         let recorder = Recorder::start(&store, &recording, &Arc::default()).await.expect("a recorder");
-        tokio::spawn(serve(Arc::clone(&context), apps, recorder, None, incoming));
+        let trunks = TrunkConfig {
+            node: "house".to_owned(),
+            unknown_callers: UnknownCallers::Accept,
+            realm: "sidetone".to_owned(),
+            poll: Duration::from_secs(2),
+        };
+        let trunks = Trunks::start(store.clone(), sip.handle(), trunks).await.expect("no trunks");
+        tokio::spawn(serve(Arc::clone(&context), apps, recorder, trunks, None, incoming));
         Self { sip, context, address, store, _folder: folder }
     }
 

@@ -1,6 +1,8 @@
 //! A raw SIP peer: text in, text out, over real sockets on loopback.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub(crate) mod dns;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;

@@ -38,9 +38,9 @@ impl Backend {
                 report.complete = complete;
                 FromWorker::MarkPlayed { at, name: self.marks.pop(id)?, report }
             }
-            What::Cleared { to } => {
+            What::Cleared { to, number } => {
                 self.positions.skip_ring(position..to);
-                FromWorker::Cleared { at, report }
+                FromWorker::Cleared { at, number, report }
             }
             What::Interrupted { number, speech } => {
                 self.drop_backlog();

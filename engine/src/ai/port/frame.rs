@@ -24,7 +24,7 @@ impl AiPort {
         self.clears = clears;
         let from = self.position;
         let to = self.skip(self.shared.clear_to.load(Ordering::Acquire));
-        self.report(moment, from, self.played, What::Cleared { to });
+        self.report(moment, from, self.played, What::Cleared { to, number: clears });
         true
     }
 

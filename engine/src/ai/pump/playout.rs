@@ -27,6 +27,8 @@ pub(super) enum Cause {
 /// A clear that the worker has not reported yet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clear {
+    /// Which, as the worker tells it.
+    number: u64,
     cause: Cause,
     /// Audio from this position on came later.
     until: u64,
@@ -73,7 +75,7 @@ impl Pump {
                     self.answer_mark(name, report.complete);
                 }
             }
-            FromWorker::Cleared { at, report } => self.cleared(at, report),
+            FromWorker::Cleared { at, number, report } => self.cleared(at, number, report),
             FromWorker::Interrupted { at, speech_at, report, .. } => {
                 self.stopped_after(at.saturating_duration_since(speech_at));
                 self.interrupted(self.backend.position(), report, true);
@@ -104,19 +106,19 @@ impl Pump {
     pub(super) fn clear(&mut self, cause: Cause) {
         let speaking = self.backend.is_speaking();
         let until = self.backend.position();
-        self.backend.clear();
+        let number = self.backend.clear();
         if let Some(link) = &mut self.link {
             link.flushed();
         }
         if self.clears.len() < MAX_CLEARS {
-            self.clears.push_back(Clear { cause, until, at: monotonic_now(), speaking });
+            self.clears.push_back(Clear { number, cause, until, at: monotonic_now(), speaking });
         }
     }
 
     /// The worker has dropped what was queued: now it is known how far the bot was heard.
-    fn cleared(&mut self, at: crate::time::Instant, report: PlayoutReport) {
-        // The worker may tell several as one.
-        while let Some(clear) = self.clears.pop_front() {
+    fn cleared(&mut self, at: crate::time::Instant, number: u64, report: PlayoutReport) {
+        // Those of one frame are told as one; what came after is not known yet.
+        while let Some(clear) = self.clears.pop_front_if(|clear| clear.number <= number) {
             match clear.cause {
                 Cause::Filler => continue,
                 Cause::Backend => self.uplink.push(Item::Cleared),

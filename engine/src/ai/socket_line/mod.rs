@@ -189,7 +189,7 @@ impl SocketLine {
         }
         let end = self.end.as_mut()?.await;
         self.end = None;
-        let (end, figures) = end.unwrap_or((LineEnd::Shutdown, LineFigures::default()));
+        let (end, figures) = end.unwrap_or_else(|_| (LineEnd::Shutdown, LineFigures::default()));
         Some(LineEvent::Ended(end, figures))
     }
 

@@ -474,14 +474,8 @@ impl LineTask {
                 self.socket.send(kind, message).await?;
             }
             self.socket.close(code).await?;
-            // Closing a socket with unread data resets it, and the goodbye would be lost; but who floods gets no more time.
-            for _ in 0..MOST_AFTER_END {
-                match self.socket.next().await {
-                    None | Some(Ok(Received::Close(_)) | Err(_)) => break,
-                    Some(Ok(_)) => {}
-                }
-            }
-            Ok::<_, CarrierError>(())
+            // Closing a socket with unread data resets it, and the goodbye would be lost.
+            self.socket.read_out().await
         })
         .await;
     }
@@ -508,8 +502,6 @@ const MOST_ECHO: usize = 25;
 const MOST_FORMAT_CHANGES: u8 = 8;
 /// Pings, and errors that the call survives.
 const MOST_BEFORE_START: u32 = 16;
-/// Messages that are read and not looked at after the end: more than come in [`CLOSE_TIMEOUT`].
-const MOST_AFTER_END: u32 = 100;
 const MAX_UNANSWERED_PINGS: u32 = 2;
 const MAX_ERROR_CHARS: usize = 200;
 /// How long the end of a connection may take.

@@ -272,6 +272,26 @@ async fn what_a_node_had_under_way_when_it_ended_is_sent_by_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_life_that_was_killed_had_under_way_is_sent_at_once_by_the_next() {
+    let store = crate::store::testing::sqlite().await;
+    let receiver = Receiver::start().await;
+    let acme = tenant("acme");
+    hook(&store, &acme, &receiver.url(), &[]).await;
+    let told = emit_calls(&store, &acme, 2).await;
+    let (_, last) = store.place_events(100).await.expect("placed");
+    assert_eq!(last, 8);
+    // Somebody claims what is due, and ends without a word.
+    let hour = Duration::from_secs(3_600);
+    let endpoint = store.waiting_endpoints("", 10).await.expect("asked").remove(0);
+    let claimed = store.claim_deliveries(&endpoint, "the dead", hour, 10).await.expect("claimed");
+    assert_eq!(claimed.len(), 2, "the first of each call");
+    assert_eq!(store.claim_deliveries(&endpoint, "another", hour, 10).await.expect("asked").len(), 0);
+    let events = Events::start(store.clone(), quick()).expect("started");
+    until("all came", async || receiver.lanes() == told).await;
+    events.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_has_no_more_webhooks_than_allowed() {
     for store in stores().await {
         let acme = tenant("acme");

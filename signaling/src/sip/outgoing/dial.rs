@@ -133,10 +133,9 @@ impl Dial {
             };
             let mut then = Then::Again;
             for _ in 0..MOST_REQUESTS {
-                (then, last) = match self.attempt(flow.clone(), last).await {
-                    (then, Some(last)) => (then, last),
-                    (_, None) => return,
-                };
+                let (next, kept) = self.attempt(flow.clone(), last).await;
+                let Some(kept) = kept else { return };
+                (then, last) = (next, kept);
                 if !matches!(then, Then::Again) {
                     break;
                 }

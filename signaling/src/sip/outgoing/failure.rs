@@ -113,7 +113,7 @@ impl Failure {
     }
 
     /// A final response other than 2xx.
-    pub(super) fn of_response(response: &Message, remote: Remote) -> Self {
+    pub(in crate::sip) fn of_response(response: &Message, remote: Remote) -> Self {
         let status = response.status();
         let mut contacts: Vec<(u64, String)> = Vec::new();
         if status / 100 == 3 {

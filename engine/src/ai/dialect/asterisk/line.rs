@@ -65,7 +65,7 @@ impl Line {
         if message.is_empty() {
             return Err(Ignored::MediaWithoutPayload);
         }
-        if message.len() % self.format.encoding.sample_bytes() != 0 {
+        if !message.len().is_multiple_of(self.format.encoding.sample_bytes()) {
             return Err(Ignored::Refused);
         }
         Ok(LineHeard::Audio { format: self.format, audio: message })
@@ -96,7 +96,8 @@ impl Line {
 
     pub(in crate::ai::dialect) fn audio(&mut self, audio: &[u8], out: &mut Outbox) {
         // A channel with other frames than ours keeps pieces of them for the next message only then.
-        if !self.buffering && self.frame_bytes > 0 && self.format.bytes(PTIME) % self.frame_bytes != 0 {
+        let frames_differ = !self.format.bytes(PTIME).is_multiple_of(self.frame_bytes);
+        if !self.buffering && self.frame_bytes > 0 && frames_differ {
             self.buffering = true;
             self.tell(Command::StartMediaBuffering, out);
         }

@@ -65,7 +65,7 @@ impl Line {
                     return Err(Ignored::MediaWithoutPayload);
                 }
                 // Half a sample would swap the bytes of all that follow.
-                if payload.len() % 2 != 0 {
+                if !payload.len().is_multiple_of(2) {
                     return Err(Ignored::Refused);
                 }
                 self.format = AudioFormat::l16(rate);
