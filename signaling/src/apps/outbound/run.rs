@@ -185,6 +185,9 @@ async fn connect(
                             record.trunk_id.clone_from(&trunk);
                             record.provider = wish.trunk.as_ref().map(|trunk| trunk.provider.clone());
                         });
+                        if let Some(trunk) = &wish.trunk {
+                            recorded.costs(trunk.cost_per_minute);
+                        }
                     }
                     entry.update(|summary| summary.identity.trunk = trunk);
                     dialing.offer(&sdp);
