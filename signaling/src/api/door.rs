@@ -78,7 +78,8 @@ pub(super) async fn guard(State(door): State<Door>, request: Request, next: Next
 /// A request below `/api`: with a good token, and a path that can be looked for.
 async fn enter(door: &Door, mut request: Request, next: Next) -> Result<Response, Problem> {
     // A socket without an address is a test's.
-    let source = request.extensions().get::<Peer>().map_or(IpAddr::from([127, 0, 0, 1]), |peer| peer.0);
+    let source =
+        request.extensions().get::<Peer>().map_or_else(|| IpAddr::from([127, 0, 0, 1]), |peer| peer.0);
     let gate = &door.api.control.gate;
     if request.headers().get_all(header::AUTHORIZATION).iter().count() > 1 {
         return Err(Problem::bad_request("there is more than one Authorization header"));

@@ -408,7 +408,7 @@ impl Over {
             EndCause::RemoteBye { reason } => reason.as_deref().and_then(q850),
             _ => None,
         };
-        let (cause, text) = told.unwrap_or((16, "Normal call clearing".to_owned()));
+        let (cause, text) = told.unwrap_or_else(|| (16, "Normal call clearing".to_owned()));
         Self { by: Some(side), cause: name, reason: Some(ByeReason { protocol: "Q.850", cause, text }) }
     }
 }

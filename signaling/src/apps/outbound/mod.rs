@@ -304,7 +304,8 @@ impl Outbound {
     /// The ways of a call, and the route that chose them.
     async fn plan(&self, wanted: &Originate) -> Result<(Plan, Option<String>), OriginateError> {
         let invalid = |field, reason: String| OriginateError::Invalid { field, reason };
-        let ring_timeout = |millis: u32| wanted.timeout.unwrap_or(Duration::from_millis(millis.into()));
+        let ring_timeout =
+            |millis: u32| wanted.timeout.unwrap_or_else(|| Duration::from_millis(millis.into()));
         let plain = |way: Direct| Plan {
             tenant: wanted.tenant.clone(),
             groups: [vec![Way::Direct(Box::new(way))]].into(),

@@ -259,7 +259,7 @@ pub(crate) async fn peer_of(host: &str) -> IpAddr {
     }
     let looked_up = timeout(LOOK_UP, tokio::net::lookup_host((host, 5060))).await;
     let first = looked_up.ok().and_then(Result::ok).and_then(|mut found| found.next());
-    first.map_or(IpAddr::from([192, 0, 2, 1]), |address: SocketAddr| address.ip())
+    first.map_or_else(|| IpAddr::from([192, 0, 2, 1]), |address: SocketAddr| address.ip())
 }
 
 /// Gets ready what the callee will hear.
