@@ -309,7 +309,7 @@ async fn who_introduces_no_call_is_left_and_costs_nothing() {
     assert!(matches!(part.1, Err(LineError::Timeout(_))));
     for garbage in [&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], &[0x10, 0, 2, 0, 0], &[0x01, 0, 1, 9]] {
         let (_peer, accepted) = by_hand(&runtime, short, garbage).await;
-        let refused = accepted.err().expect("no call");
+        let Err(refused) = accepted else { panic!("{garbage:?} is no call") };
         let known = matches!(&refused, LineError::Ended(LineEnd::Protocol(_)) | LineError::Timeout(_));
         assert!(known, "{garbage:?}: {refused:?}");
     }

@@ -1,4 +1,4 @@
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::api::tests::{Server, ask, server, token};
 use crate::model::{CallRecord, Direction, HangUpSide, Id, Moment, RecordState, Role, TenantId};
