@@ -1,4 +1,5 @@
 //! `/api/calls/cdr`: the records of calls.
+#![expect(unused_qualifications, reason = "utoipa's macro writes out the types of two sets of parameters")]
 
 use std::sync::Arc;
 
