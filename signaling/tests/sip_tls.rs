@@ -12,8 +12,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use sidetone_signaling::sip::{
-    Account, Address, FailureClass, OutgoingInvite, Progress, RegistrationState, SessionEvent, SipTls,
-    Target, Transport,
+    Account, Address, Credentials, FailureClass, OutgoingInvite, Progress, RegistrationState, SessionEvent,
+    SipTls, Target, Transport,
 };
 use sip_support::{ANSWER, SDP, Text, endpoint, response_to, soon};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -264,4 +264,100 @@ async fn a_registration_holds_its_connection_and_calls_come_by_it() {
     let (stream, _) = soon(listener.accept()).await.unwrap();
     let mut wire = Wire::new(soon(acceptor.accept(stream)).await.unwrap());
     assert_eq!(wire.recv().await.method(), "REGISTER");
+}
+
+/// Kamailio with its registrar behind TLS; gone with this.
+struct Kamailio(std::process::Child);
+
+impl Drop for Kamailio {
+    fn drop(&mut self) {
+        // Its children end with it.
+        let _ = std::process::Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status();
+        let _ = self.0.wait();
+    }
+}
+
+impl Kamailio {
+    fn start(folder: &Path, port: u16) -> Option<Self> {
+        let template = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/proxies/registrar_tls.cfg");
+        let text = std::fs::read_to_string(template).unwrap();
+        let text = text
+            .replace("SIP_PORT", &port.to_string())
+            .replace("FOLDER", &folder.display().to_string())
+            .replace("REALM", "example.com")
+            .replace("PASSWORD", "secret");
+        let file = folder.join("kamailio.cfg");
+        std::fs::write(&file, text).unwrap();
+        let log = std::fs::File::create(folder.join("kamailio.log")).unwrap();
+        let started = std::process::Command::new("kamailio")
+            .arg("-f")
+            .arg(&file)
+            .args(["-DD", "-E", "-m", "64", "-M", "8", "-Y"])
+            .arg(folder)
+            .stdin(std::process::Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn();
+        match started {
+            Ok(child) => Some(Self(child)),
+            Err(error) => {
+                eprintln!("skipped: kamailio does not start: {error}");
+                None
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn kamailio_takes_our_registration_by_tls_and_calls_come_back_on_its_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    certificates(folder.path(), &["localhost"]);
+    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let Some(_kamailio) = Kamailio::start(folder.path(), port) else { return };
+    let mut config = tls(folder.path());
+    config.certificate = None;
+    let (endpoint, mut calls, _) = endpoint(|sip| {
+        sip.tls = config;
+        sip.t1 = Duration::from_millis(500);
+    })
+    .await;
+    let account = |password: &str| Account {
+        server: "localhost".to_owned(),
+        port: Some(port),
+        transport: Transport::Tls,
+        user: "bot".to_owned(),
+        domain: Some("localhost".to_owned()),
+        credentials: Some(Credentials { user: "bot".into(), password: password.into(), realm: None }),
+        ..Account::default()
+    };
+    let log = || std::fs::read_to_string(folder.path().join("kamailio.log")).unwrap_or_default();
+    let registration = endpoint.register(account("secret"));
+    let mut status = registration.status();
+    let registered = status.wait_for(|status| status.state == RegistrationState::Registered);
+    let registered = tokio::time::timeout(Duration::from_secs(30), registered).await;
+    assert!(registered.is_ok(), "{:?}\n{}", registration.status().borrow(), log());
+    // Through the server to ourselves, out and in on one connection.
+    let mut invite = invite("localhost", port);
+    invite.request_user = Some("bot".to_owned());
+    let mut outgoing = endpoint.invite(invite).unwrap();
+    let incoming = soon(calls.recv()).await.unwrap();
+    assert_eq!((incoming.info().transport, incoming.info().from.user.as_str()), (Transport::Tls, "100"));
+    let mut answered = incoming.accept(ANSWER.to_owned()).await.unwrap();
+    let mut session = loop {
+        match soon(outgoing.next()).await {
+            Progress::Answered { session, .. } => break session,
+            Progress::Provisional { .. } => {}
+            other => panic!("{other:?}\n{}", log()),
+        }
+    };
+    assert!(matches!(soon(answered.next_event()).await, SessionEvent::Confirmed { .. }));
+    session.handle().bye(None).await;
+    assert!(matches!(soon(answered.next_event()).await, SessionEvent::Ended { .. }));
+    assert!(matches!(soon(session.next_event()).await, SessionEvent::Ended { .. }));
+
+    let wrong = endpoint.register(account("wrong"));
+    let mut status = wrong.status();
+    let failed =
+        soon(status.wait_for(|status| status.state == RegistrationState::Failed)).await.unwrap().clone();
+    assert!(failed.cause.unwrap().contains("password"));
 }

@@ -31,7 +31,21 @@ fn a_few_streams_are_measured_both_ways() {
     fs::write(&document, "before\n<!-- ai:begin -->\nold\n<!-- ai:end -->\nafter\n").expect("written");
     let last = std::thread::available_parallelism().map_or(1, usize::from).min(2) - 1;
     let output = Command::new(env!("CARGO_BIN_EXE_bench-ai"))
-        .args(["--quick", "-n", "4", "-d", "4", "--settle", "2", "--rate", "20", "--pipecat", "/nonexistent"])
+        .args([
+            "--quick",
+            "-n",
+            "4",
+            "--wide-calls",
+            "2",
+            "-d",
+            "4",
+            "--settle",
+            "2",
+            "--rate",
+            "20",
+            "--pipecat",
+            "/nonexistent",
+        ])
         .args(["--server-ports", "14000-14999", "--ports", "61000-61999"])
         .args(["--stream-cpu", &last.to_string(), "--sidetone"])
         .arg(&sidetone)
@@ -46,7 +60,13 @@ fn a_few_streams_are_measured_both_ways() {
     // A machine too busy for four calls says so.
     let busy = errors.contains("not all calls were carried");
     assert_eq!(output.status.code(), Some(i32::from(busy)), "{text}{errors}");
-    for ratio in ["calls_per_media_core", "calls_per_stream_core", "stream_core_vs_echo"] {
+    for ratio in [
+        "calls_per_media_core",
+        "calls_per_stream_core",
+        "stream_core_vs_echo",
+        "calls_per_media_core_pcm24",
+        "calls_per_stream_core_pcm24",
+    ] {
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("RATIO {ratio} ")));
         assert!(
             line.is_some_and(|value| value.parse::<f64>().is_ok_and(|value| value > 0.0)),

@@ -41,7 +41,7 @@ impl Allowance {
         if self.left < SLICE_BYTES {
             // A byte per microsecond; what is less than one is not forgotten.
             let gained = now().saturating_duration_since(self.filled).as_micros().min(1 << 40) as u64;
-            self.filled = self.filled + Duration::from_micros(gained);
+            self.filled += Duration::from_micros(gained);
             self.left = (self.left + gained as i64).min(self.burst);
         }
         self.left.clamp(0, SLICE_BYTES) as usize

@@ -1,10 +1,11 @@
 //! Requests that may be sent again (the `Idempotency-Key` header of the IETF draft of that name): a repetition gets the answer
 //! of the first one, and changes nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -12,15 +13,21 @@ use sha2::{Digest as _, Sha256};
 
 use super::caller::Caller;
 use super::problem::Problem;
+use super::routes::Api;
 use crate::store::{KeptAnswer, KeyedRequest, Known, Store};
 
-/// Runs a request, or answers as its first time if it names a key and was run before.
-pub(super) async fn run(
-    store: &Store,
-    caller: &Caller,
+/// Around every path below `/api`, once that and its method are found.
+pub(super) async fn layer(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
+    run(&api.store, &caller, request, next).await
+}
+
+/// Runs a request, or answers as its first time if it names a key and was run before.
+async fn run(store: &Store, caller: &Caller, request: Request, next: Next) -> Result<Response, Problem> {
     let method = request.method();
     let is_write = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE].contains(method);
     let Some(value) = request.headers().get(KEY).filter(|_| is_write) else {

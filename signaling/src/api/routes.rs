@@ -15,8 +15,8 @@ use super::control::Control;
 use super::door::{self, Door};
 use super::host::AllowedHosts;
 use super::{
-    audit, batches, calls, calls_resource, device, document, events, keys, live_calls, me, numbers,
-    outbound_routes, records, streams, tenants, trunks, webhooks,
+    audit, batches, calls, calls_resource, device, document, events, idempotency, keys, live_calls, me,
+    numbers, outbound_routes, records, streams, tenants, trunks, webhooks,
 };
 use crate::apps::Apps;
 use crate::call::CallTable;
@@ -52,6 +52,7 @@ impl Api {
         let api = Arc::new(self);
         let (resources, document) = resources().split_for_parts();
         let document = document::complete(document);
+        let repeatable = middleware::from_fn_with_state(Arc::clone(&api), idempotency::layer);
         let inner = Router::new()
             .route("/", get(index))
             .route("/healthz", get(healthz))
@@ -64,7 +65,7 @@ impl Api {
             .route("/v1/calls/{id}/streams", get(streams::list).post(streams::begin))
             .route("/v1/calls/{id}/streams/{stream}", delete(streams::end))
             .merge(document::pages(&document))
-            .merge(resources)
+            .merge(resources.route_layer(repeatable))
             .fallback(door::not_found)
             .method_not_allowed_fallback(door::method_not_allowed)
             .layer(DefaultBodyLimit::max(BODY_LIMIT))

@@ -73,6 +73,11 @@ async fn create(
     let now = Moment::now();
     let tenant = Tenant { id, name, active: true, created_at: now, changed_at: now };
     let mut transaction = api.store.begin().await?;
+    let is_known = transaction.tenant(&tenant.id).await?.is_some();
+    if !is_known && transaction.has_past(&tenant.id).await? {
+        let detail = "an earlier tenant of this name has left records or a log; take another name, or wait until they are old";
+        return Err(Problem::conflict(detail));
+    }
     transaction.add_tenant(&tenant).await.map_err(|error| {
         if error.is_conflict() {
             return Problem::conflict(format!("there is a tenant {} already", tenant.id));

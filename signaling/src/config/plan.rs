@@ -297,7 +297,6 @@ fn sip_config(config: &Config) -> SipConfig {
             tcp_idle: limits.tcp_idle.0,
             tcp_message: limits.tcp_message.0,
         },
-        ..SipConfig::default()
     }
 }
 

@@ -18,6 +18,8 @@ struct Pair {
     bad: Outcome,
 }
 
+type Side = fn(&Pair) -> &Outcome;
+
 /// Measures all repeats, each of both kinds, and prints them.
 pub(super) fn run(options: &AiBenchOptions) -> anyhow::Result<ExitCode> {
     let begun = Instant::now();
@@ -86,7 +88,7 @@ fn table(options: &AiBenchOptions, pairs: &[Pair]) -> String {
          |---|---|---|---|---|---|---|---|---|---|---|\n",
         options.bystanders
     );
-    let kinds: [(&str, fn(&Pair) -> &Outcome); 2] =
+    let kinds: [(&str, Side); 2] =
         [("that are good", |pair| &pair.good), ("whose backends misbehave", |pair| &pair.bad)];
     for (title, of) in kinds {
         let each = |figure: &dyn Fn(&Outcome) -> f64, digits: usize| {

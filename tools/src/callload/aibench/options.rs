@@ -43,7 +43,7 @@ pub struct AiBenchOptions {
     pub(super) quick: bool,
     /// Lines of the agent's configuration for wide-band audio, such as 'dialect = "openai"'; the peer echoes OpenAI's events and
     /// binary audio too. Nothing wide is measured if empty.
-    #[arg(long, value_name = "TOML", default_value = "")]
+    #[arg(long, value_name = "TOML", default_value = "dialect = \"raw\"\nformat = \"l16/24000\"")]
     pub(super) wide: String,
     /// Calls of that kind.
     #[arg(long, value_name = "N", default_value_t = 200)]

@@ -267,7 +267,9 @@ fn watch(
         peer: share(last_peer - first_peer),
         memory_mib: memory_mib(process),
         added_ms: ["/added/p50_ms", "/added/p99_ms", "/added/p99_9_ms"].map(number),
-        back_ms: [back.latency.ms(50.0), back.latency.ms(99.0)],
+        // No stamp survives another rate.
+        back_ms: [50.0, 99.0]
+            .map(|share| if back.latency.len() > 0 { back.latency.ms(share) } else { f64::NAN }),
         messages_per_s: number("/messages") / elapsed.as_secs_f64(),
         lost_up: peer["missing"].as_u64().unwrap_or(0) + peer["broken"].as_u64().unwrap_or(0),
         lost_down: back.missing,

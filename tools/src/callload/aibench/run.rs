@@ -116,25 +116,76 @@ impl Bench<'_> {
         outcome
     }
 
-    /// The most calls of those tried that hold: up in steps from the first number, or down.
+    /// The most calls that hold, to five per cent.
     fn search(&self, known: &[Outcome]) -> Option<u32> {
         let holds = |outcome: &Outcome| outcome.holds(self.options.hold_p99_ms);
         let begin = self.options.calls;
-        let is_up = known.iter().any(holds);
-        let steps = if is_up { [1.25, 1.5, 1.75, 2.0] } else { [0.75, 0.5, 0.35, 0.25] };
-        let mut most = is_up.then_some(begin);
-        for step in steps {
-            let calls = (f64::from(begin) * step) as u32;
-            if calls > self.options.most || calls == 0 {
-                break;
-            }
-            match (self.narrow(calls).is_ok_and(|outcome| holds(&outcome)), is_up) {
-                (true, true) => most = Some(calls),
-                (true, false) => return Some(calls),
-                (false, true) => break,
-                (false, false) => {}
-            }
+        let mut range = Range { most: self.options.most, ..Range::default() };
+        // What was measured before is the first try: half of its repeats must have held.
+        range.put(begin, 2 * known.iter().filter(|outcome| holds(outcome)).count() > known.len());
+        for _ in 0..MOST_TRIES {
+            let Some(calls) = range.next() else { break };
+            range.put(calls, self.narrow(calls).is_ok_and(|outcome| holds(&outcome)));
         }
-        most
+        range.good
+    }
+}
+
+/// Between the most calls that held and the fewest that did not.
+#[derive(Clone, Copy, Debug, Default)]
+struct Range {
+    good: Option<u32>,
+    bad: Option<u32>,
+    /// No more than this is tried.
+    most: u32,
+}
+
+impl Range {
+    fn put(&mut self, calls: u32, holds: bool) {
+        if holds {
+            self.good = self.good.max(Some(calls));
+        } else {
+            self.bad = Some(self.bad.map_or(calls, |bad| bad.min(calls)));
+        }
+    }
+
+    /// Up by a third or down by half until both ends are known, then the middle.
+    fn next(&self) -> Option<u32> {
+        match (self.good, self.bad) {
+            (Some(good), Some(bad)) => (bad > good + good / 20).then(|| good.midpoint(bad)),
+            (Some(good), None) => (good < self.most).then(|| (good + good / 3).clamp(good + 1, self.most)),
+            (None, Some(bad)) => (bad > LEAST).then(|| (bad / 2).max(LEAST)),
+            (None, None) => None,
+        }
+    }
+}
+
+const MOST_TRIES: u32 = 8;
+const LEAST: u32 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(begin: u32, most: u32, truth: u32) -> (Option<u32>, u32) {
+        let (mut range, mut tries) = (Range { most, ..Range::default() }, 0);
+        range.put(begin, begin <= truth);
+        while let Some(calls) = range.next() {
+            range.put(calls, calls <= truth);
+            tries += 1;
+            assert!(tries <= MOST_TRIES, "{begin} {truth}");
+        }
+        (range.good, tries)
+    }
+
+    #[test]
+    fn the_most_calls_are_found_from_both_sides() {
+        for truth in [150, 480, 700, 999, 1_000, 1_200, 1_730, 1_999] {
+            let (good, _) = found(1_000, 2_000, truth);
+            let good = good.unwrap_or_else(|| panic!("nothing for {truth}"));
+            assert!(good <= truth && truth - good <= good / 20 + 1, "{good} for {truth}");
+        }
+        assert_eq!(found(1_000, 2_000, 5_000).0, Some(2_000));
+        assert_eq!(found(20, 100, 0).0, None);
     }
 }
