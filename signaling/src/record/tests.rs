@@ -261,6 +261,7 @@ async fn refused_calls_have_records_unless_there_are_very_many() {
 }
 
 #[tokio::test]
+#[expect(clippy::print_stdout, reason = "figures, for who asks for them")]
 async fn many_calls_at_once_share_transactions() {
     for store in stores().await {
         let recorder = recorder(&store).await;
@@ -299,6 +300,7 @@ async fn many_calls_at_once_share_transactions() {
 /// Figures for docs/decisions/0016-store.md: `cargo test -p sidetone-signaling --lib records_per_second -- --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "it measures"]
+#[expect(clippy::print_stdout, reason = "figures are what it is for")]
 async fn records_per_second() {
     use crate::store::testing::{fresh_database, postgres::Postgres};
     let folder = tempfile::tempdir().expect("a folder");

@@ -79,9 +79,9 @@ pub(crate) async fn fresh_database(server: &Postgres) -> String {
     server.url(&name)
 }
 
+#[expect(clippy::print_stdout, reason = "shown only when the test fails")]
 async fn open(config: StoreConfig, folder: TempDir) -> TestStore {
     let store = Store::open(&config).await.expect("opened");
-    // Told only when the test fails.
     println!("on {}", store.kind());
     TestStore { config, folder, store }
 }
