@@ -15,7 +15,7 @@ use super::control::Control;
 use super::door::{self, Door};
 use super::host::AllowedHosts;
 use super::{
-    audit, batches, calls, calls_resource, device, document, events, keys, live_calls, me, numbers,
+    audit, batches, calls, calls_resource, device, document, events, keys, live_calls, me, not_yet, numbers,
     outbound_routes, records, streams, tenants, trunks, webhooks,
 };
 use crate::apps::Apps;
@@ -90,6 +90,7 @@ fn resources() -> OpenApiRouter<Arc<Api>> {
         .merge(outbound_routes::routes())
         .merge(batches::routes())
         .merge(live_calls::routes())
+        .merge(not_yet::routes())
         .merge(records::routes())
 }
 
