@@ -6,12 +6,8 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::present;
 use support::server::{Server, Setup, binary};
-
-#[path = "support/postgres.rs"]
-#[allow(dead_code, reason = "other tests use the rest of it")]
-mod postgres;
+use support::{postgres, present};
 
 const SECRET: &str = "a secret of the tests, 32 bytes at least";
 

@@ -39,8 +39,6 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(play))
         .routes(routes!(dtmf))
         .routes(routes!(gather))
-        .routes(routes!(bridge))
-        .routes(routes!(record))
 }
 
 /// A call to make. What answers it here is `agent`, `app` or `ai_handler_url`; without any of them the agent named
@@ -215,15 +213,6 @@ impl GatherWish {
     const fn further() -> u32 {
         4_000
     }
-}
-
-/// The call to bridge with.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct Bridge {
-    /// Another call that runs.
-    #[schema(max_length = 64)]
-    call_id: String,
 }
 
 impl How {
@@ -489,39 +478,8 @@ async fn gather(
     control(&api, &caller, &id, Control::Gather(wish)).await
 }
 
-/// Bridges two calls that run: not in this version.
-#[utoipa::path(post, path = "/api/calls/{id}/bridge", tag = "calls", operation_id = "bridge_calls",
-    params(("id" = Id, Path, description = "The call's id")), request_body = Bridge, responses((status = 204)))]
-async fn bridge(
-    State(api): State<Arc<Api>>,
-    caller: Caller,
-    Path(id): Path<String>,
-    Json(wanted): Json<Bridge>,
-) -> Result<StatusCode, Problem> {
-    caller.require(Role::Operator)?;
-    find(&api, &caller, &id)?;
-    find(&api, &caller, &wanted.call_id)
-        .map_err(|_| Problem::invalid("call_id", "must be another call that runs"))?;
-    Err(Problem::not_implemented(
-        "two calls that run cannot be joined yet; numbers with a destination trunk, uri or user bridge calls",
-    ))
-}
-
-/// Records a call: not in this version.
-#[utoipa::path(post, path = "/api/calls/{id}/record", tag = "calls", operation_id = "record_call",
-    params(("id" = Id, Path, description = "The call's id")), responses((status = 204)))]
-async fn record(
-    State(api): State<Arc<Api>>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<StatusCode, Problem> {
-    caller.require(Role::Operator)?;
-    find(&api, &caller, &id)?;
-    Err(Problem::not_implemented("calls are not recorded by this version"))
-}
-
 /// The tenant's call of that id, while it runs.
-fn find(api: &Api, caller: &Caller, id: &str) -> Result<CallSummary, Problem> {
+pub(super) fn find(api: &Api, caller: &Caller, id: &str) -> Result<CallSummary, Problem> {
     let leg = parse(id)?;
     let call = api.calls.call_by_leg(leg).filter(|call| call.identity.tenant == *caller.tenant());
     call.ok_or_else(|| Problem::no_such("call", leg))

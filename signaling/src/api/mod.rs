@@ -31,6 +31,7 @@ mod idempotency;
 mod keys;
 mod live_calls;
 mod me;
+mod not_yet;
 mod numbers;
 mod outbound_routes;
 mod page;

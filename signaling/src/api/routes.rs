@@ -16,7 +16,7 @@ use super::door::{self, Door};
 use super::host::AllowedHosts;
 use super::{
     audit, batches, calls, calls_resource, device, document, events, idempotency, keys, live_calls, me,
-    numbers, outbound_routes, records, streams, tenants, trunks, webhooks,
+    not_yet, numbers, outbound_routes, records, streams, tenants, trunks, webhooks,
 };
 use crate::apps::Apps;
 use crate::call::CallTable;
@@ -91,6 +91,7 @@ fn resources() -> OpenApiRouter<Arc<Api>> {
         .merge(outbound_routes::routes())
         .merge(batches::routes())
         .merge(live_calls::routes())
+        .merge(not_yet::routes())
         .merge(records::routes())
 }
 

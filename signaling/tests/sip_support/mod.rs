@@ -1,6 +1,7 @@
 //! A raw SIP peer: text in, text out, over real sockets on loopback.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub(crate) mod callee;
 pub(crate) mod dns;
 
 use std::net::SocketAddr;
