@@ -6,7 +6,6 @@
 //!     store.run("..", values![]).await.expect("written");
 //! }
 //! ```
-#![expect(clippy::print_stdout, reason = "the harness keeps it for who asks, or for a failure")]
 
 use std::io::Write as _;
 use std::ops::Deref;
