@@ -250,8 +250,14 @@ async fn serve(mut plan: Plan) -> Result<()> {
     };
     let http = http_listener.serve(plan.http.connections, api.router());
     let asterisk = asterisk_listener.map(|listener| listener.serve(&context, &apps));
-    let taking =
-        tokio::spawn(apps::serve(Arc::clone(&context), apps, recorder.clone(), trunks.clone(), incoming));
+    let taking = tokio::spawn(apps::serve(
+        Arc::clone(&context),
+        apps,
+        recorder.clone(),
+        trunks.clone(),
+        Some(outbound),
+        incoming,
+    ));
     let watching = tokio::spawn(watch::devices(media.clone()));
     readiness.enter(Phase::Serving);
     if let Some(ng) = &ng {

@@ -174,7 +174,7 @@ impl Bots {
                         3 => backend.end_utterance(),
                         20 => backend.pause(),
                         25 => backend.resume(),
-                        80 if turn % 300 == 80 => backend.clear(),
+                        80 if turn % 300 == 80 => drop(backend.clear()),
                         _ => {}
                     }
                     backend.top_up();

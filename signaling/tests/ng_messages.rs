@@ -48,16 +48,16 @@ fn flags_of_proxies_mean_what_they_say() {
     };
     for name in ["kamailio_02", "opensips_02"] {
         let offer = read(name);
-        assert!(offer.replace.origin && offer.rtcp_mux.demux, "{name}");
-        assert_eq!(offer.codec.strip, ["G722"], "{name}");
+        assert!(offer.wishes.replace.origin && offer.wishes.rtcp_mux.demux, "{name}");
+        assert_eq!(offer.wishes.codec.strip, ["G722"], "{name}");
         assert_eq!(offer.interfaces.len(), 2, "{name}");
-        assert_eq!(offer.received_from, Some([192, 0, 2, 1].into()), "{name}");
-        assert_eq!((offer.ignored_count, offer.unserved), (0, None), "{name}: {:?}", offer.ignored);
+        assert_eq!(offer.wishes.received_from, Some([192, 0, 2, 1].into()), "{name}");
+        assert_eq!((offer.ignored_count, offer.wishes.unserved), (0, None), "{name}: {:?}", offer.ignored);
     }
-    assert!(read("kamailio_04").has_rtpp_flags && read("kamailio_04").replace.origin);
+    assert!(read("kamailio_04").has_rtpp_flags && read("kamailio_04").wishes.replace.origin);
     assert_eq!(read("kamailio_07").delete_delay, Some(5));
     assert!(read("kamailio_07").fatal);
-    assert_eq!(read("opensips_03").codec.offer, ["PCMU"]);
+    assert_eq!(read("opensips_03").wishes.codec.offer, ["PCMU"]);
     assert_eq!((read("opensips_05").from_tag, read("opensips_05").call_id.as_deref()), (None, Some("c1")));
     assert_eq!(read("opensips_06").delete_delay, Some(5));
 }

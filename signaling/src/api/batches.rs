@@ -1,4 +1,8 @@
 //! `/api/calls/batches`: many calls of one kind, a few at a time.
+#![expect(
+    unused_qualifications,
+    reason = "the macro that describes a path repeats the types of its extractors"
+)]
 
 use std::sync::Arc;
 

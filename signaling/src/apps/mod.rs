@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 mod agent;
 mod agent_config;
+mod bridge;
 mod control;
 mod demo;
 mod keys;

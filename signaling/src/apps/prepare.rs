@@ -60,12 +60,13 @@ pub(super) async fn prepare(
     apps: &Apps,
     incoming: &mut IncomingCall,
     identity: Identity,
+    reached: Option<&AppConfig>,
     recorded: &mut RecordedLeg,
 ) -> Result<(CallEntry, Leg, String, Program), NotAnswered> {
     let info = Arc::clone(incoming.info());
     let counters = context.counters();
     let dialled = identity.to.clone();
-    let Some(app) = apps.route(&dialled) else {
+    let Some(app) = reached.or_else(|| apps.route(&dialled)) else {
         counters.refused_route.increment();
         return Err(NotAnswered::Rejected(Rejection::new(404)));
     };
@@ -129,6 +130,11 @@ pub(super) fn identity(incoming: &IncomingCall) -> Identity {
     )
 }
 
+/// What is told of a call that goes on to somebody else.
+pub(super) fn bridged(context: &CallContext, info: &InviteInfo, identity: Identity) -> CallSummary {
+    CallSummary { app: "bridge", ..summary(context, info, identity, &AppConfig::Echo, false) }
+}
+
 fn summary(
     context: &CallContext,
     info: &InviteInfo,
@@ -158,7 +164,7 @@ fn summary(
     }
 }
 
-fn unavailable(context: &CallContext) -> Rejection {
+pub(super) fn unavailable(context: &CallContext) -> Rejection {
     Rejection { retry_after: Some(context.config.retry_after), ..Rejection::new(503) }
 }
 

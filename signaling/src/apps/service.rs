@@ -13,25 +13,31 @@ use super::OnClose;
 use super::control::{Base, Controls, Due};
 use super::keys::KEY;
 use super::load::Apps;
-use super::prepare::{NotAnswered, Program, identity, prepare};
+use super::outbound::Outbound;
+use super::prepare::{NotAnswered, Program, bridged, identity, prepare, unavailable};
 use super::recorded::{self, Over, record};
 use super::talk::{self, Talk, Transfer, Wish};
+use super::{AppConfig, bridge};
 use crate::call::{
     Call, CallContext, CallCounters, CallEnd, CallEvent, CallRequest, Quiet, milliseconds, redacted,
     shortened,
 };
-use crate::model::{CallRecord, HangUpSide};
+use crate::model::{CallRecord, Destination, HangUpSide};
 use crate::record::{Ending, RecordedLeg, Recorder};
 use crate::sip::{CallError, IncomingCall, Rejection};
 use crate::trunk::{Inbound, Trunks};
 
 /// Takes calls until the endpoint ends. The tasks of running calls go on; [`crate::call::CallTable::drain`]
 /// waits for them.
+///
+/// With `outbound`, trunks and the numbers of their tenants decide before the routes of the configuration do, and calls
+/// may go on to somebody else.
 pub async fn serve(
     context: Arc<CallContext>,
     apps: Arc<Apps>,
     recorder: Recorder,
     trunks: Trunks,
+    outbound: Option<Arc<Outbound>>,
     mut calls: mpsc::Receiver<IncomingCall>,
 ) {
     while let Some(incoming) = calls.recv().await {
@@ -44,7 +50,14 @@ pub async fn serve(
             from = redacted(&info.from.user, show),
             to = redacted(&info.request_uri.user, show || apps.is_app_name(&info.request_uri.user)),
         );
-        let task = take(Arc::clone(&context), Arc::clone(&apps), recorder.clone(), trunks.clone(), incoming);
+        let task = take(
+            Arc::clone(&context),
+            Arc::clone(&apps),
+            recorder.clone(),
+            trunks.clone(),
+            outbound.clone(),
+            incoming,
+        );
         tokio::spawn(task.instrument(span));
     }
 }
@@ -54,6 +67,7 @@ async fn take(
     apps: Arc<Apps>,
     recorder: Recorder,
     trunks: Trunks,
+    outbound: Option<Arc<Outbound>>,
     mut incoming: IncomingCall,
 ) {
     let arrived = Instant::now();
@@ -89,7 +103,35 @@ async fn take(
     if let Some(of_trunk) = &of_trunk {
         recorded.costs(of_trunk.trunk.cost_per_minute);
     }
-    match prepare(&context, &apps, &mut incoming, identity, &mut recorded).await {
+    let destination = match &outbound {
+        Some(outbound) => outbound.destination(&identity.tenant, &identity.to).await,
+        None => None,
+    };
+    let reached = match (&destination, outbound) {
+        (Some(Destination::App { name }), _) => match apps.route(name) {
+            Some(app) => Some(app.clone()),
+            None => return reject(&context, incoming, recorded, Rejection::new(404)).await,
+        },
+        (Some(Destination::Agent { name }), _) if apps.agent(name).is_some() => {
+            Some(AppConfig::Agent(name.clone()))
+        }
+        (Some(to @ (Destination::Trunk { .. } | Destination::Uri { .. })), Some(outbound)) => {
+            let Some(plan) = outbound.onward(&identity, to).await else {
+                return reject(&context, incoming, recorded, Rejection::new(503)).await;
+            };
+            let summary = bridged(&context, incoming.info(), identity);
+            recorded.change(|record| recorded::tell(record, &summary));
+            let Some(entry) = context.table.admit(summary) else {
+                context.counters().refused_full.increment();
+                return reject(&context, incoming, recorded, unavailable(&context)).await;
+            };
+            return bridge::Job { outbound, incoming, entry, plan, recorded, arrived }.run().await;
+        }
+        // Nobody is there: no such agent, no phones, no queues in this version.
+        (Some(_), _) => return reject(&context, incoming, recorded, Rejection::new(480)).await,
+        (None, _) => None,
+    };
+    match prepare(&context, &apps, &mut incoming, identity, reached.as_ref(), &mut recorded).await {
         Ok((entry, leg, sdp, program)) => {
             recorded.change(|record| record.codec = Some(leg.parameters().send.codec.name().to_owned()));
             // What the caller sees answered has a record, whatever happens to this process.

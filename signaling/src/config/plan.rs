@@ -113,6 +113,9 @@ pub fn plan(loaded: &Loaded, environment: &[(String, String)]) -> Result<Plan, C
         ));
     }
     let registration = registration::plan(&mut check, environment);
+    if !["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| config.store.url.starts_with(scheme)) {
+        check.error("store.url", "store.url: must be sqlite:FILE or postgres://user:password@host/name");
+    }
     if config.store.spool_mib == 0 {
         check.error("store.spool_mib", "store.spool_mib: must be at least 1");
     }
@@ -294,7 +297,6 @@ fn sip_config(config: &Config) -> SipConfig {
             tcp_idle: limits.tcp_idle.0,
             tcp_message: limits.tcp_message.0,
         },
-        ..SipConfig::default()
     }
 }
 

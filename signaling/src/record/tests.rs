@@ -47,6 +47,7 @@ async fn a_call_is_recorded_from_its_beginning_to_its_end_with_its_events() {
         let recorder = recorder(&store).await;
         let mut leg = recorder.leg(inbound());
         let id = leg.record().id;
+        leg.costs(60.0);
         leg.begin();
         leg.ringing();
         leg.answered().await;
@@ -65,6 +66,8 @@ async fn a_call_is_recorded_from_its_beginning_to_its_end_with_its_events() {
         assert_eq!(record.hangup_cause.as_deref(), Some("caller hungup"));
         assert_eq!((record.hangup_q850, record.hangup_side), (Some(16), Some(HangUpSide::Caller)));
         assert!(record.duration_ms.is_some() && record.ended_at.is_some());
+        let seconds = record.duration_ms.map(|duration| duration as f64 / 1000.0);
+        assert!(record.cost.zip(seconds).is_some_and(|(cost, seconds)| (cost - seconds).abs() < 1e-9));
         assert_eq!(record.ai, Some(serde_json::json!({"barge_ins": 2})));
         let all =
             [EventKind::CallInitiated, EventKind::CallRinging, EventKind::CallAnswered, EventKind::CallEnded];
@@ -290,5 +293,57 @@ async fn many_calls_at_once_share_transactions() {
         assert_eq!(count.ok().flatten().and_then(|row| row.get::<i64>("n").ok()), Some(2_000));
         let count = store.row("SELECT COUNT(*) AS n FROM outbox", values![]).await;
         assert_eq!(count.ok().flatten().and_then(|row| row.get::<i64>("n").ok()), Some(6_000));
+    }
+}
+
+/// Figures for docs/decisions/0016-store.md: `cargo test -p sidetone-signaling --lib records_per_second -- --ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "it measures"]
+async fn records_per_second() {
+    use crate::store::testing::{fresh_database, postgres::Postgres};
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut configs = vec![crate::store::StoreConfig::embedded(folder.path())];
+    let server = Postgres::is_here().then(|| Postgres::start(true));
+    if let Some(server) = &server {
+        let url = fresh_database(server).await;
+        configs.push(crate::store::StoreConfig { url, ..crate::store::StoreConfig::embedded(folder.path()) });
+    }
+    for store_config in configs {
+        let store = Store::open(&store_config).await.expect("a store");
+        let data = tempfile::tempdir().expect("a folder");
+        let recorder =
+            Recorder::start(&store, &config(data.path()), &Arc::default()).await.expect("a recorder");
+        for at_once in [1_usize, 16, 256] {
+            let calls = if at_once == 1 { 200 } else { 8_000 };
+            let (begun, commits, waited) =
+                (std::time::Instant::now(), recorder.counters().commits.value(), Arc::new(AtomicU64::new(0)));
+            let workers = (0..at_once).map(|_| {
+                let (recorder, waited) = (recorder.clone(), Arc::clone(&waited));
+                tokio::spawn(async move {
+                    for _ in 0..calls / at_once {
+                        let mut leg = recorder.leg(inbound());
+                        leg.begin();
+                        let answering = std::time::Instant::now();
+                        leg.answered().await;
+                        let micros = u64::try_from(answering.elapsed().as_micros()).unwrap_or(u64::MAX);
+                        waited.fetch_add(micros, Ordering::Relaxed);
+                        leg.end(&completed());
+                    }
+                })
+            });
+            for worker in workers.collect::<Vec<_>>() {
+                worker.await.expect("no panic");
+            }
+            recorder.flush(Duration::from_secs(60)).await;
+            let done = (calls / at_once * at_once) as f64;
+            println!(
+                "{}: {at_once} at once: {:.0} calls/s of 3 changes and 3 events, {:.1} calls per transaction, answered() {:.2} ms",
+                store.kind(),
+                done / begun.elapsed().as_secs_f64(),
+                done / (recorder.counters().commits.value() - commits) as f64,
+                waited.load(Ordering::Relaxed) as f64 / done / 1000.0,
+            );
+            assert_eq!(recorder.counters().lost.value(), 0);
+        }
     }
 }

@@ -234,12 +234,12 @@ impl Settings {
             port: trunk.proxy_port,
             transport: transport(trunk.transport),
             domain: trunk.from_domain.clone(),
+            outbound_proxy: trunk.outbound_proxy.clone(),
             contact_user: Some(contact_user.to_owned()),
             user,
             display_name: trunk.display_name.clone(),
             credentials: self.credentials(),
             expires: Duration::from_secs(trunk.register_expires_s.into()),
-            outbound_proxy: trunk.outbound_proxy.clone(),
         })
     }
 

@@ -70,7 +70,8 @@ pub fn create(
     let by_address = patch.auth_method == Some(AuthMethod::Ip);
     let wanted = patch.register;
     let changed = apply(trunk, patch, &mut errors, |trunk| {
-        trunk.register = wanted.unwrap_or(!by_address && trunk.username.is_some() && trunk.has_password);
+        let can = !by_address && trunk.username.is_some() && trunk.has_password;
+        trunk.register = wanted.unwrap_or(can);
     });
     if errors.is_empty() { Ok(changed) } else { Err(errors) }
 }

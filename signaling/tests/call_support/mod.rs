@@ -53,7 +53,7 @@ impl House {
             poll: Duration::from_secs(2),
         };
         let trunks = Trunks::start(store.clone(), sip.handle(), trunks).await.expect("no trunks");
-        tokio::spawn(serve(Arc::clone(&context), apps, recorder, trunks, incoming));
+        tokio::spawn(serve(Arc::clone(&context), apps, recorder, trunks, None, incoming));
         Self { sip, context, address, store, _folder: folder }
     }
 

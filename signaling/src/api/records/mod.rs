@@ -1,4 +1,8 @@
 //! `/api/calls/cdr`: the records of calls.
+#![expect(
+    unused_qualifications,
+    reason = "the macro that describes a path repeats the types of its extractors"
+)]
 
 use std::sync::Arc;
 

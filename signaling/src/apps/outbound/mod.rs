@@ -29,7 +29,8 @@ use super::load::Apps;
 use super::{AgentConfig, AppConfig, agent};
 use crate::call::{CallContext, CallState, CallSummary, CallVia, Identity, redacted};
 use crate::event::Events;
-use crate::model::{Direction, Id, OutboundRoute, TenantId};
+use crate::exchange::Relaying;
+use crate::model::{Destination, Direction, Id, OutboundRoute, TenantId};
 use crate::record::Recorder;
 use crate::routing::{Decision, Question, is_diallable, normalized};
 use crate::sip::{Account, Address, Headers, SipHandle, Target};
@@ -50,6 +51,8 @@ pub struct Outbound {
     /// Where our signalling is.
     pub(super) local: SocketAddr,
     pub(super) recent: Recent,
+    /// For calls that go on to somebody else.
+    pub(super) relaying: Relaying,
     /// Recordings that may be played by name.
     pub(super) prompts: PathBuf,
 }
@@ -125,7 +128,10 @@ impl Outbound {
         local: SocketAddr,
         directory: Directory,
     ) -> Self {
+        let relaying =
+            Relaying::new(&context.config, &context.media, context.config.control_addresses.clone());
         Self {
+            relaying,
             context,
             apps,
             sip,
@@ -200,6 +206,45 @@ impl Outbound {
         }))
     }
 
+    /// What a call from outside reaches by the tenant's numbers.
+    pub(super) async fn destination(&self, tenant: &TenantId, number: &str) -> Option<Destination> {
+        match self.directory.of(tenant).await {
+            Ok(table) => table.decide_inbound(number).destination,
+            Err(error) => {
+                tracing::warn!(%error, "the numbers of the store cannot be read; the routes of the configuration decide");
+                None
+            }
+        }
+    }
+
+    /// The ways of a call that goes on through a trunk or to a URI.
+    pub(super) async fn onward(&self, identity: &Identity, destination: &Destination) -> Option<Plan> {
+        let wanted = |to: &str, trunk: Option<&str>| Originate {
+            tenant: identity.tenant.clone(),
+            from: identity.from.clone(),
+            to: to.to_owned(),
+            trunk: trunk.map(str::to_owned),
+            wish: Wish::Wait,
+            timeout: None,
+            variables: BTreeMap::new(),
+            webhook_url: None,
+        };
+        let wanted = match destination {
+            Destination::Trunk { trunk_id, number } => {
+                wanted(number.as_deref().unwrap_or(&identity.to), Some(trunk_id))
+            }
+            Destination::Uri { uri } => wanted(uri, None),
+            _ => return None,
+        };
+        match self.plan(&wanted).await {
+            Ok((plan, _)) => Some(plan),
+            Err(error) => {
+                tracing::info!(%error, "there is no way on for the call");
+                None
+            }
+        }
+    }
+
     /// Begins a call; returns its id as soon as it is on its way.
     ///
     /// # Errors
@@ -259,7 +304,8 @@ impl Outbound {
     /// The ways of a call, and the route that chose them.
     async fn plan(&self, wanted: &Originate) -> Result<(Plan, Option<String>), OriginateError> {
         let invalid = |field, reason: String| OriginateError::Invalid { field, reason };
-        let ring_timeout = |millis: u32| wanted.timeout.unwrap_or(Duration::from_millis(millis.into()));
+        let ring_timeout =
+            |millis: u32| wanted.timeout.unwrap_or_else(|| Duration::from_millis(millis.into()));
         let plain = |way: Direct| Plan {
             tenant: wanted.tenant.clone(),
             groups: [vec![Way::Direct(Box::new(way))]].into(),

@@ -185,6 +185,9 @@ async fn connect(
                             record.trunk_id.clone_from(&trunk);
                             record.provider = wish.trunk.as_ref().map(|trunk| trunk.provider.clone());
                         });
+                        if let Some(trunk) = &wish.trunk {
+                            recorded.costs(trunk.cost_per_minute);
+                        }
                     }
                     entry.update(|summary| summary.identity.trunk = trunk);
                     dialing.offer(&sdp);
@@ -256,7 +259,7 @@ pub(crate) async fn peer_of(host: &str) -> IpAddr {
     }
     let looked_up = timeout(LOOK_UP, tokio::net::lookup_host((host, 5060))).await;
     let first = looked_up.ok().and_then(Result::ok).and_then(|mut found| found.next());
-    first.map_or(IpAddr::from([192, 0, 2, 1]), |address: SocketAddr| address.ip())
+    first.map_or_else(|| IpAddr::from([192, 0, 2, 1]), |address: SocketAddr| address.ip())
 }
 
 /// Gets ready what the callee will hear.

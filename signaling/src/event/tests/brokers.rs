@@ -297,7 +297,12 @@ fn rabbitmq(folder: &Path, ports: [u16; 3]) -> Server {
         ("RABBITMQ_ENABLED_PLUGINS_FILE", file("plugins")),
         ("RABBITMQ_PID_FILE", file("pid")),
     ];
-    // The server is a shell with the machine below it, which has written its own id.
-    let after = format!("kill -9 $(cat {}); epmd -port {mapper} -kill >/dev/null 2>&1", file("pid"));
+    // The server is a shell with the machine below it, which has written its own id. The mapper ends only when it has
+    // seen that nobody is left.
+    let after = format!(
+        "kill -9 $(cat {}); for try in 1 2 3 4 5 6 7 8 9; do epmd -port {mapper} -names || break; \
+         epmd -port {mapper} -kill; sleep 0.2; done >/dev/null 2>&1",
+        file("pid")
+    );
     Server::start(RABBITMQ, &after, &environment, amqp)
 }
