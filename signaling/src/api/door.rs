@@ -1,7 +1,7 @@
 //! What every request goes through before a path is looked for: the right host, an end in time, a token for
 //! everything below `/api`.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,7 +78,8 @@ pub(super) async fn guard(State(door): State<Door>, request: Request, next: Next
 /// A request below `/api`: with a good token, and a path that can be looked for.
 async fn enter(door: &Door, mut request: Request, next: Next) -> Result<Response, Problem> {
     // A socket without an address is a test's.
-    let source = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.0);
+    let source =
+        request.extensions().get::<Peer>().map_or_else(|| IpAddr::from([127, 0, 0, 1]), |peer| peer.0);
     let gate = &door.api.control.gate;
     if request.headers().get_all(header::AUTHORIZATION).iter().count() > 1 {
         return Err(Problem::bad_request("there is more than one Authorization header"));

@@ -279,6 +279,13 @@ async fn test(
     Json(question): Json<Question>,
 ) -> Result<Json<Decision>, Problem> {
     caller.require(Role::Viewer)?;
+    let lengths =
+        [("to_number", Some(&question.to_number), 256), ("from_number", Some(&question.from_number), 256)];
+    for (field, text, most) in lengths.into_iter().chain([("trunk", question.trunk.as_ref(), 64)]) {
+        if text.is_some_and(|text| text.chars().count() > most) {
+            return Err(Problem::invalid(field, format!("must have at most {most} characters")));
+        }
+    }
     let outbound = api.control.outbound()?;
     let tenant = caller.tenant();
     if question.direction == Some(Direction::Inbound) {
