@@ -25,9 +25,13 @@ pub(crate) fn process(out: &mut Exposition, started: (SystemTime, Instant), phas
 
 /// The writing of call records.
 pub(crate) fn records(out: &mut Exposition, recorder: &Recorder) {
-    recorder
-        .counters()
-        .for_each(|name, help, value| out.counter(&format!("sidetone_records_{name}"), help, &[], value));
+    recorder.counters().for_each(|name, help, value| match name {
+        // Counted in whole numbers, told in the unit that Prometheus wants.
+        "commit_microseconds" => {
+            out.counter("sidetone_records_commit_seconds", help, &[], value as f64 / 1e6);
+        }
+        _ => out.counter(&format!("sidetone_records_{name}"), help, &[], value),
+    });
     recorder.collect_calls(out);
     let waiting = recorder.waiting() as u64;
     out.gauge("sidetone_records_waiting", "Changes of call records that wait to be written", &[], waiting);

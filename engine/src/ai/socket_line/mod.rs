@@ -37,7 +37,7 @@ xdp::counters! {
         started: "Calls by a socket that introduced themselves",
         not_started: "Connections that did not introduce a call in time or in order",
         ended_by_caller: "Calls by a socket that the peer ended in order",
-        ended_by_us: "Calls by a socket that we ended",
+        ended_here: "Calls by a socket that we ended",
         lost: "Calls by a socket whose connection broke",
         protocol_errors: "Calls by a socket ended because the peer broke the protocol",
         silent: "Calls by a socket ended because nothing came from the peer",

@@ -209,7 +209,7 @@ impl LineTask {
         let figures = LineFigures { received, gaps, sent: self.voice.sent(), ..self.figures };
         let counter = match &end {
             LineEnd::CallerHungUp => &self.counters.ended_by_caller,
-            LineEnd::HungUp | LineEnd::Shutdown => &self.counters.ended_by_us,
+            LineEnd::HungUp | LineEnd::Shutdown => &self.counters.ended_here,
             LineEnd::Lost(_) => &self.counters.lost,
             LineEnd::Protocol(_) => &self.counters.protocol_errors,
             LineEnd::Silent => &self.counters.silent,
