@@ -15,7 +15,7 @@ use super::admission::{Bucket, HeldBytes, InviteRate, Unacknowledged};
 use super::config::SipConfig;
 use super::counters::SipCounters;
 use super::dialog::{Dialog, DialogId};
-use super::incoming::IncomingCall;
+use super::incoming::{IncomingCall, Transport};
 use super::message::{Content, Malformed, Message, Unparsable, parse, session_description};
 use super::outgoing::{DialError, Method};
 use super::request::{IncomingRequest, Takers};
@@ -356,6 +356,10 @@ impl Core {
         if let Err(refusal) = check_request(&request, &self.allow()) {
             return self.refuse(flow, &request, refusal);
         }
+        // RFC 5630 section 3.1.3: who writes `sips` wants every hop encrypted, and this one was not.
+        if flow.transport != Transport::Tls && has_scheme(request.uri(), "sips") {
+            return self.refuse(flow, &request, Refusal::new(416, ""));
+        }
         let rsipstack::sip::SipMessage::Request(bought) = bought else { return };
         if request.to_tag().is_some() {
             return self.handle_in_dialog(flow, request, key, bought);
@@ -545,6 +549,10 @@ pub(super) fn random() -> u64 {
 
 pub(super) fn random_token() -> String {
     format!("{:016x}", random())
+}
+
+fn has_scheme(uri: &str, scheme: &str) -> bool {
+    uri.split_once(':').is_some_and(|(own, _)| own.eq_ignore_ascii_case(scheme))
 }
 
 /// What a peer may ask for in one call: far more keys than anybody presses, far fewer than a flood.
